@@ -1,0 +1,25 @@
+"""The one error a user is meant to read: a single line, and the exit status that goes with it."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Bad input or an unmet need of the machine, told in one line: field or file, value, remedy.
+
+    Commands print it without a traceback and exit with ``status``: 2 for usage (a name, range or
+    combination that can be corrected on the command line), 1 for run time (a file, a machine).
+    """
+
+    status = 1
+
+
+class UsageError(UserError):
+    """A setting that is wrong before anything ran; exit status 2, nothing written."""
+
+    status = 2
+
+
+def unknown_name(field: str, value: str, allowed: object) -> UsageError:
+    """The error for a name that is not in its dict; lists what is."""
+    names = ", ".join(sorted(str(name) for name in allowed))  # type: ignore[attr-defined]
+    return UsageError(f"{field}: '{value}' is unknown; choose one of: {names}")

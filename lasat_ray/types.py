@@ -1,0 +1,125 @@
+"""What flows between the rooms: plain data, no behaviour beyond indexing.
+
+Shape letters: B images on this worker, C channels, H height, W width, N classes, K strategy fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One worker's share of a round's images.
+
+    ``x`` [B,C,H,W] in [0,1]; ``y`` [B] int64 labels; ``index`` [B] int64 row in the data set, the
+    name under which all of an image's random numbers are drawn; ``global_size`` images of the
+    round over all workers, the N of every mean.
+    """
+
+    x: Tensor
+    y: Tensor
+    index: Tensor
+    global_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Strategy:
+    """How each image is attacked; every field is a [B] tensor on the images' device.
+
+    ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64. Fields that a grid does not
+    name are None and the attack's or the method's own setting holds.
+    """
+
+    eps: Tensor
+    num_steps: Tensor
+    step_size: Tensor
+    start_radius: Tensor | None = None
+    trades_beta: Tensor | None = None
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        """The fields that are set, in the order of the class."""
+        pairs = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, value) for name, value in pairs if value is not None]
+
+    def __getitem__(self, rows: Any) -> Strategy:
+        """The strategies of some images: an index, slice or mask over B."""
+        return Strategy(**{name: value[rows] for name, value in self.items()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Logits:
+    """What the target net says in the forward passes that a method asked for; [B,N] each."""
+
+    adv: Tensor
+    clean: Tensor | None = None
+
+    def detach(self) -> Logits:
+        return Logits(adv=self.adv.detach(), clean=None if self.clean is None else self.clean.detach())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardTerms:
+    """L1, L2, L3 of the paper (eq. 7) per image, [B] each, larger is better for the strategy net.
+
+    ``ref_correct`` / ``clean_correct`` [B] bool: the looked-ahead net is right on the reference
+    attack's image / on the clean image.
+    """
+
+    l1: Tensor
+    l2: Tensor
+    l3: Tensor
+    ref_correct: Tensor
+    clean_correct: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Action:
+    """What a learner chose: ``index`` [B,K] int64 into each field's values, ``log_prob`` [B]."""
+
+    index: Tensor
+    log_prob: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rollout:
+    """One round as a learner sees it: images [B,C,H,W], action [B,K], log_prob [B] when it was
+    drawn, reward [B], ``global_size`` images over all workers."""
+
+    x: Tensor
+    action: Tensor
+    log_prob: Tensor
+    reward: Tensor
+    global_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepReport:
+    """What one target update did. Scalars are means over the global batch, still on the device.
+
+    ``l1`` [B]: the method's own loss per image before the update, without label smoothing.
+    """
+
+    l1: Tensor
+    loss: Tensor
+    grad_norm: Tensor
+    adv_correct: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerReport:
+    """Metrics of one learner update; scalars are global means, still on the device."""
+
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoundReport:
+    """Everything one round has to tell; written down by the recorder, read by nobody in the loop."""
+
+    round: int
+    scalars: dict[str, Tensor]
+    strategy: Strategy

@@ -1,0 +1,66 @@
+"""Budgets and grids as the field writes them: ``8/255``, ``eps=3..15/255 num_steps=3..14``.
+
+Inside the program they are floats in [0,1] pixels; these two functions are the only door.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+
+Grid = Mapping[str, tuple[float, ...]]
+
+_NUMBER = r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?"
+_VALUE = re.compile(rf"^({_NUMBER})(?:/(\d+))?$")
+_RANGE = re.compile(r"^(\d+)\.\.(\d+)(?:/(\d+))?$")
+
+
+def parse_budget(text: str) -> float:
+    """``"8/255"`` or ``"0.031"`` -> float; ValueError on anything else."""
+    match = _VALUE.match(text.strip())
+    if not match or match.group(2) == "0":
+        raise ValueError(f"'{text}' is not a budget; write it as 8/255 or 0.031")
+    return float(match.group(1)) / float(match.group(2) or 1)
+
+
+def format_budget(value: float) -> str:
+    """0.03137... -> ``"8/255"`` where that is exact, else the shortest decimal that reads back."""
+    over_255 = value * 255
+    nearest = round(over_255)
+    if nearest and float(nearest) / 255.0 == value:
+        return f"{nearest}/255"
+    return repr(int(value)) if value == int(value) else repr(float(value))
+
+
+def parse_values(text: str) -> tuple[float, ...]:
+    """``"3..5/255"`` -> (3/255, 4/255, 5/255); ``"0.1,0.2"`` -> (0.1, 0.2)."""
+    values: list[float] = []
+    for part in text.split(","):
+        match = _RANGE.match(part.strip())
+        if match:
+            first, last, over = int(match[1]), int(match[2]), int(match[3] or 1)
+            if over == 0 or last < first or last - first > 10_000:
+                raise ValueError(f"'{part}' is not a range; write it as 3..15/255")
+            values += [float(Fraction(n)) / over for n in range(first, last + 1)]
+        else:
+            values.append(parse_budget(part))
+    return tuple(values)
+
+
+def parse_grid(text: str) -> dict[str, tuple[float, ...]]:
+    """``"eps=3..15/255 num_steps=3..14"`` -> one entry per field, in the order written."""
+    grid: dict[str, tuple[float, ...]] = {}
+    for item in text.split():
+        name, equals, values = item.partition("=")
+        if not equals or not name:
+            raise ValueError(f"'{item}' is not FIELD=VALUES; write for example eps=3..15/255")
+        if name in grid:
+            raise ValueError(f"'{name}' stands twice in the grid; give each field once")
+        grid[name] = parse_values(values)
+    return grid
+
+
+def format_grid(grid: Grid) -> str:
+    """The inverse of parse_grid, one value at a time."""
+    return " ".join(f"{name}={','.join(format_budget(v) for v in values)}" for name, values in grid.items())
