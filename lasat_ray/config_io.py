@@ -1,0 +1,114 @@
+"""A config as JSON and back, exactly; and the walk over its fields that other files share.
+
+``config.json`` of a run folder holds every field, so that a run can be repeated or continued
+without the recipe it came from. A file with a field too many or too few is refused, not guessed.
+"""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.errors import UserError
+
+T = TypeVar("T")
+
+
+def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a config as (dotted path, value): ``("reward.alpha", 1.0)``."""
+    for field in fields(tree):
+        value = getattr(tree, field.name)
+        if is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name, value
+
+
+def flag(path: str) -> str:
+    """The command-line spelling of a path: ``reward.l1_weight`` -> ``--reward.l1-weight``."""
+    return "--" + path.replace("_", "-")
+
+
+def config_to_json(config: TrainConfig) -> dict[str, Any]:
+    """The config as JSON types; ``json`` writes floats so that they read back exactly."""
+    return {field.name: _to_json(getattr(config, field.name)) for field in fields(config)}
+
+
+def config_from_json(data: Any, source: str = "config.json") -> TrainConfig:
+    """The inverse of config_to_json; UserError naming ``source`` and the field otherwise."""
+    return _read_dataclass(TrainConfig, data, source, "")
+
+
+def write_config(config: TrainConfig, path: Path) -> None:
+    """Write ``path`` for read_config."""
+    path.write_text(json.dumps(config_to_json(config), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_config(path: Path) -> TrainConfig:
+    """The config in a file; UserError naming the file when it is absent or is not one of ours."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a run folder of ours") from error
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON ({error}); restore it from the original run folder") from error
+    return config_from_json(data, str(path))
+
+
+def _to_json(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: _to_json(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_to_json(item) for item in value]
+    return value
+
+
+def _read_dataclass(cls: type[T], data: Any, source: str, prefix: str) -> T:
+    if not isinstance(data, dict):
+        raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'} is not a JSON object")
+    hints = get_type_hints(cls)
+    if unknown := [name for name in data if name not in hints]:
+        raise UserError(f"{source}: field {prefix}{unknown[0]} is unknown; this version has no such setting")
+    if missing := [name for name in hints if name not in data]:
+        raise UserError(f"{source}: field {prefix}{missing[0]} is missing; add it to the file")
+    values = {name: _read(hint, data[name], source, prefix + name) for name, hint in hints.items()}
+    return cls(**values)
+
+
+def _read(hint: Any, value: Any, source: str, path: str) -> Any:
+    if is_dataclass(hint):
+        return _read_dataclass(hint, value, source, path + ".")  # type: ignore[arg-type]
+    try:
+        return _convert(hint, value)
+    except TypeError as error:
+        wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
+        shown = json.dumps(value)
+        raise UserError(f"{source}: field {path} is {shown}; it takes {wanted}") from error
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    """``value`` as ``hint`` wants it; TypeError when it cannot be. JSON has no tuples and may
+    write 1.0 as 1; nothing else is bent."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal and value in args and isinstance(value, str):
+        return value
+    if origin in (Union, types.UnionType):
+        chosen = type(None) if value is None else next(arg for arg in args if arg is not type(None))
+        if chosen in args:
+            return None if value is None else _convert(chosen, value)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(args[0], item) for item in value)
+    if origin is dict and isinstance(value, dict):
+        return {_convert(args[0], key): _convert(args[1], item) for key, item in value.items()}
+    if hint is float and type(value) in (int, float):
+        return float(value)
+    if hint in (int, str, bool) and type(value) is hint:
+        return value
+    raise TypeError(f"{value!r} is not {hint}")

@@ -1,0 +1,38 @@
+"""``digits``: the default, small enough for a laptop's processor and free of downloads."""
+
+from __future__ import annotations
+
+from lasat_ray.config import (
+    AttackConfig,
+    DataConfig,
+    EvalConfig,
+    OptimConfig,
+    RewardConfig,
+    TrainConfig,
+)
+from lasat_ray.recipes.recipe import Recipe
+
+GRID = {
+    "eps": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3),
+    "num_steps": tuple(float(n) for n in range(3, 15)),
+    "step_size": (0.02, 0.04, 0.06, 0.08, 0.1),
+}
+
+
+def digits() -> Recipe:
+    """LAS-AT on scikit-learn's 1x8x8 digits: 16 gray levels, hence the large budgets."""
+    config = TrainConfig(
+        recipe="digits",
+        dataset="digits",
+        model="small_cnn",
+        strategy_model="small_cnn",
+        update_interval=2,
+        epochs=30,
+        batch_size=128,
+        data=DataConfig(val_fraction=0.1, crop_padding=0, flip=False),
+        attack=AttackConfig(eps=0.2, num_steps=10, step_size=0.05, grid=GRID),
+        reward=RewardConfig(ref_eps=0.2, ref_num_steps=10, ref_step_size=0.05),
+        optim=OptimConfig(lr=0.05, schedule="cosine"),
+        evaluation=EvalConfig(eps=0.2, step_size=0.05),
+    )
+    return Recipe(name="digits", config=config, summary="LAS-AT on 8x8 digits; minutes on a laptop")
