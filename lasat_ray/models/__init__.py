@@ -1,0 +1,153 @@
+"""Target nets and strategy backbones by name.
+
+A new net is one file with a ``Backbone`` and one line in ``MODELS``; a net that needs no place
+here is named as ``module:function``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+
+from torch import nn
+
+from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageShape
+from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values
+from lasat_ray.models.modes import (
+    batch_norm_buffers,
+    frozen_eval,
+    norm_and_bias_parameters,
+    num_parameters,
+    parameter_groups,
+)
+from lasat_ray.models.outside import check_output, outside_builder, torchvision_builder
+from lasat_ray.models.resnet import Bottleneck, PreActBlock, ResNet
+from lasat_ray.models.small import SmallCNN
+from lasat_ray.models.wide_resnet import WideResNet, check_depth
+
+__all__ = [
+    "MODELS",
+    "PATTERNS",
+    "PRECISIONS",
+    "Backbone",
+    "Classifier",
+    "batch_norm_buffers",
+    "build_classifier",
+    "build_features",
+    "find_builder",
+    "frozen_eval",
+    "norm_and_bias_parameters",
+    "num_parameters",
+    "parameter_groups",
+]
+
+RESNETS: dict[str, partial[ResNet]] = {
+    "resnet18": partial(ResNet, num_blocks=(2, 2, 2, 2)),
+    "resnet34": partial(ResNet, num_blocks=(3, 4, 6, 3)),
+    "resnet50": partial(ResNet, block=Bottleneck, num_blocks=(3, 4, 6, 3)),
+    "preact_resnet18": partial(ResNet, block=PreActBlock, num_blocks=(2, 2, 2, 2)),
+}
+MODELS: dict[str, BackboneBuilder] = {
+    "small_cnn": SmallCNN,
+    "small_cnn_bn": partial(SmallCNN, norm=True),
+    **RESNETS,
+}
+PATTERNS = (
+    "wrn-DEPTH-WIDTH",
+    "wrn-DEPTH-WIDTH-silu",
+    *(f"{name}-WIDTH" for name in RESNETS),
+    "torchvision:NAME",
+    "module:function",
+)
+"""Names that are made of parts; WIDTH is a factor for wrn, the first stage's channels otherwise."""
+
+OUTSIDE_FEATURES = 128
+"""F of a net from elsewhere, whose own penultimate layer is unknown: it is built with F outputs."""
+
+
+def find_builder(name: str, *, field: str) -> Builder | BackboneBuilder:
+    """Tell the names apart; UsageError in ``field``'s name if nothing answers to ``name``."""
+    if name in MODELS:
+        return MODELS[name]
+    if found := re.fullmatch(r"wrn-(\d+)-([1-9]\d*)(-silu)?", name):
+        depth, widen = int(found[1]), int(found[2])
+        check_depth(depth, name=name, field=field)
+        return partial(WideResNet, depth=depth, widen=widen, activation=nn.SiLU if found[3] else nn.ReLU)
+    found = re.fullmatch(r"(\w+)-([1-9]\d*)", name)
+    if found and found[1] in RESNETS:
+        return partial(RESNETS[found[1]], width=int(found[2]))
+    prefix, _, rest = name.partition(":")
+    if prefix and rest:
+        return (
+            torchvision_builder(rest, field=field)
+            if prefix == "torchvision"
+            else outside_builder(name, field=field)
+        )
+    raise unknown_name(field, name, [*MODELS, *PATTERNS])
+
+
+def build_classifier(
+    name: str,
+    *,
+    num_classes: int,
+    image_shape: ImageShape,
+    precision: str = "fp32",
+    field: str = "model",
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+) -> Classifier:
+    """An untrained net, images [B,C,H,W] in [0,1] -> logits [B,num_classes].
+
+    ``image_shape`` (C, H, W); ``mean``, ``std`` in [0,1] pixels, one number or one per channel.
+    Weights depend only on torch's global random state, which the caller seeds. UserError, in
+    ``field``'s name, if the name, the precision or a net from elsewhere does not work.
+    """
+    if num_classes < 2:
+        raise UsageError(f"num_classes: {num_classes} leaves nothing to tell apart; give at least 2")
+    return _build(name, num_classes, image_shape, precision, field, mean, std)
+
+
+def build_features(
+    name: str, *, image_shape: ImageShape, precision: str = "fp32", field: str = "strategy_model"
+) -> tuple[Classifier, int]:
+    """An untrained net without its head, x [B,C,H,W] in [0,1] -> [B,F], and F; names as above.
+
+    A net from elsewhere has no known penultimate layer: it is built with 128 outputs, which serve
+    as the features.
+    """
+    net = _build(name, None, image_shape, precision, field, 0.0, 1.0)
+    if ":" in name:
+        return net, OUTSIDE_FEATURES
+    assert isinstance(net.backbone, Backbone)
+    return net, net.backbone.num_features
+
+
+def _build(
+    name: str,
+    num_classes: int | None,
+    image_shape: ImageShape,
+    precision: str,
+    field: str,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+) -> Classifier:
+    """``num_classes`` None: end at the features."""
+    if len(image_shape) != 3 or min(image_shape) < 1:
+        raise UsageError(
+            f"image_shape: {tuple(image_shape)} is not (channels, height, width), each at least 1"
+        )
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    channels = image_shape[0]
+    pixel = {"mean": channel_values("mean", mean, channels), "std": channel_values("std", std, channels)}
+    builder = find_builder(name, field=field)
+    outside = ":" in name
+    outputs = OUTSIDE_FEATURES if outside and num_classes is None else num_classes
+    backbone = builder(num_classes=outputs, image_shape=image_shape)  # type: ignore[arg-type]
+    net = Classifier(backbone, precision=precision, **pixel)
+    if outside:
+        assert outputs is not None
+        check_output(net, outputs, image_shape, name=name, field=field)
+    return net

@@ -1,0 +1,56 @@
+"""The net as everyone else sees it: pixels in [0,1] to logits, normalization and precision inside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.errors import UsageError, unknown_name
+
+PRECISIONS = ("fp32", "bf16", "fp64")
+
+
+class Classifier(nn.Module):
+    """``backbone`` behind a per-channel normalization, in one of ``PRECISIONS``.
+
+    Gradients and budgets stay in [0,1] pixels because ``mean`` and ``std`` (persistent buffers
+    [C,1,1]) are applied here. The published LAS-AT settings use 0 and 1. With bf16 weights and
+    logits stay float32 and only the backbone's operations run in bfloat16 (autocast); with fp64
+    weights and logits are float64.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, *, precision: str, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise unknown_name("precision", precision, PRECISIONS)
+        self.backbone = backbone
+        self.precision = precision
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        if precision == "fp64":
+            self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [B,C,H,W] in [0,1] -> logits [B,N], float32 (fp64: float64)."""
+        # A cast that the input gradient passes through: x may come in the caller's own dtype.
+        x = (x.to(self.mean.dtype) - self.mean) / self.std
+        bf16 = self.precision == "bf16"
+        with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
+            logits = self.backbone(x)
+        return logits.to(self.mean.dtype)
+
+
+def channel_values(name: str, value: float | Sequence[float], channels: int) -> Tensor:
+    """A number per channel, or one for all, as float32 [C,1,1]; UsageError if their count is wrong."""
+    numbers = [float(value)] * channels if isinstance(value, (int, float)) else [float(v) for v in value]
+    if len(numbers) != channels:
+        raise UsageError(f"{name}: {len(numbers)} values for {channels} image channels; give 1 or {channels}")
+    if name == "std" and min(numbers) <= 0:
+        raise UsageError(f"std: {min(numbers):g} divides the pixels; give values above 0")
+    return torch.tensor(numbers).reshape(-1, 1, 1)

@@ -1,0 +1,73 @@
+"""How a net is held while others use it: frozen for an attack, split for an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""Normalization layers; ``_NormBase`` is the parent of all BatchNorm and InstanceNorm classes."""
+
+
+@contextmanager
+def frozen_eval(net: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode and no parameter gradients inside the block; all as before after it.
+
+    An attack in the block computes input gradients only and moves no BatchNorm statistics. Every
+    module's mode and every parameter's ``requires_grad`` come back one by one, also after an
+    exception: a net may be in mixed modes, such as frozen BatchNorm in a training net.
+    """
+    modes = [(module, module.training) for module in net.modules()]
+    wants_grad = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
+    try:
+        net.eval()
+        for parameter, _ in wants_grad:
+            parameter.requires_grad_(False)
+        yield net
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, wanted in wants_grad:
+            parameter.requires_grad_(wanted)
+
+
+def batch_norm_buffers(net: nn.Module) -> list[Tensor]:
+    """Running means and variances [C], the very tensors, in module order: what workers average."""
+    layers = [module for module in net.modules() if isinstance(module, _NormBase)]
+    buffers = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
+    return [buffer for buffer in buffers if buffer is not None]
+
+
+def norm_and_bias_parameters(net: nn.Module) -> list[nn.Parameter]:
+    """Parameters of normalization layers, and every vector or scalar (biases, layer scales)."""
+    in_norms = {
+        id(parameter)
+        for module in net.modules()
+        if isinstance(module, NORMS)
+        for parameter in module.parameters(recurse=False)
+    }
+    return [p for p in net.parameters() if p.ndim <= 1 or id(p) in in_norms]
+
+
+def parameter_groups(net: nn.Module, weight_decay: float, decay_norms: bool) -> list[dict[str, Any]]:
+    """Optimizer groups: one of all parameters, or weights and undecayed norms-and-biases.
+
+    With ``decay_norms`` the one group keeps the order of ``net.parameters()``. Empty groups are
+    left out.
+    """
+    if decay_norms:
+        return [{"params": list(net.parameters()), "weight_decay": weight_decay}]
+    bare = norm_and_bias_parameters(net)
+    bare_ids = {id(parameter) for parameter in bare}
+    weights = [parameter for parameter in net.parameters() if id(parameter) not in bare_ids]
+    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": bare, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def num_parameters(net: nn.Module) -> int:
+    """Numbers in all parameters, trained or not; buffers do not count."""
+    return sum(parameter.numel() for parameter in net.parameters())
