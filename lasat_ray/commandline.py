@@ -1,35 +1,29 @@
-"""The command line of the commands: flags from the config tree, errors in one line.
-
-``tyro`` reads the flags from the dataclasses. Its error boxes are replaced: only the option's name
-is taken from them, and the message is formed here from the option's type.
-"""
+"""The command line of a training run, and what every command does with an error."""
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import io
+import math
 import os
 import re
 import shlex
 import sys
 import traceback
-import types
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, is_dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal
 
-import tyro
+from rich.box import SIMPLE
+from rich.table import Table
 from tyro.conf import FlagCreatePairsOff, arg
-from tyro.constructors import PrimitiveConstructorSpec
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves, read_config
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.options import flags_of, parse, spec_of, value_of
 from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.validate import check_name
 
-T = TypeVar("T")
 Switch = Annotated[bool, FlagCreatePairsOff]
 
 
@@ -81,7 +75,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     Names and ranges are not checked here but in ``validate.check``. Exits with 0 after --help.
     """
     args = [re.sub(r"^-k(?==|$)", "--update-interval", token) for token in argv]
-    resume, recipe = _value_of("--resume", args), _value_of("--recipe", args)
+    resume, recipe = value_of("--resume", args), value_of("--recipe", args)
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
     if resume is not None:
@@ -96,35 +90,26 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     return parsed.train, parsed.run
 
 
-def parse(
-    cls: type[T],
-    argv: Sequence[str],
-    *,
-    prog: str,
-    description: str,
-    default: T | None = None,
-    known: Mapping[str, Any] | None = None,
-) -> T:
-    """``argv`` as an instance of the dataclass ``cls``; UsageError in one line when it cannot be.
-
-    ``known``: option -> type; flags_of(cls) unless given.
-    """
-    known = flags_of(cls) if known is None else known
-    args, boxes = list(argv), io.StringIO()
-    try:
-        with contextlib.redirect_stderr(boxes):
-            value, unknown = tyro.cli(
-                cls, prog=prog, description=description, args=args, default=default, return_unknown_args=True
-            )
-    except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
-        raise UsageError(_explain(boxes.getvalue(), args, known)) from None
-    if unknown:
-        raise UsageError(_explain_unknown(unknown[0], args, known))
-    sys.stderr.write(boxes.getvalue())
-    assert isinstance(value, cls)
-    return value
+def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str] | None = None) -> None:
+    """Refuse run options that cannot work; ``methods`` as in ``validate.check``."""
+    bounds = {
+        "num-workers": (0, options.num_workers),
+        "max-failures": (0, options.max_failures),
+        "cpus-per-worker": (0.001, options.cpus_per_worker),
+        "start-timeout": (1.0, options.start_timeout),
+    }
+    for name, (least, value) in bounds.items():
+        if value is not None and not (least <= value < math.inf):
+            raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
+    if options.num_workers > config.batch_size:
+        shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
+        raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
+    if options.out is not None and options.resume is not None:
+        raise UsageError(
+            f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
+        )
+    if options.compare is not None and methods is not None:
+        check_name("--compare", options.compare, methods)
 
 
 def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
@@ -153,29 +138,16 @@ def render_config(config: TrainConfig) -> str:
     return "\n".join(_render(flag(path), hints[flag(path)], value) for path, value in leaves(config))
 
 
-def render_recipes() -> Any:
-    """A rich table of the recipes: name, published table and row, reported numbers."""
-    from rich.table import Table
-
-    table = Table(title="Recipes (numbers as published, %; time in minutes)")
-    table.add_column("--recipe", no_wrap=True)
-    for title in ("table", "row", "reported"):
-        table.add_column(title)
+def render_recipes() -> Table:
+    """The recipes with the table and row they come from and the numbers published there."""
+    table = Table(title="Recipes (numbers as published, in %; time in minutes)", box=SIMPLE, min_width=80)
+    table.add_column("--recipe, table and row", no_wrap=True)
+    table.add_column("reported")
     for recipe in RECIPES.values():
+        source = f"  {recipe.table}, {recipe.row}" if recipe.table else "  no published row"
         numbers = ", ".join(f"{name} {value:g}" for name, value in recipe.reported.items())
-        table.add_row(recipe.name, recipe.table or "-", recipe.row or "-", numbers or recipe.summary)
+        table.add_row(f"{recipe.name}\n[dim]{source}[/dim]", numbers or recipe.summary)
     return table
-
-
-def flags_of(cls: type, prefix: str = "") -> dict[str, Any]:
-    """Option -> type for every setting of a dataclass tree: ``{"--reward.alpha": float, ...}``."""
-    found: dict[str, Any] = {}
-    for name, hint in get_type_hints(cls, include_extras=True).items():
-        if is_dataclass(hint):
-            found |= flags_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            found[flag(prefix + name)] = hint
-    return found
 
 
 def _fail(message: str, status: int, debug: bool) -> int:
@@ -189,99 +161,9 @@ def _render(option: str, hint: Any, value: Any) -> str:
     if isinstance(value, bool):
         head, _, tail = option[2:].rpartition(".")
         return option if value else f"--{head}{'.' if head else ''}no-{tail}"
-    spec = _spec_of(hint)
+    spec = spec_of(hint)
     if value is not None and spec is not None:
         words = [str(word) for word in spec.str_from_instance(value)]
     else:
         words = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
     return shlex.join([option, *words])
-
-
-def _value_of(option: str, args: Sequence[str]) -> str | None:
-    """The last value that follows an option, before tyro sees the line."""
-    values = _values_of(option, args)
-    return values[0] if values else None
-
-
-def _values_of(option: str, args: Sequence[str]) -> list[str]:
-    values: list[str] = []
-    for i, token in enumerate(args):
-        name, equals, value = token.partition("=")
-        if name.replace("_", "-") != option:
-            continue
-        values = [value] if equals else []
-        for following in [] if equals else args[i + 1 :]:
-            if following.startswith("--"):
-                break
-            values.append(following)
-    return values
-
-
-def _explain(boxes: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
-    """One line for the box that tyro drew: the option it names, its value, what it takes."""
-    option = next((name for name in re.findall(r"--[\w.-]+", boxes) if name in known), None)
-    if option is None:  # no option to name: the box's own words
-        return " ".join(re.sub(r"[╭╮╰╯│─]+", " ", boxes).split())
-    values, hint = _values_of(option, args), known[option]
-    if not values:
-        return f"{option}: its value is missing; give {_expected(hint)}"
-    shown = " ".join(values)
-    spec = _spec_of(hint)
-    if spec is not None:
-        try:
-            spec.instance_from_str(values)
-        except ValueError as error:
-            return f"{option}: {error}"
-    return f"{option}: '{shown}' is not accepted; give {_expected(hint)}"
-
-
-def _explain_unknown(token: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
-    name = token.partition("=")[0]
-    if not token.startswith("-"):
-        option = _last_option_before(token, args, known)
-        if option is None:
-            return f"'{token}' follows no option; write for example --epochs 30"
-        return f"{option}: '{token}' is one value too many; give {_expected(known[option])}"
-    tail = name.lstrip("-")
-    close = [option for option in known if option.endswith(f".{tail}")]
-    close = close or difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {close[0]}?" if close else "--help shows all options"
-    return f"{name}: is not an option; {remedy}"
-
-
-def _last_option_before(token: str, args: Sequence[str], known: Mapping[str, Any]) -> str | None:
-    last = None
-    for arg_ in args:
-        name, _, value = arg_.partition("=")
-        last = name if name in known else last
-        if token in (arg_, value):
-            break
-    return last
-
-
-def _spec_of(hint: Any) -> PrimitiveConstructorSpec | None:
-    """The reader and writer of budgets and grids, where a field has one."""
-    parts = [hint, *get_args(hint)] if _is_union(hint) else [hint]
-    found = [item for part in parts for item in getattr(part, "__metadata__", ())]
-    return next((item for item in found if isinstance(item, PrimitiveConstructorSpec)), None)
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, types.UnionType)
-
-
-def _expected(hint: Any) -> str:
-    """What an option takes, in words."""
-    names = {int: "a whole number", float: "a number", str: "a name or path", bool: "no value"}
-    spec = _spec_of(hint)
-    if _is_union(hint):
-        return " or ".join(_expected(part) for part in get_args(hint) if part is not type(None)) + " or None"
-    if spec is not None:
-        return f"{spec.metavar}, for example 8/255" if spec.metavar == "N/255" else str(spec.metavar)
-    if get_origin(hint) is Annotated:
-        return _expected(get_args(hint)[0])
-    if get_origin(hint) is Literal:
-        return "one of: " + ", ".join(str(choice) for choice in get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"{_expected(get_args(hint)[0])} or several separated by spaces"
-    return names.get(hint, str(hint))

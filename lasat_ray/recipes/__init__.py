@@ -6,11 +6,12 @@ import difflib
 
 from lasat_ray.errors import UsageError
 from lasat_ray.recipes.digits import digits
+from lasat_ray.recipes.published import published
 from lasat_ray.recipes.recipe import Recipe
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [digits()]}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [digits(), *published()]}
 
 
 def get_recipe(name: str) -> Recipe:

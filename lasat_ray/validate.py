@@ -1,0 +1,234 @@
+"""Refuses settings that cannot work, before anything runs: one line with field, value, remedy.
+
+Single fields are checked by the table BOUNDS; what must fit together by the functions after it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.config_io import flag, leaves
+from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.units import format_budget
+
+DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
+DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz")
+METHODS_WITH_BETA = frozenset({"trades"})  # methods whose loss has a trades_beta
+
+Bound = tuple[Callable[[Any], bool], str]
+_COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
+_NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
+_POSITIVE: Bound = (lambda v: v > 0, "give more than 0")
+_FRACTION: Bound = (lambda v: 0 <= v < 1, "give 0 or more and less than 1")
+_FACTOR: Bound = (lambda v: 0 < v <= 1, "give more than 0 and at most 1")
+_EPS: Bound = (lambda v: 0 < v <= 1, "give a budget above 0 and at most 1, for example 8/255")
+_STEP: Bound = (lambda v: 0 < v <= 1, "give a step above 0 and at most 1, for example 2/255")
+_RADIUS: Bound = (lambda v: 0 <= v <= 1, "give a radius from 0 to 1, for example 8/255")
+_WHOLE: Bound = (lambda v: v >= 1 and v == int(v), "give whole numbers of 1 or more")
+
+BOUNDS: dict[str, Bound] = {
+    **dict.fromkeys(("update_interval", "epochs", "batch_size", "attack.num_steps"), _COUNT),
+    **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
+    **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
+    "data.max_train": (lambda v: v >= 2, "give 2 or more"),
+    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout"), _NOT_NEGATIVE),
+    **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), _FRACTION),
+    **dict.fromkeys(("attack.eps", "reward.ref_eps", "evaluation.eps"), _EPS),
+    **dict.fromkeys(("attack.step_size", "reward.ref_step_size", "evaluation.step_size"), _STEP),
+    "attack.start_radius": _RADIUS,
+    **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), _FRACTION),
+    **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), _NOT_NEGATIVE),
+    **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), _NOT_NEGATIVE),
+    **dict.fromkeys(("policy.weight_decay", "policy.grad_clip", "policy.entropy_weight"), _NOT_NEGATIVE),
+    **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), _NOT_NEGATIVE),
+    **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
+    **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
+    "optim.lr_decay": _FACTOR,
+}
+GRID_BOUNDS: dict[str, Bound] = {
+    "eps": _EPS,
+    "num_steps": _WHOLE,
+    "step_size": _STEP,
+    "start_radius": _RADIUS,
+    "trades_beta": _NOT_NEGATIVE,
+}
+
+
+def check(
+    config: TrainConfig,
+    methods: Collection[str] | None = None,
+    learners: Collection[str] | None = None,
+) -> None:
+    """UsageError for the first setting that cannot work.
+
+    ``methods``, ``learners``: the known names; ``module:name`` is let through, and None leaves
+    names unchecked (so that this file loads without torch).
+    """
+    for path, value in leaves(config):
+        _check_finite(path, value)
+        if path in BOUNDS and value is not None:
+            _check_bound(flag(path), value, BOUNDS[path])
+    if methods is not None:
+        check_name("--method", config.method, methods)
+    if learners is not None and config.strategy == "learned":
+        check_name("--learner", config.learner, learners)
+    _check_dataset(config.dataset)
+    _check_extra(config)
+    _check_attack(config)
+    _check_grid(config)
+    _check_reward(config)
+    _check_policy(config)
+    _check_optim(config)
+    _check_test_steps(config.evaluation.test_num_steps)
+
+
+def check_name(option: str, name: str, allowed: Collection[str]) -> None:
+    """Refuse a name that is neither in ``allowed`` nor spelled module:name."""
+    if name not in allowed and ":" not in name:
+        raise unknown_name(option, name, allowed)
+
+
+def _refuse(option: str, value: Any, what: str, remedy: str) -> UsageError:
+    return UsageError(f"{option}: {value} {what}; {remedy}")
+
+
+def _numbers(value: Any) -> Iterable[float]:
+    """Every number in a setting, however nested."""
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    if isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)):
+        yield value
+
+
+def _check_finite(path: str, value: Any) -> None:
+    for number in _numbers(value):
+        if not math.isfinite(number):
+            raise _refuse(flag(path), number, "is not a finite number", "give a finite one")
+
+
+def _check_bound(option: str, value: float, bound: Bound, of: str = "") -> None:
+    fits, remedy = bound
+    if not fits(value):
+        raise _refuse(option, f"{of}{format_budget(value)}", "is out of range", remedy)
+
+
+def _check_dataset(dataset: str) -> None:
+    kind, colon, path = dataset.partition(":")
+    if kind in DATASETS_WITH_PATH:
+        if not path:
+            raise _refuse("--dataset", f"'{dataset}'", "names no file", f"write {kind}:PATH")
+    elif kind not in DATASETS or colon:
+        spelled = [*DATASETS, *(f"{name}:PATH" for name in DATASETS_WITH_PATH)]
+        raise unknown_name("--dataset", dataset, spelled)
+
+
+def _check_extra(config: TrainConfig) -> None:
+    data = config.data
+    if data.extra is None:
+        if data.extra_fraction > 0:
+            share = f"{data.extra_fraction:g}"
+            raise _refuse(
+                "--data.extra-fraction", share, "has nothing to draw from", "add --data.extra npz:PATH"
+            )
+        return
+    kind, _, path = data.extra.partition(":")
+    if kind != "npz" or not path:
+        raise _refuse("--data.extra", f"'{data.extra}'", "is not a source of extra images", "write npz:PATH")
+    if data.extra_fraction == 0:
+        raise _refuse(
+            "--data.extra", f"'{data.extra}'", "is never used", "add --data.extra-fraction, say 0.5"
+        )
+
+
+def _check_attack(config: TrainConfig) -> None:
+    attack = config.attack
+    if config.method == "clean" and config.strategy != "fixed":
+        shown = f"'{config.strategy}'"
+        raise _refuse(
+            "--strategy", shown, "has no attack to choose with --method clean", "use --strategy fixed"
+        )
+    if attack.start in ("normal", "zero") and attack.start_radius is not None:
+        what = f"has no effect with --attack.start {attack.start}"
+        raise _refuse("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
+
+
+def _check_grid(config: TrainConfig) -> None:
+    grid, option = config.attack.grid, "--attack.grid"
+    for name, values in grid.items():
+        if name not in GRID_BOUNDS:
+            raise _refuse(option, f"'{name}'", "is not a field", f"choose from: {', '.join(GRID_BOUNDS)}")
+        if not values:
+            raise _refuse(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
+        for value in values:
+            _check_bound(option, value, GRID_BOUNDS[name], of=f"{name}=")
+        if len(set(values)) < len(values):
+            twice = next(format_budget(v) for v in values if values.count(v) > 1)
+            raise _refuse(option, f"{name}={twice}", "stands twice", "give each value once")
+    if config.strategy == "fixed":
+        return
+    if not grid:
+        remedy = "give one such as 'eps=3..15/255 num_steps=3..14', or --strategy fixed"
+        raise _refuse(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
+    if "trades_beta" in grid and config.method not in METHODS_WITH_BETA and ":" not in config.method:
+        remedy = f"leave trades_beta out, or --method {', '.join(sorted(METHODS_WITH_BETA))}"
+        raise _refuse(option, "'trades_beta'", f"is no part of --method {config.method}", remedy)
+
+
+def _check_reward(config: TrainConfig) -> None:
+    reward = config.reward
+    if config.strategy != "learned":
+        return
+    if reward.mode == "reference" and reward.credit != "batch":
+        what = "does not go with --reward.mode reference, which pays one scalar a batch"
+        raise _refuse("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
+    if reward.credit == "batch" and reward.standardize:
+        what = "makes every reward 0 with --reward.credit batch"
+        raise _refuse("--reward.standardize", "True", what, "use --reward.no-standardize")
+    if reward.lookahead == "real":
+        for name in ("copy_weight_decay", "copy_label_smoothing"):
+            if value := getattr(reward, name):
+                what = "has no effect with --reward.lookahead real"
+                raise _refuse(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
+
+
+def _check_policy(config: TrainConfig) -> None:
+    policy = config.policy
+    if config.strategy != "learned":
+        return
+    if policy.optimizer == "adam" and policy.momentum:
+        what = "has no effect with --policy.optimizer adam"
+        raise _refuse("--policy.momentum", policy.momentum, what, "give 0, or --policy.optimizer sgd")
+    if config.reward.credit == "batch" and policy.baseline in ("mean", "leave-one-out"):
+        what = "cancels a reward that is the same for the whole batch (--reward.credit batch)"
+        raise _refuse("--policy.baseline", f"'{policy.baseline}'", what, "use running or none")
+
+
+def _check_optim(config: TrainConfig) -> None:
+    optim = config.optim
+    if optim.nesterov and optim.momentum == 0:
+        raise _refuse("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
+    milestones = optim.milestones
+    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
+        shown = " ".join(f"{m:g}" for m in milestones)
+        raise _refuse(
+            "--optim.milestones", shown, "does not increase from above 0", "give them in order, once each"
+        )
+    if optim.warmup_epochs >= config.epochs:
+        shown = f"{optim.warmup_epochs:g}"
+        raise _refuse(
+            "--optim.warmup-epochs", shown, "leaves no epoch after it", f"give less than {config.epochs}"
+        )
+
+
+def _check_test_steps(counts: tuple[int, ...]) -> None:
+    option = "--evaluation.test-num-steps"
+    for count in counts:
+        _check_bound(option, count, _COUNT)
+        if counts.count(count) > 1:
+            raise _refuse(option, count, "stands twice", "give each number of steps once")
