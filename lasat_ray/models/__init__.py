@@ -138,8 +138,6 @@ def _build(
         raise UsageError(
             f"image_shape: {tuple(image_shape)} is not (channels, height, width), each at least 1"
         )
-    if precision not in PRECISIONS:
-        raise unknown_name("precision", precision, PRECISIONS)
     channels = image_shape[0]
     pixel = {"mean": channel_values("mean", mean, channels), "std": channel_values("std", std, channels)}
     builder = find_builder(name, field=field)

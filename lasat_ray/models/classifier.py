@@ -48,7 +48,8 @@ class Classifier(nn.Module):
 
 def channel_values(name: str, value: float | Sequence[float], channels: int) -> Tensor:
     """A number per channel, or one for all, as float32 [C,1,1]; UsageError if their count is wrong."""
-    numbers = [float(value)] * channels if isinstance(value, (int, float)) else [float(v) for v in value]
+    numbers = [float(value)] if isinstance(value, (int, float)) else [float(v) for v in value]
+    numbers = numbers * channels if len(numbers) == 1 else numbers
     if len(numbers) != channels:
         raise UsageError(f"{name}: {len(numbers)} values for {channels} image channels; give 1 or {channels}")
     if name == "std" and min(numbers) <= 0:

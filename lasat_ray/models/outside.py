@@ -87,21 +87,21 @@ def check_output(net: nn.Module, num_outputs: int, image_shape: ImageShape, *, n
     A copy is tried, and the random state put back: the check must leave no trace in BatchNorm
     statistics or in what the caller draws next.
     """
-    trial = copy.deepcopy(net)
-    device = next((tensor.device for tensor in trial.parameters()), None)
+    device = next((tensor.device for tensor in net.parameters()), None)
     for training in (True, False):
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                output = trial.train(training)(torch.zeros(2, *image_shape, device=device))
+                trial = copy.deepcopy(net).train(training)
+                output = trial(torch.zeros(2, *image_shape, device=device))
         except Exception as error:
             raise UserError(
                 f"{field}: '{name}' fails on two images of shape {image_shape}: {one_line(error)}; "
-                f"it has to return logits of shape (2, {num_outputs})"
+                f"choose a net that takes this size and returns logits (2, {num_outputs})"
             ) from error
         if tuple(output.shape) != (2, num_outputs):
             raise UserError(
                 f"{field}: '{name}' maps a batch of two images to shape {tuple(output.shape)}; "
-                f"it has to return logits of shape (2, {num_outputs})"
+                f"it has to return logits (2, {num_outputs})"
             )
 
 
