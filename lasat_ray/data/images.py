@@ -1,0 +1,143 @@
+"""Labelled images in memory, and a data set whose test half stays closed until it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.rng import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """``x`` [N,C,H,W] uint8 and ``y`` [N] int64, both on the CPU; N may be 0.
+
+    UserError where shapes, types or places disagree, or a label is negative.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    def __post_init__(self) -> None:
+        if self.x.dtype != torch.uint8 or self.x.ndim != 4 or self.x.device.type != "cpu":
+            raise UserError(f"images.x: {_told(self.x)}; want uint8 [N,C,H,W] on the cpu")
+        if self.y.dtype != torch.int64 or self.y.shape != self.x.shape[:1] or self.y.device.type != "cpu":
+            raise UserError(f"images.y: {_told(self.y)}; want int64 [{len(self.x)}] on the cpu")
+        if len(self.y) and int(self.y.min()) < 0:
+            raise UserError(f"images.y: label {int(self.y.min())} is negative; labels start at 0")
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: Tensor) -> Images:
+        """The images of some rows, in the order of ``rows`` (int64 [M])."""
+        return Images(self.x.index_select(0, rows), self.y.index_select(0, rows))
+
+
+@dataclass
+class ImageDataset:
+    """A named data set; ``load_test()`` opens the test images, and nothing before it does.
+
+    UserError where a label has no class name, or the test images differ in shape from these.
+    """
+
+    name: str
+    train: Images
+    class_names: tuple[str, ...]
+    load_test: Callable[[], Images]
+
+    def __post_init__(self) -> None:
+        if not len(self.train):
+            raise UserError(f"{self.name}: holds no training images; check the path")
+        _check_range(self.train, self.num_classes, f"{self.name} train")
+        # a partial of module functions, so that a data set can be sent to another process
+        self.load_test = partial(_checked_test, self.load_test, self.name, self.image_shape, self.num_classes)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a source is asked for: ``place`` is the spelling after the colon, "" where there is none."""
+
+    name: str
+    place: str
+    root: Path
+    max_train: int | None
+    max_test: int | None
+    seed: int
+
+    def train_rows(self, n: int) -> Tensor:
+        """The training rows to decode, ascending: all of ``n``, or ``max_train`` chosen by the seed."""
+        if self.max_train is None or self.max_train >= n:
+            return torch.arange(n)
+        return Stream.of(self.seed, "subset").permutation(n)[: self.max_train].sort().values
+
+    def test_rows(self, n: int) -> Tensor:
+        """The first ``max_test`` of ``n`` rows."""
+        return torch.arange(n if self.max_test is None else min(n, self.max_test))
+
+
+def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+    """(train, validation): ``fraction`` of the images, chosen by the seed, become the second.
+
+    Both keep the order of ``images``; any fraction above 0 yields at least one validation image.
+    UsageError where nothing would be left to train on.
+    """
+    if not 0 <= fraction < 1:
+        raise UsageError(f"data.val_fraction: {fraction} is not a share; choose 0 <= fraction < 1")
+    n = len(images)
+    n_val = max(1, round(n * fraction)) if fraction else 0
+    if n_val >= n:
+        raise UsageError(
+            f"data.val_fraction: {fraction} of {n} images leaves none to train on; lower it or add images"
+        )
+    order = Stream.of(seed, "validation").permutation(n)
+    return images.take(order[n_val:].sort().values), images.take(order[:n_val].sort().values)
+
+
+def number_names(count: int) -> tuple[str, ...]:
+    """Class names where a source gives none: "0", "1", ..."""
+    return tuple(str(n) for n in range(count))
+
+
+def _checked_test(
+    load: Callable[[], Images], name: str, image_shape: tuple[int, int, int], num_classes: int
+) -> Images:
+    test = load()
+    if not len(test):
+        raise UserError(f"{name}: holds no test images; check the path")
+    if tuple(test.x.shape[1:]) != image_shape:
+        raise UserError(
+            f"{name}: test images are {tuple(test.x.shape[1:])} but training images are {image_shape} "
+            "(C,H,W); bring both to one shape"
+        )
+    _check_range(test, num_classes, f"{name} test")
+    return test
+
+
+def _check_range(images: Images, num_classes: int, where: str) -> None:
+    row = int(images.y.argmax())
+    if int(images.y[row]) >= num_classes:
+        raise UserError(
+            f"{where} image {row}: label {int(images.y[row])} is outside 0..{num_classes - 1}; "
+            "correct the label or the class names"
+        )
+
+
+def _told(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)} on {tensor.device}"

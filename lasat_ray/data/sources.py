@@ -1,0 +1,66 @@
+"""Every data set by its spelling on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from lasat_ray.data import digits, npz, parquet
+from lasat_ray.data.images import ImageDataset, Images, Request
+from lasat_ray.errors import UsageError, UserError, unknown_name
+
+SOURCES: dict[str, Callable[[Request], ImageDataset]] = {
+    "digits": digits.load,
+    "parquet": parquet.load,
+    "npz": npz.load,
+}
+"""Name -> loader. A new source is one file and one line here."""
+
+_WITH_PATH = ("imagefolder", "parquet", "npz")
+
+
+def load_dataset(
+    spelling: str, *, root: str, max_train: int | None, max_test: int | None, seed: int
+) -> ImageDataset:
+    """The data set written as ``digits``, ``cifar10``, ``parquet:PATH``, ...; see SOURCES.
+
+    ``root``: folder of the sets that have no PATH. ``max_train`` images are chosen by ``seed``
+    before anything is decoded; ``max_test`` means the first so many. UsageError for a spelling or
+    number that cannot be; UserError for a file that is missing or damaged.
+    """
+    name, colon, place = spelling.partition(":")
+    if name not in SOURCES:
+        raise unknown_name("--dataset", name, SOURCES)
+    if name in _WITH_PATH and not place:
+        raise UsageError(f"--dataset: '{spelling}' lacks its path; write {name}:PATH")
+    if name not in _WITH_PATH and colon:
+        raise UsageError(f"--dataset: '{spelling}' takes no path; write {name}")
+    for field, value in (("data.max_train", max_train), ("data.max_test", max_test)):
+        if value is not None and value < 1:
+            raise UsageError(f"{field}: {value} is not a number of images; give 1 or more, or leave it out")
+    request = Request(
+        name=spelling,
+        place=place,
+        root=Path(root).expanduser(),
+        max_train=max_train,
+        max_test=max_test,
+        seed=seed,
+    )
+    return SOURCES[name](request)
+
+
+def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> Images:
+    """Extra training images, written ``npz:PATH``; UserError where they do not fit the main set."""
+    name, _, place = spelling.partition(":")
+    if name != "npz" or not place:
+        raise UsageError(f"data.extra: '{spelling}' is not npz:PATH; write for example npz:extra.npz")
+    file = Path(place).expanduser()
+    images, _ = npz.read(file, rows=torch.arange, num_classes=num_classes)
+    if not len(images) or tuple(images.x.shape[1:]) != image_shape:
+        raise UserError(
+            f"{file}: holds {len(images)} images of {tuple(images.x.shape[1:])} (C,H,W); "
+            f"want at least one of {image_shape}, as in the main set"
+        )
+    return images
