@@ -145,8 +145,8 @@ class PolicyConfig:
     """Weight decay of the strategy net."""
     grad_clip: float = 1.0
     """Largest gradient norm of the strategy net; 0 switches clipping off."""
-    baseline: Literal["none", "mean", "leave-one-out"] = "mean"
-    """What is subtracted from the reward (over the global batch)."""
+    baseline: Literal["none", "mean", "leave-one-out", "running"] = "mean"
+    """Subtracted from the reward: mean over the global batch, or running average over rounds."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus."""
 

@@ -40,6 +40,10 @@ class Stream:
         digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
         return cls(int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
 
+    def child(self, *name: int | str) -> Stream:
+        """A stream of its own under this one's name."""
+        return Stream.of(self.low, self.high, *name)
+
     def uniform(self, index_B: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Uniform in [0,1), [B, *shape]; image n's numbers depend on ``index_B[n]`` alone.
 

@@ -98,9 +98,10 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepReport:
-    """What one target update did. Scalars are means over the global batch, still on the device.
+    """What one target update did, on this worker's images; all tensors stay on the device.
 
-    ``l1`` [B]: the method's own loss per image before the update, without label smoothing.
+    ``loss`` [B] as trained; ``l1`` [B] the method's own loss before the update, without label
+    smoothing; ``adv_correct`` [B] bool before the update; ``grad_norm`` scalar of the global gradient.
     """
 
     l1: Tensor
@@ -111,15 +112,23 @@ class StepReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerReport:
-    """Metrics of one learner update; scalars are global means, still on the device."""
+    """Metrics of one learner update. ``per_image``: [B] tensors whose global mean is of interest;
+    ``scalars``: 0-d tensors that are already the same on every worker."""
 
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    per_image: dict[str, Tensor] = field(default_factory=dict)
+    scalars: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RoundReport:
-    """Everything one round has to tell; written down by the recorder, read by nobody in the loop."""
+    """Everything one round has to tell, still on the device: nothing in the loop waits for it.
+
+    ``sums``: 0-d sums over this worker's images, to be added over workers and divided by
+    ``global_size``; ``scalars``: the same on every worker; ``option_counts`` [sum V_k].
+    """
 
     round: int
+    global_size: int
+    sums: dict[str, Tensor]
     scalars: dict[str, Tensor]
-    strategy: Strategy
+    option_counts: Tensor

@@ -1,9 +1,10 @@
-"""Encoded image files -> one uint8 tensor, by a pool of threads.
+"""Encoded image files -> one uint8 tensor, by PIL on a pool of threads.
 
-JPEG goes to torchvision, everything else and every resize to PIL. Measured on 2 cores, 32x32 JPEG:
-PIL 5,100 images a second and no faster with threads (it is bound by Python code), torchvision
-14,800 on one thread; 64x64 JPEG: PIL 3,500, torchvision 7,900 and 17,800 on two threads. Both gave
-equal bits on 1,000 CIFAR-10 JPEGs. Tasks are runs of images: one task an image halved the speed.
+Measured on 2 cores: 32x32 JPEG 5,100 images a second on one thread and 4,600 on two (Python code
+holds the lock); 64x64 JPEG 3,500 and 3,800; the larger the images, the more threads help. A task is
+a run of images, for one task an image cost a third of the speed. torchvision's decode_jpeg gave
+equal bits at 14,800 a second alone, 8,000 with the header checks that it lacks; but it takes three
+seconds to import, and torchvision 0.29 announces its removal.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def decode_all(
         return torch.empty(0, channels or 1, 1, 1, dtype=torch.uint8)
     height, width = _decode_one(encoded, 0, side).shape[1:]
     check_bytes(encoded.count * 3 * height * width, encoded.where(0))
-    out = torch.empty(encoded.count, 3, height, width, dtype=torch.uint8)
+    out = np.empty((encoded.count, 3, height, width), dtype=np.uint8)
     coloured = np.zeros(encoded.count, dtype=bool)
 
     def run(start: int) -> None:
@@ -72,57 +73,28 @@ def decode_all(
     if channels == 1 and coloured.any():
         name = encoded.where(int(coloured.argmax()))
         raise UserError(f"{name}: has colour but the training images are grey; convert one or the other")
-    return out if channels == 3 or coloured.any() else out[:, :1].contiguous()
+    grey = channels != 3 and not coloured.any()
+    return torch.from_numpy(out[:, :1].copy() if grey else out)
 
 
 def _num_threads() -> int:
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
-def _decode_one(encoded: Encoded, n: int, side: int | None) -> Tensor:
+def _decode_one(encoded: Encoded, n: int, side: int | None) -> np.ndarray:
     """One image, uint8 [1 or 3,H,W]."""
     where = encoded.where(n)
     with reading(where):
         blob = encoded.read(n)
         if not blob:
             raise UserError(f"{where}: is empty; replace it with an undamaged copy")
-        shape = _jpeg_shape(blob)
-        if shape is None or side is not None:
-            return _decode_pil(blob, side, where)
-        from torchvision.io import ImageReadMode, decode_jpeg  # slow to import, and digits never needs it
-
-        check_pixels(shape[1], shape[2], where)
-        mode = ImageReadMode.GRAY if shape[0] == 1 else ImageReadMode.RGB
-        image = decode_jpeg(torch.frombuffer(bytearray(blob), dtype=torch.uint8), mode=mode)
-        assert isinstance(image, Tensor) and image.shape == shape
-        return image
-
-
-def _decode_pil(blob: bytes, side: int | None, where: str) -> Tensor:
-    with Image.open(io.BytesIO(blob), formats=_FORMATS) as image:  # reads the header only
-        check_pixels(image.height, image.width, where)
-        if image.mode in _DEEP:
-            raise UserError(f"{where}: has more than 8 bits a channel; convert it to 8 bits")
-        plain = image.convert("L" if image.mode in _GREY else "RGB")
-    if side is not None:
-        plain = plain.resize((side, side), Image.Resampling.BILINEAR)
-    array_HWC = np.array(plain).reshape(plain.height, plain.width, -1)
-    return torch.from_numpy(array_HWC).permute(2, 0, 1)
-
-
-def _jpeg_shape(blob: bytes) -> tuple[int, int, int] | None:
-    """(1 or 3, height, width) from the frame header of an ordinary JPEG.
-
-    None for every other file, and for a JPEG that libjpeg might walk through differently than we
-    do (stray bytes, markers without length, four channels): PIL reads those.
-    """
-    at = 2
-    while blob[:2] == b"\xff\xd8" and at + 10 <= len(blob) and blob[at] == 0xFF:
-        marker = blob[at + 1]
-        if marker in (0xC0, 0xC1, 0xC2):
-            height, width = int.from_bytes(blob[at + 5 : at + 7]), int.from_bytes(blob[at + 7 : at + 9])
-            return (blob[at + 9], height, width) if blob[at + 9] in (1, 3) else None
-        if not (marker in (0xC4, 0xDB, 0xDD, 0xFE) or 0xE0 <= marker <= 0xEF):
-            return None
-        at += 2 + int.from_bytes(blob[at + 2 : at + 4])
-    return None
+        with Image.open(io.BytesIO(blob), formats=_FORMATS) as image:  # reads the header only
+            check_pixels(image.height, image.width, where)
+            if image.mode in _DEEP:
+                raise UserError(f"{where}: has more than 8 bits a channel; convert it to 8 bits")
+            mode = "L" if image.mode in _GREY else "RGB"
+            plain = image if image.mode == mode else image.convert(mode)
+            if side is not None:
+                plain = plain.resize((side, side), Image.Resampling.BILINEAR)
+            array = np.asarray(plain)
+        return array[None] if mode == "L" else array.transpose(2, 0, 1)

@@ -30,8 +30,7 @@ def reading(where: str, remedy: str = "replace it with an undamaged copy") -> It
         raise UserError(f"{where}: no such file; check the path") from None
     except Exception as problem:
         lines = str(problem).strip().splitlines()
-        # torchvision puts its C++ source line before the reason, separated by commas
-        reason = lines[0].rsplit(".cpp:", 1)[-1].split(", ", 1)[-1] if lines else type(problem).__name__
+        reason = lines[0] if lines else type(problem).__name__
         raise UserError(f"{where}: cannot be read ({reason.rstrip('.')}); {remedy}") from problem
 
 

@@ -1,0 +1,196 @@
+"""One round of adversarial training as one step of a contextual bandit.
+
+Observation: the batch of clean images. Action: for each image an index per strategy field.
+Step: attack every image as chosen, let the target net learn, form the reward. Every episode is
+one step long. The trainer steps this very object; no other code forms a reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from torch import Tensor, nn
+
+from lasat_ray.attacks import attack_batch
+from lasat_ray.config import TrainConfig
+from lasat_ray.data import Batches
+from lasat_ray.reward import combine, reference_images, reference_starts, reward_terms
+from lasat_ray.rng import Stream
+from lasat_ray.strategy import StrategySpace
+from lasat_ray.target_step import TargetStep
+from lasat_ray.types import Batch, RewardTerms, StepReport, Strategy
+
+Info = dict[str, Any]
+
+
+class AttackStrategyVectorEnv(VectorEnv):
+    """The game between strategy and target net, one batch a step, torch tensors on the device.
+
+    ``num_envs`` = images of this worker's share of a round. reward [B] is zero in rounds without
+    strategy update (``reward_due`` tells before the step). ``info`` holds per image: ``x_adv``
+    [B,C,H,W], every strategy field, ``adv_correct``, and when rewarded ``l1``, ``l2``, ``l3``,
+    ``ref_correct``, ``clean_correct`` (all [B]).
+
+    ``train_target`` False keeps the target net as it is, for learners that only study the bandit;
+    it needs lookahead ``copy``, since nothing else looks ahead then.
+    """
+
+    def __init__(
+        self,
+        target: TargetStep,
+        make_batches: Callable[[int], Batches],
+        space: StrategySpace,
+        config: TrainConfig,
+        *,
+        train_target: bool = True,
+    ):
+        if not train_target and config.reward.lookahead == "real":
+            raise ValueError(
+                "train_target: False has no update to look ahead with; set reward.lookahead 'copy'"
+            )
+        self.target = target
+        self.space = space
+        self.config = config
+        self.train_target = train_target
+        self._make_batches = make_batches
+        self._rehearsed = False
+        self._start_game(config.seed, first_round=0)
+        self._declare_spaces()
+
+    def _declare_spaces(self) -> None:
+        self.num_envs = len(self.batch.x)
+        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        shape = tuple(self.batch.x.shape[1:])
+        self.single_observation_space = spaces.Box(0.0, 1.0, shape, np.float32)
+        self.single_action_space = spaces.MultiDiscrete(list(self.space.sizes))
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _start_game(self, seed: int, first_round: int) -> None:
+        self.seed = seed
+        self.batches = self._make_batches(seed)
+        self.seek(first_round)
+
+    def seek(self, round: int) -> None:
+        """Go to a round without playing the ones before; what a resumed run does."""
+        self.round = round
+        self.batch: Batch = self.batches.batch(round)
+
+    @property
+    def net(self) -> nn.Module:
+        """The target net."""
+        return self.target.net
+
+    @property
+    def reward_due(self) -> bool:
+        """True in every k-th round, k = update_interval."""
+        return (self.round + 1) % self.config.update_interval == 0
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, Info]:
+        """The present batch; with a seed, the first batch of that seed's order. Weights stay."""
+        if seed is not None:
+            self._start_game(seed, first_round=0)
+        return self.batch.x, {}
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
+        """Attack, train, reward, next batch. ``actions`` [B,K] int64; the tuple is Gymnasium's."""
+        batch, strategy = self.batch, self.space.decode(actions)
+        x_adv = self.attack(strategy)
+        info: Info = {"x_adv": x_adv, **dict(strategy.items())}
+        reward = torch.zeros_like(strategy.eps)
+        if self.reward_due and not self._rehearsed and self.config.reward.lookahead == "copy":
+            reward = self._reward_by_copy(x_adv, strategy, info)
+        if self.train_target:
+            report = self.target(batch, x_adv, strategy, self.round)
+            info |= {"loss": report.loss, "adv_correct": report.adv_correct, "grad_norm": report.grad_norm}
+            if self.reward_due and self.config.reward.lookahead == "real":
+                reward = self._reward_by_target(report, info)
+        ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)
+        info |= {"final_obs": batch.x, "_final_obs": ended}
+        self._rehearsed = False
+        self.seek(self.round + 1)
+        return self.batch.x, reward, ended, torch.zeros_like(ended), info
+
+    def rehearse(self, actions: Tensor) -> tuple[Tensor, Info]:
+        """The reference code's order: a reward from a copy first; the round is still to be played."""
+        strategy = self.space.decode(actions)
+        x_adv = self.attack(strategy)
+        info: Info = {"x_adv": x_adv, **dict(strategy.items())}
+        reward = self._reward_by_copy(x_adv, strategy, info)
+        self._rehearsed = True
+        return reward, info
+
+    def attack(self, strategy: Strategy) -> Tensor:
+        """x_adv [B,C,H,W] of the present batch under the method's attack, target net in eval mode."""
+        method, attack = self.target.method, self.config.attack
+        if not method.attacks:
+            return self.batch.x
+        stream = Stream.of(self.seed, "attack start", self.round, int(self._rehearsed))
+        return attack_batch(
+            self.net,
+            self.batch,
+            strategy,
+            stream,
+            loss=method.attack_loss if attack.loss == "method" else attack.loss,
+            start_kind=method.start if attack.start == "method" else attack.start,
+        )
+
+    def _reward_by_copy(self, x_adv: Tensor, strategy: Strategy, info: Info) -> Tensor:
+        l1, info["adv_correct"] = self.target.attack_strength(self.batch, x_adv, strategy)
+        copied = self.target.stepped_copy(self.batch, x_adv, strategy, self.round)
+        return self._reward(copied, l1, info)
+
+    def _reward_by_target(self, report: StepReport, info: Info) -> Tensor:
+        return self._reward(self.net, report.l1, info)
+
+    def _reward(self, looked_ahead: nn.Module, l1: Tensor, info: Info) -> Tensor:
+        config, batch = self.config.reward, self.batch
+        starts = reference_starts(batch, config, Stream.of(self.seed, "reference start", self.round))
+        x_ref = reference_images(looked_ahead, batch, config, starts)
+        terms: RewardTerms = reward_terms(looked_ahead, batch, x_ref, l1)
+        info |= {"l1": terms.l1, "l2": terms.l2, "l3": terms.l3}
+        info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
+        return combine(terms, config, batch.global_size, self.target.world)
+
+
+class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
+    """The same game one image at a time in NumPy, for anybody's RL code.
+
+    Observation float32 (C,H,W) in [0,1]; action MultiDiscrete over the grid; reward float;
+    every episode ends after one step.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
+
+    def __init__(self, core: AttackStrategyVectorEnv):
+        assert core.num_envs == 1
+        self.core = core
+        self.observation_space = core.single_observation_space
+        self.action_space = core.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, Info]:
+        super().reset(seed=seed)
+        if seed is not None:
+            self.core.reset(seed=int(self.np_random.integers(2**31)))
+        return self._observation(), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
+        index = torch.as_tensor(np.asarray(action, dtype=np.int64)[None], device=self.core.batch.x.device)
+        observation = self._observation()
+        _, reward, _, _, info = self.core.step(index)
+        skipped = ("final_obs", "_final_obs")
+        told = {k: v.squeeze(0).cpu().numpy() for k, v in info.items() if k not in skipped}
+        return observation, float(reward[0]), True, False, told
+
+    def _observation(self) -> np.ndarray:
+        # A copy: callers may keep what they get.
+        return self.core.batch.x[0].float().cpu().numpy().copy()

@@ -1,0 +1,118 @@
+"""Builds the game from a configuration: for the trainer, and for ``gymnasium.make``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+from torch import nn
+
+from envs.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
+from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.data import Batches, Images, load_dataset, load_extra
+from lasat_ray.models import build_classifier
+from lasat_ray.recipes import get_recipe
+from lasat_ray.rng import Stream
+from lasat_ray.strategy import StrategySpace
+from lasat_ray.target_step import TargetStep
+from lasat_ray.world import World
+
+
+def dtype_of(config: TrainConfig) -> torch.dtype:
+    """The dtype of images and weights; bf16 concerns the forward passes alone."""
+    return torch.float64 if config.precision == "fp64" else torch.float32
+
+
+def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The target net with its first weights, which the seed alone decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Stream.of(config.seed, "target init").low)
+        return build_classifier(
+            config.model, num_classes=num_classes, image_shape=image_shape, precision=config.precision
+        )
+
+
+def build_game(
+    config: TrainConfig,
+    images: Images,
+    num_classes: int,
+    *,
+    world: World,
+    device: torch.device,
+    train_target: bool = True,
+) -> AttackStrategyVectorEnv:
+    """The env that the trainer steps, on this worker's share of every batch."""
+    channels, height, width = images.x.shape[1:]
+    shape = (channels, height, width)
+    extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
+    make_batches = partial(_make_batches, config, images, extra, world, device)
+    net = build_target_net(config, num_classes, shape).to(device)
+    rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
+    target = TargetStep(net, config, world, rounds_per_epoch)
+    space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
+    return AttackStrategyVectorEnv(target, make_batches, space, config, train_target=train_target)
+
+
+def _make_batches(
+    config: TrainConfig,
+    images: Images,
+    extra: Images | None,
+    world: World,
+    device: torch.device,
+    seed: int,
+) -> Batches:
+    return Batches(
+        images,
+        batch_size=config.batch_size,
+        seed=seed,
+        world=world,
+        device=device,
+        dtype=dtype_of(config),
+        augment=config.data,
+        extra=extra,
+        extra_fraction=config.data.extra_fraction,
+    )
+
+
+def make_vector_env(
+    num_envs: int = 32,
+    recipe: str = "digits",
+    seed: int = 0,
+    train_target: bool = False,
+    config: TrainConfig | None = None,
+) -> AttackStrategyVectorEnv:
+    """Entry point of ``gymnasium.make_vec``: torch tensors, ``num_envs`` images a step.
+
+    The target net starts from its first weights and, with ``train_target``, learns as the game is
+    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's.
+    """
+    base = config or get_recipe(recipe).config
+    reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
+    base = dataclasses.replace(
+        base, seed=seed, batch_size=num_envs, update_interval=1, precision="fp32", reward=reward
+    )
+    data = base.data
+    dataset = load_dataset(
+        base.dataset, root=data.root, max_train=data.max_train, max_test=data.max_test, seed=seed
+    )
+    return build_game(
+        base,
+        dataset.train,
+        dataset.num_classes,
+        world=World(),
+        device=torch.device("cpu"),
+        train_target=train_target,
+    )
+
+
+def make_env(
+    recipe: str = "digits",
+    seed: int = 0,
+    train_target: bool = False,
+    config: TrainConfig | None = None,
+) -> AttackStrategyEnv:
+    """Entry point of ``gymnasium.make``: NumPy, one image an episode."""
+    return AttackStrategyEnv(
+        make_vector_env(num_envs=1, recipe=recipe, seed=seed, train_target=train_target, config=config)
+    )

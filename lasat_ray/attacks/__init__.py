@@ -1,0 +1,67 @@
+"""Attacks for training, the reference attack of the reward, and evaluation: one engine, ``pgd``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.attacks.ball import start
+from lasat_ray.attacks.objectives import cross_entropy, make_objective
+from lasat_ray.attacks.pgd import pgd
+from lasat_ray.models import frozen_eval
+from lasat_ray.rng import Stream
+from lasat_ray.types import Batch, Strategy
+
+
+def constant_strategy(x: Tensor, *, eps: float, num_steps: int, step_size: float) -> Strategy:
+    """The same attack for every image of ``x``."""
+    full = x.new_full((len(x),), 0.0)
+    return Strategy(
+        eps=full + eps,
+        num_steps=full.long() + num_steps,
+        step_size=full + step_size,
+    )
+
+
+def attack_batch(
+    net: nn.Module, batch: Batch, strategy: Strategy, stream: Stream, *, loss: str, start_kind: str
+) -> Tensor:
+    """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched."""
+    radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
+    with frozen_eval(net):
+        delta0 = start(start_kind, batch.x, radius, batch.index, stream)
+        objective = make_objective(loss, net, batch.x, batch.y)
+        return pgd(net, batch.x, strategy, objective, delta0=delta0)
+
+
+def worst_of_restarts(
+    net: nn.Module,
+    batch: Batch,
+    strategy: Strategy,
+    starts: list[Tensor],
+    *,
+    only_correct: bool,
+) -> Tensor:
+    """PGD on cross-entropy from each start; per image the perturbation of largest cross-entropy.
+
+    ``only_correct`` moves just the images still classified correctly, as the published LAS-AT
+    code does. ``starts``: one delta0 [B,C,H,W] a restart. Ties keep the earlier restart.
+    """
+    moves = (lambda logits, rows: logits.argmax(1) == batch.y[rows]) if only_correct else None
+    with frozen_eval(net):
+        objective = make_objective("ce", net, batch.x, batch.y)
+        worst: Tensor | None = None
+        for delta0 in starts:
+            x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, moves=moves)
+            if len(starts) == 1:
+                return x_adv
+            with torch.no_grad():
+                loss_B = cross_entropy(net(x_adv), batch.y)
+            if worst is None:
+                worst, worst_loss = x_adv, loss_B
+            else:
+                better = loss_B > worst_loss
+                worst = torch.where(better[:, None, None, None], x_adv, worst)
+                worst_loss = torch.where(better, loss_B, worst_loss)
+    assert worst is not None
+    return worst

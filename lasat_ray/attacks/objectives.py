@@ -1,0 +1,42 @@
+"""What an attack raises, per image: cross-entropy, KL from the clean prediction, C&W margin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""(logits [S,N] of the images still moving, rows [S] int64: which images of the batch) -> [S]."""
+
+
+def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    """-log softmax(logits)[y]; [B,N], [B] -> [B]."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) per image from log-probabilities; [B,N], [B,N] -> [B]. Gradient flows into both."""
+    return (log_p.exp() * (log_p - log_q)).sum(1)
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    """C&W's margin: best wrong logit minus the true one (Carlini and Wagner 2017, f6); [B,N], [B] -> [B]."""
+    true = logits.gather(1, y[:, None])[:, 0]
+    others = logits.scatter(1, y[:, None], float("-inf"))
+    return others.amax(1) - true
+
+
+def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective:
+    """The named loss against this batch; ``kl`` spends one forward pass on the clean images."""
+    if name == "ce":
+        return lambda logits, rows: cross_entropy(logits, y[rows])
+    if name == "margin":
+        return lambda logits, rows: margin(logits, y[rows])
+    if name == "kl":
+        with torch.no_grad():
+            log_p = F.log_softmax(net(x), dim=1)
+        return lambda logits, rows: kl_divergence(log_p[rows], F.log_softmax(logits, dim=1))
+    raise AssertionError(f"attack loss '{name}' passed validation unknown")

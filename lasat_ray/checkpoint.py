@@ -1,0 +1,103 @@
+"""One file per checkpoint: tensors as safetensors, everything else as JSON in its header.
+
+Loading executes no code. A checksum over all content tells a damaged file; writing goes to a
+temporary file that is renamed when it is safely on disk, so a crash leaves the old one whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from lasat_ray.errors import UserError
+
+FORMAT = "lasat-ray checkpoint 1"
+
+
+def save_checkpoint(path: Path, tree: dict[str, Any]) -> None:
+    """Write nested dicts, lists and tuples of tensors, numbers, strings and None."""
+    tensors: dict[str, Tensor] = {}
+    header = json.dumps(_encode(tree, "", tensors), allow_nan=True)
+    metadata = {"format": FORMAT, "tree": header, "sha256": _checksum(tensors, header)}
+    write_atomically(path, save(tensors, metadata=metadata))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The tree that was saved, tensors on the CPU.
+
+    Raises UserError in one line when the file is missing, damaged, or not a checkpoint of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such checkpoint; name a run folder or a checkpoint file") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path}: not a whole checkpoint ({error}); use an older one") from error
+    if metadata.get("format") != FORMAT:
+        found = metadata.get("format", "no format")
+        raise UserError(f"{path}: written as '{found}', this program reads '{FORMAT}'")
+    if _checksum(tensors, metadata["tree"]) != metadata.get("sha256"):
+        raise UserError(f"{path}: content does not match its checksum; use an older checkpoint")
+    return _decode(json.loads(metadata["tree"]), tensors)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """All of ``content`` under ``path``, or what was there before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}); free space or change --out"
+        ) from error
+
+
+def _encode(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """JSON with a type tag at each container; keys may be integers, as in optimizer states."""
+    if isinstance(node, Tensor):
+        # clone: safetensors refuses tensors that share memory.
+        tensors[name] = node.detach().cpu().contiguous().clone()
+        return {"tensor": name}
+    if isinstance(node, dict):
+        return {"dict": [[key, _encode(value, f"{name}/{key}", tensors)] for key, value in node.items()]}
+    if isinstance(node, (list, tuple)):
+        kind = "list" if isinstance(node, list) else "tuple"
+        return {kind: [_encode(value, f"{name}/{n}", tensors) for n, value in enumerate(node)]}
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    raise TypeError(f"checkpoint: {name or '/'} is a {type(node).__name__}; keep tensors and numbers")
+
+
+def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(node, dict):
+        return node
+    ((kind, content),) = node.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _decode(value, tensors) for key, value in content}
+    items = [_decode(value, tensors) for value in content]
+    return items if kind == "list" else tuple(items)
+
+
+def _checksum(tensors: dict[str, Tensor], header: str) -> str:
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,42 @@
+"""Train in this process: the loop with one worker, no Ray."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.errors import UsageError
+from lasat_ray.folder import RunFolder
+from lasat_ray.loop import Place, Trainer
+from lasat_ray.recorder import Listener
+from lasat_ray.world import World
+
+
+def choose_device(wanted: str) -> torch.device:
+    """auto, cpu or cuda -> a device that exists; UsageError if cuda is asked for in vain."""
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise UsageError("--device: cuda is not here, PyTorch sees no GPU; use --device cpu or auto")
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def train_here(
+    config: TrainConfig,
+    folder: RunFolder,
+    *,
+    device: str = "auto",
+    listener: Listener | None = None,
+    checkpoint_every: int | None = None,
+    stop_after: int | None = None,
+) -> dict[str, Any]:
+    """Run or continue ``folder``'s training; returns the summary (empty if stopped early)."""
+    place = Place(
+        world=World(),
+        device=choose_device(device),
+        folder=folder,
+        listener=listener,
+        checkpoint_every=checkpoint_every,
+    )
+    return Trainer(config, place).run(stop_after)

@@ -1,0 +1,128 @@
+"""The same loop on Ray Train workers: one shard each, gradients summed by torch.distributed.
+
+Our own checkpoints in the run folder are the only ones: Ray restarts the workers, the loop finds
+its newest whole checkpoint. So a damaged file falls back to the one before, a reused name resumes
+nothing, and the summary travels as the return value.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray.exceptions import RayError
+
+from lasat_ray.cluster.session import check_free, worker_resources
+from lasat_ray.config import TrainConfig
+from lasat_ray.config_io import config_from_json, config_to_json
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.folder import RunFolder
+from lasat_ray.loop import Place, Trainer
+from lasat_ray.recorder import Listener, follow
+from lasat_ray.world import World
+
+
+def train_on_ray(
+    config: TrainConfig,
+    folder: RunFolder,
+    *,
+    num_workers: int,
+    cpus_per_worker: float | None = None,
+    device: str = "auto",
+    max_failures: int = 3,
+    listener: Listener | None = None,
+) -> dict[str, Any]:
+    """Run or continue ``folder``'s training on a connected Ray; returns the summary.
+
+    UserError in one line when workers cannot be had, start too late, or keep failing.
+    """
+    use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= num_workers)
+    resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
+    check_free(num_workers, resources)
+    storage = folder.path / ".ray"
+    trainer = ray.train.torch.TorchTrainer(
+        worker_loop,
+        train_loop_config={"config": config_to_json(config), "folder": str(folder.path.resolve())},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=uuid.uuid4().hex,  # never a name seen before: Ray would silently resume its state
+            storage_path=str(storage.resolve()),
+            # Ray retries a group that cannot start for ever unless the controller's limit is set.
+            failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=0),
+            logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
+        ),
+    )
+    try:
+        with _following(folder.metrics, listener):
+            result = trainer.fit()
+    except (ray.train.TrainingFailedError, RayError) as error:
+        raise _told(error, folder) from error
+    finally:
+        shutil.rmtree(storage, ignore_errors=True)
+    outcome = result.return_value
+    if "error" in outcome:
+        raise (UsageError if outcome["status"] == UsageError.status else UserError)(outcome["error"])
+    return outcome["summary"]
+
+
+def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
+    """What every Ray worker runs. Errors that are the user's to mend come back as values: raised,
+    Ray would restart the workers to meet the same error again."""
+    context = ray.train.get_context()
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
+    world = World(context.get_world_rank(), context.get_world_size())
+    place = Place(
+        world=world,
+        device=ray.train.torch.get_device(),
+        folder=RunFolder(Path(job["folder"])),
+        after_epoch=_report,
+    )
+    try:
+        trainer = Trainer(config_from_json(job["config"]), place)
+        return {"summary": trainer.run()}
+    except UserError as error:
+        return {"error": str(error), "status": error.status}
+
+
+def _report(record: dict[str, Any]) -> None:
+    """Tell Ray Train (and a Tune trial around it) about a validated epoch; every rank calls it."""
+    ray.train.report({name: value for name, value in record.items() if isinstance(value, (int, float))})
+
+
+@contextmanager
+def _following(metrics: Path, listener: Listener | None) -> Iterator[None]:
+    """Hand the driver's listener every record that the first worker writes, while it writes them."""
+    if listener is None:
+        yield
+        return
+    done = threading.Event()
+    thread = threading.Thread(target=follow, args=(metrics, listener, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _told(error: Exception, folder: RunFolder) -> UserError:
+    """One line out of a failed run: the innermost cause, and how to go on."""
+    failures = getattr(error, "worker_failures", None) or {}
+    cause: BaseException = next(iter(failures.values()), error)
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+    told = lines[-1].strip() if lines else type(cause).__name__
+    return UserError(f"training failed on the workers: {told}; continue with --resume {folder.path}")

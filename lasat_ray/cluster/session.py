@@ -1,0 +1,112 @@
+"""Joining or starting Ray, and knowing at once whether the workers asked for can be had."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from lasat_ray.errors import UsageError, UserError
+
+# Read by Ray Train in the driver and handed on to its controller and workers.
+_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # the default 2.0 costs 2 s at each report()
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else every printed line appears twice
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a FutureWarning; we set no GPU variables
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+@contextmanager
+def ray_session(address: str | None, start_timeout: float) -> Iterator[None]:
+    """Ray for the time of the block: a private local cluster, or the running one at ``address``.
+
+    A cluster that somebody else had connected in this process stays connected.
+    """
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout)
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield
+        return
+    if address is None:
+        forget_dead_cluster()
+    try:
+        # address="local": a plain init() would join whatever cluster some file names, or wait for it.
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=None if address else True,  # Ray's clean-up asks it which actors live
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        told = str(error).splitlines()[0]
+        remedy = "start it, or leave --address out"
+        raise UserError(f"--address: cannot join '{address}' ({told}); {remedy}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def forget_dead_cluster(temp_folder: Path | None = None) -> bool:
+    """Remove Ray's record of a cluster that no longer answers; True if there was one.
+
+    A head node that was killed leaves its address behind, and Ray's helpers would wait for it.
+    """
+    folder = temp_folder or Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
+    record = folder / "ray_current_cluster"
+    try:
+        host, _, port = record.read_text().strip().rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=1.0):
+            return False
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        record.unlink(missing_ok=True)
+        return True
+
+
+def worker_resources(
+    num_workers: int, cpus_per_worker: float | None, use_gpu: bool, total: dict[str, float] | None = None
+) -> dict[str, float]:
+    """Resources of one worker; UsageError naming what is missing if they can never be met.
+
+    Without ``cpus_per_worker`` workers share the cores: 1 each where there are enough, else a
+    fraction. ``total``: the cluster's resources (default: ask the connected one).
+    """
+    total = ray.cluster_resources() if total is None else total
+    cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
+    if use_gpu and gpus < num_workers:
+        raise UsageError(
+            f"--num-workers: {num_workers} workers need {num_workers} GPUs, Ray sees {gpus:g}; "
+            "ask for fewer workers or --device cpu"
+        )
+    # 5 % of the cores stay free: Ray's controller asks for a share of its own.
+    share = cpus_per_worker or min(1.0, int(100 * 0.95 * cpus / num_workers) / 100)
+    if share < 0.01 or share * num_workers > cpus + 1e-6:
+        raise UsageError(
+            f"--num-workers: {num_workers} workers of {share:g} CPUs need {share * num_workers:g} CPUs, "
+            f"Ray has {cpus:g}; ask for fewer workers or set --cpus-per-worker lower"
+        )
+    return {"CPU": share, "GPU": 1.0} if use_gpu else {"CPU": share}
+
+
+def check_free(num_workers: int, resources: dict[str, float]) -> None:
+    """UserError if others hold what the workers need right now (instead of waiting in silence)."""
+    free: dict[str, Any] = ray.available_resources()
+    for name, each in resources.items():
+        if free.get(name, 0.0) + 1e-6 < each * num_workers:
+            raise UserError(
+                f"--num-workers: {num_workers} workers need {each * num_workers:g} {name}, "
+                f"{free.get(name, 0.0):g} are free in this cluster; wait, or ask for fewer workers"
+            )

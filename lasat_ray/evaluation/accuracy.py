@@ -1,0 +1,45 @@
+"""Accuracy on clean images and under random-start PGD, each worker on its own rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lasat_ray.attacks import attack_batch, constant_strategy
+from lasat_ray.data import Images, ordered_batches
+from lasat_ray.models import frozen_eval
+from lasat_ray.rng import Stream
+from lasat_ray.world import World
+
+
+def accuracy(
+    net: nn.Module,
+    images: Images,
+    *,
+    num_steps: int,
+    eps: float,
+    step_size: float,
+    seed: int,
+    batch_size: int,
+    world: World,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> float:
+    """Share of images classified correctly after PGD on cross-entropy; in [0,1].
+
+    ``num_steps`` 0 means clean images. The start of each image depends on its row and the seed
+    alone, so the number of workers does not change the result. NaN for an empty set.
+    """
+    rows = torch.arange(world.rank, len(images), world.size)
+    stream = Stream.of(seed, "evaluation start", num_steps)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    with frozen_eval(net):
+        for batch in ordered_batches(images, batch_size=batch_size, device=device, dtype=dtype, rows=rows):
+            x = batch.x
+            if num_steps:
+                strategy = constant_strategy(x, eps=eps, num_steps=num_steps, step_size=step_size)
+                x = attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform")
+            with torch.no_grad():
+                correct += (net(x).argmax(1) == batch.y).sum()
+    total = int(world.sum(correct))
+    return total / len(images) if len(images) else float("nan")

@@ -1,0 +1,162 @@
+"""A run folder: where everything about one run lies, under fixed names.
+
+config.json, manifest.json, metrics.jsonl, checkpoints/{last,previous,best}.safetensors,
+summary.json, and TensorBoard events in tensorboard/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lasat_ray import __version__
+from lasat_ray.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from lasat_ray.config import TrainConfig
+from lasat_ray.config_io import config_from_json, config_to_json
+from lasat_ray.errors import UsageError, UserError
+
+_PACKAGES = ("torch", "torchvision", "ray", "gymnasium", "numpy", "safetensors", "pyautoattack")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names of files, and the few ways they are written."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: TrainConfig, **facts: Any) -> RunFolder:
+        """A new folder with config and manifest; UsageError if something is already there."""
+        if path.exists():
+            raise UsageError(
+                f"--out: '{path}' already exists; choose another, or continue it with --resume {path}"
+            )
+        folder = cls(path)
+        try:
+            folder.checkpoints.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(
+                f"--out: cannot make '{path}' ({error.strerror}); choose another folder"
+            ) from error
+        folder.write_json("config.json", config_to_json(config))
+        folder.write_json("manifest.json", manifest(config, **facts))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run; UsageError if it is none."""
+        if not (path / "config.json").is_file():
+            raise UsageError(
+                f"--resume: '{path}' holds no run (no config.json); name a folder that --out made"
+            )
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def config(self) -> TrainConfig:
+        return config_from_json(self.read_json("config.json"))
+
+    def summary(self) -> dict[str, Any] | None:
+        """The final figures, None while the run is not finished."""
+        return self.read_json("summary.json") if (self.path / "summary.json").is_file() else None
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.path / name}: cannot be read ({error}); the folder is damaged") from error
+
+    def save_last(self, tree: dict[str, Any]) -> None:
+        """Keep the newest two: a fault while the newest is used still leaves one."""
+        last = self.checkpoints / "last.safetensors"
+        if last.exists():
+            os.replace(last, self.checkpoints / "previous.safetensors")
+        save_checkpoint(last, tree)
+
+    def load_last(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest whole checkpoint (None if there is none yet), and what was wrong with newer ones."""
+        faults: list[str] = []
+        for name in ("last", "previous"):
+            path = self.checkpoints / f"{name}.safetensors"
+            if path.exists():
+                try:
+                    return load_checkpoint(path), faults
+                except UserError as error:
+                    faults.append(str(error))
+        if faults:
+            raise UserError(f"{self.checkpoints}: no whole checkpoint is left; {faults[0]}")
+        return None, faults
+
+    def load_best(self) -> dict[str, Any]:
+        """Net and model card of the best validation epoch; UserError if there is none."""
+        return load_checkpoint(self.checkpoints / "best.safetensors")
+
+    def discard_if_untouched(self) -> None:
+        """Remove a folder in which nothing was trained, so that a refused run leaves no trace."""
+        if not any(self.checkpoints.glob("*.safetensors")):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def fresh_path(config: TrainConfig) -> Path:
+    """runs/RECIPE-METHOD-STRATEGY-sSEED-N with the first free N."""
+    stem = f"{config.recipe}-{config.method}-{config.strategy}-s{config.seed}"
+    n = 1
+    while (path := Path("runs") / f"{stem}-{n}").exists():
+        n += 1
+    return path
+
+
+def manifest(config: TrainConfig, **facts: Any) -> dict[str, Any]:
+    """What one needs to trace a number: versions, commit, command, machine, seed."""
+    return {
+        "lasat_ray": __version__,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "seed": config.seed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        **_git_state(),
+        **facts,
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit and whether the tree differed from it; None outside a checkout."""
+
+    def git(*args: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parent), *args]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}

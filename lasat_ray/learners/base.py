@@ -1,0 +1,81 @@
+"""What a learner is to the round: it acts on images and, when paid, updates itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.models import build_features
+from lasat_ray.rng import Stream
+from lasat_ray.strategy.net import StrategyNet, log_prob, sample
+from lasat_ray.strategy.space import StrategySpace
+from lasat_ray.types import Action, LearnerReport, Rollout
+from lasat_ray.world import World
+
+
+class Learner(Protocol):
+    """Chooses strategies and learns from rewards. State must round-trip through ``state_dict``:
+    nested dicts and lists of tensors, numbers and strings."""
+
+    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """Images [B,C,H,W], their rows [B] and a stream of random numbers -> one action each."""
+        ...
+
+    def update(self, rollout: Rollout) -> LearnerReport:
+        """Learn from one rewarded round; collective over workers."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LearnerContext:
+    """What a learner may build itself from. ``dtype`` is the arithmetic of the strategy net."""
+
+    space: StrategySpace
+    image_shape: tuple[int, int, int]
+    config: TrainConfig
+    world: World
+    device: torch.device
+
+    def strategy_net(self) -> StrategyNet:
+        """A fresh strategy net on the chosen backbone, the same on every worker."""
+        config = self.config
+        features, dim = build_features(
+            config.strategy_model,
+            image_shape=self.image_shape,
+            precision=config.precision,
+            field="strategy-model",
+        )
+        net = StrategyNet(features, dim, self.space)
+        if config.precision == "fp64":
+            net.double()
+        net.to(self.device)
+        self.world.share(net)
+        return net
+
+
+def policy_optimizer(net: nn.Module, context: LearnerContext) -> torch.optim.Optimizer:
+    """The optimizer that --policy.* describes."""
+    policy = context.config.policy
+    if policy.optimizer == "adam":
+        return torch.optim.AdamW(net.parameters(), lr=policy.lr, weight_decay=policy.weight_decay)
+    return torch.optim.SGD(
+        net.parameters(), lr=policy.lr, momentum=policy.momentum, weight_decay=policy.weight_decay
+    )
+
+
+@torch.no_grad()
+def act_by_net(net: StrategyNet, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    """Sample each head in eval mode; the draws depend on the image's row alone."""
+    net.eval()
+    log_probs = net(x)
+    uniform_BK = stream.uniform(index, (len(log_probs),), torch.float64)
+    action = sample(log_probs, uniform_BK)
+    return Action(index=action, log_prob=log_prob(log_probs, action))

@@ -1,0 +1,8 @@
+"""Plain training, the tables' first row: no attack at all."""
+
+from __future__ import annotations
+
+from lasat_ray.methods.base import Method
+from lasat_ray.methods.pgd_at import loss
+
+METHOD = Method(loss=loss, attacks=False)

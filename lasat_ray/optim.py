@@ -1,0 +1,62 @@
+"""The target net's optimizer, its learning-rate course, and the average of its weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.config import OptimConfig
+from lasat_ray.models import parameter_groups
+
+
+def make_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
+    """SGD as every published row uses it."""
+    groups = parameter_groups(net, config.weight_decay, config.decay_norms)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+
+
+def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:
+    """The rate at a fractional ``epoch`` in [0, epochs): a pure function, so nothing to resume.
+
+    ``one-cycle`` rises linearly to the peak over warmup_epochs (40 % of the run when 0) and falls
+    linearly to 0, as the fast-AT recipes do.
+    """
+    if config.schedule == "one-cycle":
+        peak = config.warmup_epochs or 0.4 * epochs
+        rising = epoch / peak
+        falling = (epochs - epoch) / (epochs - peak)
+        return config.lr * max(0.0, min(rising, falling))
+    warm = min(1.0, epoch / config.warmup_epochs) if config.warmup_epochs else 1.0
+    if config.schedule == "multistep":
+        passed = sum(epoch >= milestone for milestone in config.milestones)
+        return config.lr * warm * config.lr_decay**passed
+    if config.schedule == "cosine":
+        rest = max(epochs - config.warmup_epochs, 1e-9)
+        progress = min(1.0, max(0.0, epoch - config.warmup_epochs) / rest)
+        return config.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
+    return config.lr * warm
+
+
+class WeightAverage:
+    """Exponential average of the weights; BatchNorm statistics are copied, not averaged.
+
+    The effective decay grows as (1+d)/(10+d) after d updates, so that early weights are
+    forgotten (Gowal et al. 2020, section 4.3, without their warm-up).
+    """
+
+    def __init__(self, net: nn.Module, decay: float):
+        self.net = copy.deepcopy(net).requires_grad_(False)
+        self.decay = decay
+        self.updates = 0
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        averaged: list[Tensor] = list(self.net.parameters())
+        torch._foreach_lerp_(averaged, [p.detach() for p in net.parameters()], 1 - decay)
+        for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
+            mine.copy_(theirs)
+        self.updates += 1

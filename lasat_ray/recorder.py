@@ -1,0 +1,122 @@
+"""Writes what happened: metrics.jsonl, one line a round and an epoch, and TensorBoard events.
+
+Rounds are kept on the device and written in blocks, so that the loop waits for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lasat_ray.folder import RunFolder
+from lasat_ray.types import RoundReport
+from lasat_ray.world import World
+
+Listener = Callable[[dict[str, Any]], None]
+_BLOCK = 50  # rounds between writes: one host sync and one small all-reduce each
+
+
+class Recorder:
+    """Collective: every worker adds its share, the first one writes."""
+
+    def __init__(self, folder: RunFolder, world: World, rounds_per_epoch: int, listener: Listener | None):
+        self.folder = folder
+        self.world = world
+        self.rounds_per_epoch = rounds_per_epoch
+        self.listener = listener
+        self.option_counts: Tensor | None = None
+        """This worker's share of how often each strategy option was chosen this epoch, [sum V_k]."""
+        self._pending: list[RoundReport] = []
+        self._events: Any = None
+
+    def rewind(self, offset: int) -> None:
+        """Cut metrics.jsonl back to where a checkpoint was taken, so that every round stands once."""
+        if self.world.is_first and self.folder.metrics.exists():
+            os.truncate(self.folder.metrics, offset)
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        return self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
+
+    def add(self, report: RoundReport) -> None:
+        self._pending.append(report)
+        counts = report.option_counts
+        self.option_counts = counts if self.option_counts is None else self.option_counts + counts
+        if len(self._pending) >= _BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending rounds: one sum over workers for all of them."""
+        if not self._pending:
+            return
+        rows = [list(report.sums.values()) for report in self._pending]
+        flat = torch.stack([value for row in rows for value in row])
+        totals = iter(self.world.sum(flat).tolist())
+        scalars = iter(torch.stack([v.double() for r in self._pending for v in r.scalars.values()]).tolist())
+        for report in self._pending:
+            record: dict[str, Any] = {
+                "kind": "round",
+                "round": report.round,
+                "epoch": (report.round + 1) / self.rounds_per_epoch,
+            }
+            record |= {name: next(totals) / report.global_size for name in report.sums}
+            record |= {name: next(scalars) for name in report.scalars}
+            self.write(record)
+        self._pending = []
+
+    def sum_option_counts(self) -> list[float]:
+        """How often each strategy option was chosen this epoch, over all workers; collective."""
+        return [] if self.option_counts is None else self.world.sum(self.option_counts).tolist()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one line, tell the listener, feed TensorBoard; the first worker only."""
+        if not self.world.is_first:
+            return
+        with open(self.folder.metrics, "a") as file:
+            file.write(json.dumps(record) + "\n")
+        self._to_tensorboard(record)
+        if self.listener:
+            self.listener(record)
+
+    def _to_tensorboard(self, record: dict[str, Any]) -> None:
+        if self._events is None:
+            from tensorboardX import SummaryWriter  # late: a second of imports
+
+            self._events = SummaryWriter(str(self.folder.path / "tensorboard"))
+        for name, value in record.items():
+            if isinstance(value, (int, float)) and name not in ("round", "epoch") and math.isfinite(value):
+                self._events.add_scalar(f"{record['kind']}/{name}", value, record["round"])
+
+    def close(self) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def follow(metrics: Path, listener: Listener, done: threading.Event, poll_s: float = 0.2) -> None:
+    """Tell ``listener`` every record that another process appends, until ``done``; then the rest.
+
+    A restart cuts the file back to its last checkpoint; rounds heard before are heard again.
+    """
+    position = metrics.stat().st_size if metrics.exists() else 0
+    while True:
+        last_look = done.wait(poll_s)
+        if metrics.exists():
+            position = min(position, metrics.stat().st_size)
+            with open(metrics) as file:
+                file.seek(position)
+                for line in file:
+                    if not line.endswith("\n"):
+                        break
+                    listener(json.loads(line))
+                    position += len(line.encode())
+        if last_look:
+            return

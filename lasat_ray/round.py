@@ -1,0 +1,67 @@
+"""The order of one round, and nothing else: act, attack, train, and every k-th time reward and learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from envs.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.learners import Learner
+from lasat_ray.rng import Stream
+from lasat_ray.types import Action, Batch, LearnerReport, Rollout, RoundReport
+
+_PER_IMAGE = ("loss", "adv_correct", "eps", "num_steps", "step_size", "trades_beta", "start_radius")
+_REWARD_TERMS = ("l1", "l2", "l3", "ref_correct", "clean_correct")
+
+
+def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
+    """Play the env's present round. With lookahead ``real`` the action that trains the target is
+    the one that is paid; with ``copy`` a rehearsal is paid first and a fresh action trains."""
+    round, batch, due = env.round, env.batch, env.reward_due
+    learned = LearnerReport()
+    action = learner.act(batch.x, batch.index, Stream.of(env.seed, "action", round))
+    paid: dict[str, Any] = {}
+    if due and env.config.reward.lookahead == "copy":
+        reward, paid = env.rehearse(action.index)
+        learned = learner.update(_rollout(batch, action, reward))
+        paid["reward"] = reward
+        action = learner.act(batch.x, batch.index, Stream.of(env.seed, "action after rehearsal", round))
+        _, _, _, _, info = env.step(action.index)
+    else:
+        _, reward, _, _, info = env.step(action.index)
+        if due:
+            learned = learner.update(_rollout(batch, action, reward))
+            paid = {**info, "reward": reward}
+    return _report(env, round, batch, action, info, paid, learned)
+
+
+def _rollout(batch: Batch, action: Action, reward: Tensor) -> Rollout:
+    return Rollout(
+        x=batch.x,
+        action=action.index,
+        log_prob=action.log_prob,
+        reward=reward,
+        global_size=batch.global_size,
+    )
+
+
+def _report(
+    env: AttackStrategyVectorEnv,
+    round: int,
+    batch: Batch,
+    action: Action,
+    info: dict[str, Any],
+    paid: dict[str, Any],
+    learned: LearnerReport,
+) -> RoundReport:
+    sums = {name: info[name].double().sum() for name in _PER_IMAGE if name in info}
+    sums |= {name: paid[name].double().sum() for name in (*_REWARD_TERMS, "reward") if name in paid}
+    sums |= {name: value.double().sum() for name, value in learned.per_image.items()}
+    return RoundReport(
+        round=round,
+        global_size=batch.global_size,
+        sums=sums,
+        scalars={"grad_norm": info["grad_norm"], **learned.scalars},
+        option_counts=env.space.counts(action.index),
+    )

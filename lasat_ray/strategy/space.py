@@ -1,0 +1,49 @@
+"""The strategy space: which values each field may take, and actions decoded into strategies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lasat_ray.types import Strategy
+from lasat_ray.units import Grid
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpace:
+    """A grid: one categorical head per field, in the order of the mapping.
+
+    ``names`` the K fields; ``values`` one [V_k] tensor each, on the training device.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[Tensor, ...]
+
+    @classmethod
+    def of(cls, grid: Grid, *, device: torch.device | str, dtype: torch.dtype) -> StrategySpace:
+        values = [torch.tensor(values, dtype=torch.float64) for values in grid.values()]
+        kept = [
+            v.round().long() if name == "num_steps" else v.to(dtype)
+            for name, v in zip(grid, values, strict=True)
+        ]
+        return cls(tuple(grid), tuple(v.to(device) for v in kept))
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many options each head has."""
+        return tuple(len(values) for values in self.values)
+
+    def decode(self, action_BK: Tensor) -> Strategy:
+        """Indices [B,K] -> the strategy of each image."""
+        chosen = {
+            name: values[action_BK[:, k]]
+            for k, (name, values) in enumerate(zip(self.names, self.values, strict=True))
+        }
+        return Strategy(**chosen)
+
+    def counts(self, action_BK: Tensor) -> Tensor:
+        """How often each option was taken, heads one after the other, [sum V_k] float32."""
+        parts = [torch.bincount(action_BK[:, k], minlength=size) for k, size in enumerate(self.sizes)]
+        return torch.cat(parts).float()

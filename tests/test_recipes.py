@@ -1,0 +1,130 @@
+"""Recipes carry the published settings and numbers, checked against what the code of the paper holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lasat_ray.errors import UsageError
+from lasat_ray.models import find_builder
+from lasat_ray.recipes import RECIPES, get_recipe
+
+GOLDEN = Path(__file__).parent / "golden"
+PUBLISHED = [name for name in RECIPES if RECIPES[name].table]
+COLUMNS = {"clean", "fgsm", "pgd10", "pgd20", "pgd50", "cw", "aa", "time_min"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_found_under_its_own_name(name):
+    recipe = get_recipe(name)
+    assert recipe.name == recipe.config.recipe == name
+    assert recipe.summary and "\n" not in recipe.summary
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_nets_of_a_recipe_exist(name):
+    config = RECIPES[name].config
+    assert find_builder(config.model, field="--model")
+    assert find_builder(config.strategy_model, field="--strategy-model")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_reported_numbers_are_percentages_under_known_names(name):
+    reported = RECIPES[name].reported
+    assert set(reported) <= COLUMNS
+    accuracies = {key: value for key, value in reported.items() if key != "time_min"}
+    assert all(5 < value < 100 for value in accuracies.values())
+    assert max(accuracies, key=accuracies.__getitem__) == "clean"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_final_evaluation_measures_what_was_reported(name):
+    recipe = RECIPES[name]
+    steps = {int(key[3:]) for key in recipe.reported if key.startswith("pgd")}
+    assert set(recipe.config.evaluation.test_num_steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("name", "reported"),
+    [
+        ("table1-cifar10-resnet18-pgd-at", {"clean": 82.56, "pgd10": 53.15, "time_min": 261.0}),
+        ("table1-cifar10-resnet18-las-at-k40", {"clean": 82.3, "pgd10": 54.29, "time_min": 365.0}),
+        (
+            "table2-cifar10-wrn34-10-las-at",
+            {"clean": 86.23, "pgd10": 57.64, "pgd20": 56.49, "pgd50": 56.12, "cw": 55.73, "aa": 53.58},
+        ),
+        (
+            "table3-cifar100-wrn34-10-las-trades",
+            {"clean": 60.62, "pgd10": 32.99, "pgd20": 32.53, "pgd50": 32.39, "cw": 29.51, "aa": 28.12},
+        ),
+        (
+            "table4-tiny-imagenet-preactresnet18-trades",
+            {"clean": 39.16, "pgd50": 15.74, "cw": 12.92, "aa": 12.32},
+        ),
+        ("gtsrb-clean", {"clean": 98.22, "pgd50": 12.63, "cw": 13.28, "aa": 9.77}),
+    ],
+)
+def test_numbers_stand_under_the_right_columns(name, reported):
+    assert RECIPES[name].reported == reported
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("table2-cifar10-wrn34-10-las-at", "las_policy_loss.npz"),
+        ("table2-cifar10-wrn34-10-las-trades", "las_policy_loss_trades.npz"),
+    ],
+)
+def test_grids_are_the_option_lists_of_the_papers_code(name, file):
+    grid, golden = RECIPES[name].config.attack.grid, np.load(GOLDEN / file)
+    fields = {"eps": "epsilon", "num_steps": "iters", "step_size": "step", "trades_beta": "beta"}
+    for field, values in grid.items():
+        scale = 255 if field in ("eps", "step_size") else 1
+        np.testing.assert_allclose(np.array(values) * scale, golden[f"{fields[field]}_types"], rtol=1e-15)
+    assert list(grid) == [field for field, name in fields.items() if f"{name}_types" in golden]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("table2-cifar10-wrn34-10-las-at", "lr_las_pgd_at_milestone_steps"),
+        ("table2-cifar10-wrn34-10-las-trades", "lr_las_trades_milestone_steps"),
+    ],
+)
+def test_the_rate_drops_where_the_papers_code_drops_it(name, key):
+    golden = np.load(GOLDEN / "schedules.npz")
+    batches = 391
+    assert [m * batches for m in RECIPES[name].config.optim.milestones] == golden[key].tolist()
+
+
+def test_table_1_rows_differ_in_k_alone():
+    names = [name for name in RECIPES if name.startswith("table1") and "-k" in name]
+    assert [RECIPES[name].config.update_interval for name in names] == [1, 10, 20, 40, 60]
+    first = RECIPES[names[0]].config
+    for name in names[1:]:
+        config = RECIPES[name].config
+        assert (config.attack, config.optim, config.loss, config.policy, config.epochs) == (
+            first.attack,
+            first.optim,
+            first.loss,
+            first.policy,
+            first.epochs,
+        )
+
+
+def test_label_smoothing_is_what_the_factors_leave():
+    smoothing = {
+        name: RECIPES[name].config.loss.label_smoothing for name in RECIPES if name.endswith("-las-at")
+    }
+    assert smoothing == {
+        "table2-cifar10-wrn34-10-las-at": 0.3,
+        "table3-cifar100-wrn34-10-las-at": 0.4,
+        "table4-tiny-imagenet-preactresnet18-las-at": 0.2,
+        "gtsrb-las-at": 0.3,
+    }
+
+
+@pytest.mark.parametrize(("name", "close"), [("digit", "digits"), ("gtsrb-lasat", "gtsrb-las-at")])
+def test_an_unknown_recipe_is_answered_with_the_closest(name, close):
+    with pytest.raises(UsageError, match=f"--recipe: '{name}' is unknown; did you mean {close}"):
+        get_recipe(name)

@@ -1,0 +1,197 @@
+"""Each bad setting is refused in one line that names it as the command line spells it."""
+
+import dataclasses
+import math
+
+import pytest
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.config_io import flag, leaves
+from lasat_ray.errors import UsageError
+from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.validate import BOUNDS, check
+
+METHODS = ("clean", "pgd-at", "trades")
+LEARNERS = ("reinforce",)
+OPTIONAL_NUMBERS = {"data.max_train", "data.max_test", "attack.start_radius"}
+
+
+def changed(config, changes):
+    """A config with some paths set: ``{"reward.alpha": 2.0}``."""
+    for path, value in changes.items():
+        group, _, name = path.rpartition(".")
+        if group:
+            value = dataclasses.replace(getattr(config, group), **{name: value})
+        config = dataclasses.replace(config, **{group or name: value})
+    return config
+
+
+def refusal(changes, recipe="digits"):
+    with pytest.raises(UsageError) as caught:
+        check(changed(get_recipe(recipe).config, changes), METHODS, LEARNERS)
+    assert caught.value.status == 2
+    return str(caught.value)
+
+
+OUT_OF_RANGE = {
+    **dict.fromkeys(("epochs", "batch_size", "update_interval", "attack.num_steps"), (0, -1)),
+    **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), (0,)),
+    **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), (0,)),
+    "data.max_train": (1, 0),
+    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout"), (-1,)),
+    **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), (1.0, -0.1)),
+    **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), (1.0, -0.1)),
+    **dict.fromkeys(("attack.eps", "reward.ref_eps", "evaluation.eps"), (0.0, -0.1, 8.0)),
+    **dict.fromkeys(("attack.step_size", "reward.ref_step_size", "evaluation.step_size"), (0.0, -0.1, 2.0)),
+    "attack.start_radius": (-0.1, 8.0),
+    **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), (-1.0,)),
+    **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), (-1.0,)),
+    **dict.fromkeys(("policy.weight_decay", "policy.grad_clip", "policy.entropy_weight"), (-1.0,)),
+    **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), (-1.0,)),
+    **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), (0.0, -1.0)),
+    **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), (1.0, -0.1)),
+    "optim.lr_decay": (0.0, 1.5),
+}
+RANGE_CASES = [(path, value) for path, values in OUT_OF_RANGE.items() for value in values]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_passes(name):
+    check(RECIPES[name].config, METHODS, LEARNERS)
+
+
+@pytest.mark.parametrize(("path", "value"), RANGE_CASES)
+def test_a_number_out_of_range_is_named(path, value):
+    message = refusal({path: value})
+    assert message.startswith(f"{flag(path)}: ")
+    assert "is out of range; give " in message
+
+
+def test_every_bound_has_a_bad_value_here():
+    assert set(OUT_OF_RANGE) == set(BOUNDS)
+
+
+def test_every_number_of_the_config_has_a_bound():
+    numbers = {p for p, v in leaves(TrainConfig()) if isinstance(v, (int, float)) and not isinstance(v, bool)}
+    assert numbers | OPTIONAL_NUMBERS == set(BOUNDS)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("path", [p for p, v in leaves(TrainConfig()) if isinstance(v, float)])
+def test_no_number_that_is_not_one_gets_through(path, value):
+    assert refusal({path: value}).startswith(f"{flag(path)}: {value} is not a finite number")
+
+
+def test_numbers_inside_lists_and_grids_are_looked_at():
+    assert refusal({"optim.milestones": (3.0, math.nan)}).startswith("--optim.milestones: nan")
+    assert refusal({"attack.grid": {"eps": (0.1, math.inf)}}).startswith("--attack.grid: inf")
+
+
+GRID_CASES = [
+    ({}, "nothing to choose"),
+    ({"budget": (0.1,)}, "'budget' is not a field; choose from: eps, num_steps"),
+    ({"eps": ()}, "'eps' has no values"),
+    ({"eps": (0.1, 0.1)}, "eps=0.1 stands twice"),
+    ({"eps": (0.1, 0.0)}, "eps=0 is out of range"),
+    ({"eps": (3.5,)}, "eps=3.5 is out of range"),
+    ({"step_size": (0.0,)}, "step_size=0 is out of range"),
+    ({"num_steps": (0.0,)}, "num_steps=0 is out of range"),
+    ({"num_steps": (2.5,)}, "num_steps=2.5 is out of range; give whole numbers"),
+    ({"start_radius": (-0.1,)}, "start_radius=-0.1 is out of range"),
+    ({"trades_beta": (-1.5,)}, "trades_beta=-1.5 is out of range"),
+    ({"trades_beta": (5.5,)}, "'trades_beta' is no part of --method pgd-at"),
+]
+
+
+@pytest.mark.parametrize(("grid", "told"), GRID_CASES)
+@pytest.mark.parametrize("strategy", ["learned", "random"])
+def test_a_grid_that_cannot_be_chosen_from_is_refused(grid, told, strategy):
+    message = refusal({"attack.grid": grid, "strategy": strategy})
+    assert message.startswith("--attack.grid: ")
+    assert told in message
+
+
+def test_a_fixed_strategy_needs_no_grid_and_may_keep_one():
+    base = get_recipe("gtsrb-las-trades").config
+    check(changed(base, {"strategy": "fixed", "attack.grid": {}}), METHODS, LEARNERS)
+    check(changed(base, {"strategy": "fixed", "method": "pgd-at"}), METHODS, LEARNERS)
+
+
+NAME_CASES = [
+    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: clean, pgd-at, trades"),
+    ({"learner": "ppo"}, "--learner: 'ppo' is unknown; choose one of: reinforce"),
+    ({"dataset": "mnist"}, "--dataset: 'mnist' is unknown; choose one of: "),
+    ({"dataset": "digits:x"}, "--dataset: 'digits:x' is unknown"),
+    ({"dataset": ""}, "--dataset: '' is unknown"),
+    ({"dataset": "npz:"}, "--dataset: 'npz:' names no file; write npz:PATH"),
+    ({"dataset": "parquet"}, "--dataset: 'parquet' names no file; write parquet:PATH"),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), NAME_CASES)
+def test_an_unknown_name_is_told_with_what_is_known(changes, told):
+    assert refusal(changes).startswith(told)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "cifar10", "imagefolder:a/b", "parquet:x", "npz:C:/x.npz"])
+def test_known_datasets_pass(dataset):
+    check(changed(TrainConfig(), {"dataset": dataset, "strategy": "fixed"}))
+
+
+def test_outside_code_is_let_through_by_its_spelling():
+    check(
+        changed(get_recipe("digits").config, {"learner": "my:Class", "method": "my:METHOD"}),
+        METHODS,
+        LEARNERS,
+    )
+
+
+def test_names_are_left_unchecked_without_a_list():
+    check(changed(get_recipe("digits").config, {"learner": "?", "method": "?"}))
+
+
+def test_the_learner_matters_only_where_one_learns():
+    check(changed(get_recipe("digits").config, {"learner": "?", "strategy": "random"}), METHODS, LEARNERS)
+
+
+BATCH = {"reward.credit": "batch", "policy.baseline": "running"}
+COMBINATIONS = [
+    ({"method": "clean"}, "--strategy: 'learned' has no attack to choose"),
+    ({"data.extra_fraction": 0.5}, "--data.extra-fraction: 0.5 has nothing to draw from"),
+    ({"data.extra": "npz:x.npz"}, "--data.extra: 'npz:x.npz' is never used"),
+    ({"data.extra": "x.npz", "data.extra_fraction": 0.5}, "--data.extra: 'x.npz' is not a source"),
+    ({"data.extra": "npz:", "data.extra_fraction": 0.5}, "--data.extra: 'npz:' is not a source"),
+    ({"attack.start": "zero", "attack.start_radius": 0.1}, "--attack.start-radius: 0.1 has no effect"),
+    ({"reward.mode": "reference"}, "--reward.credit: 'image' does not go with"),
+    ({**BATCH, "reward.standardize": True}, "--reward.standardize: True makes every reward 0"),
+    ({"reward.credit": "batch"}, "--policy.baseline: 'mean' cancels"),
+    ({**BATCH, "policy.baseline": "leave-one-out"}, "--policy.baseline: 'leave-one-out' cancels"),
+    ({"reward.copy_weight_decay": 5e-4}, "--reward.copy-weight-decay: 0.0005 has no effect"),
+    ({"reward.copy_label_smoothing": 0.3}, "--reward.copy-label-smoothing: 0.3 has no effect"),
+    ({"policy.optimizer": "adam", "policy.momentum": 0.9}, "--policy.momentum: 0.9 has no effect"),
+    ({"optim.nesterov": True, "optim.momentum": 0.0}, "--optim.nesterov: True needs momentum"),
+    ({"optim.milestones": (3.0, 3.0)}, "--optim.milestones: 3 3 does not increase"),
+    ({"optim.milestones": (4.0, 3.0)}, "--optim.milestones: 4 3 does not increase"),
+    ({"optim.milestones": (0.0, 3.0)}, "--optim.milestones: 0 3 does not increase"),
+    ({"optim.warmup_epochs": 30.0}, "--optim.warmup-epochs: 30 leaves no epoch after it"),
+    ({"evaluation.test_num_steps": (10, 0)}, "--evaluation.test-num-steps: 0 is out of range"),
+    ({"evaluation.test_num_steps": (10, 10)}, "--evaluation.test-num-steps: 10 stands twice"),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), COMBINATIONS)
+def test_settings_that_do_not_go_together_are_refused(changes, told):
+    message = refusal(changes)
+    assert message.startswith(told)
+    assert ";" in message
+    assert "\n" not in message
+
+
+def test_the_reference_reward_can_be_asked_for():
+    changes = {
+        **BATCH,
+        "reward.mode": "reference",
+        "reward.lookahead": "copy",
+        "reward.copy_weight_decay": 5e-4,
+    }
+    check(changed(get_recipe("digits").config, changes), METHODS, LEARNERS)
