@@ -146,7 +146,7 @@ def _expected(hint: Any) -> str:
     if _is_union(hint):
         return " or ".join(_expected(part) for part in get_args(hint) if part is not type(None)) + " or None"
     if spec is not None:
-        return f"{spec.metavar}, for example 8/255" if spec.metavar == "N/255" else str(spec.metavar)
+        return f"{spec.metavar}, for example 8/255" if spec.metavar == "N/255" else f"{spec.metavar}, quoted"
     if get_origin(hint) is Annotated:
         return _expected(get_args(hint)[0])
     if get_origin(hint) is Literal:

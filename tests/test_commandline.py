@@ -80,6 +80,10 @@ BAD_LINES = [
     ("--data.max-train x", "--data.max-train: 'x' is not accepted; give a whole number or None"),
     ("--attack.eps 8/0", "--attack.eps: '8/0' is not a budget; write it as 8/255 or 0.031"),
     ("--attack.start-radius q", "--attack.start-radius: 'q' is not a budget; write it as 8/255 or 0.031"),
+    (
+        "--attack.grid eps=0.1 eps=0.2",
+        "--attack.grid: 'eps=0.2' is one value too many; give 'eps=3..15/255 ...', quoted",
+    ),
     ("--attack.grid eps", "--attack.grid: 'eps' is not FIELD=VALUES; write for example eps=3..15/255"),
     ("--epochs", "--epochs: its value is missing; give a whole number"),
     ("--epochs --seed 3", "--epochs: its value is missing; give a whole number"),
