@@ -26,11 +26,9 @@ def parse_budget(text: str) -> float:
 
 def format_budget(value: float) -> str:
     """0.03137... -> ``"8/255"`` where that is exact, else the shortest decimal that reads back."""
-    over_255 = value * 255
-    nearest = round(over_255)
-    if nearest and float(nearest) / 255.0 == value:
-        return f"{nearest}/255"
-    return repr(int(value)) if value == int(value) else repr(float(value))
+    plain = repr(int(value)) if value == int(value) else repr(float(value))
+    nearest = round(value * 255)
+    return f"{nearest}/255" if len(plain) > 4 and nearest / 255 == value else plain
 
 
 def parse_values(text: str) -> tuple[float, ...]:
@@ -62,5 +60,14 @@ def parse_grid(text: str) -> dict[str, tuple[float, ...]]:
 
 
 def format_grid(grid: Grid) -> str:
-    """The inverse of parse_grid, one value at a time."""
-    return " ".join(f"{name}={','.join(format_budget(v) for v in values)}" for name, values in grid.items())
+    """The inverse of parse_grid; consecutive whole numbers (over 255) fold into 3..15/255."""
+    return " ".join(f"{name}={_format_values(values)}" for name, values in grid.items())
+
+
+def _format_values(values: tuple[float, ...]) -> str:
+    for over, suffix in ((1, ""), (255, "/255")):
+        first = round(values[0] * over)
+        folded = tuple(float(first + n) / over for n in range(len(values)))
+        if len(values) > 2 and first >= 0 and folded == tuple(values):
+            return f"{first}..{first + len(values) - 1}{suffix}"
+    return ",".join(format_budget(value) for value in values)

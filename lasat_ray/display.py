@@ -1,0 +1,121 @@
+"""What a person sees of a run: a live line while it trains, plain lines in a log, tables at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from lasat_ray.units import Grid, format_budget
+
+
+class TrainingDisplay:
+    """Hears the recorder's records. On a terminal: one live line; elsewhere: a line an epoch."""
+
+    def __init__(self, console: Console, title: str, total_rounds: int | None = None):
+        self.console = console
+        self.title = title
+        self.first_options: dict[str, list[float]] | None = None
+        self.last_options: dict[str, list[float]] | None = None
+        self._heard = time.perf_counter()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> TrainingDisplay:
+        if self.console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=self.console, transient=True)
+            self._progress.start()
+            self._task = self._progress.add_task(f"{self.title}: starting", total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def __call__(self, record: dict[str, Any]) -> None:
+        """A record of metrics.jsonl."""
+        if record["kind"] == "round":
+            self._show_round(record)
+        elif record["kind"] == "epoch":
+            self.first_options = self.first_options or record["options"]
+            self.last_options = record["options"]
+            self._show_epoch(record)
+
+    def _show_round(self, record: dict[str, Any]) -> None:
+        if not self._progress or self._task is None:
+            return
+        parts = [f"epoch {record['epoch']:.1f}", f"loss {record['loss']:.3f}"]
+        if "reward" in record:
+            parts.append(f"reward {record['reward']:.2f}")
+        parts += [f"eps {format_short(record['eps'])}", f"steps {record['num_steps']:.1f}"]
+        self._progress.update(self._task, description=f"{self.title}: " + ", ".join(parts))
+
+    def _show_epoch(self, record: dict[str, Any]) -> None:
+        if self._progress and self._task is not None:
+            self._progress.update(self._task, total=record["epochs"], completed=record["epoch"])
+        left = record["train_seconds"] / record["epoch"] * (record["epochs"] - record["epoch"])
+        parts = [f"epoch {record['epoch']:>3}/{record['epochs']}", f"{record['img_per_second']:.0f} img/s"]
+        parts += [f"{name} {100 * record[key]:.1f} %" for key, name in _validated(record)]
+        parts.append(f"{left:.0f} s left")
+        self.console.print(f"{self.title}: " + ", ".join(parts), highlight=False)
+
+
+def _validated(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """(key, words) of the validation figures in a record."""
+    names = [key for key in record if key.startswith("val_") and "unaveraged" not in key]
+    return [(key, key.removeprefix("val_").replace("_acc", "").replace("_", " ")) for key in names]
+
+
+def format_short(value: float) -> str:
+    """A mean budget for reading: in 1/255 with one decimal below 0.1, else two decimals."""
+    return f"{value * 255:.1f}/255" if value < 0.1 else f"{value:.2f}"
+
+
+def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
+    """Accuracy on the test set, a row a run: (name, summary)."""
+    eps = format_budget(summaries[0][1]["eps"])
+    table = Table(title=f"Test set, {summaries[0][1]['n_test']} images, L-inf eps {eps}")
+    table.add_column("run")
+    robust = [key for key in summaries[0][1] if key.startswith("robust_acc_")]
+    for key in ("clean_acc", *robust):
+        table.add_column(key.removesuffix("_acc").replace("robust_acc_pgd", "PGD-"), justify="right")
+    table.add_column("rounds", justify="right")
+    table.add_column("img/s", justify="right")
+    for name, summary in summaries:
+        accuracies = [f"{100 * summary[key]:.1f} %" for key in ("clean_acc", *robust)]
+        table.add_row(name, *accuracies, str(summary["rounds"]), f"{summary['img_per_second']:.0f}")
+    return table
+
+
+def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]]) -> Table:
+    """How the distribution of each field moved: its share per value in the first and last epoch."""
+    table = Table(title="Strategies chosen, first epoch -> last epoch")
+    table.add_column("field")
+    table.add_column("mean", justify="right")
+    table.add_column("share of each value", no_wrap=True)
+    for name, values in grid.items():
+        if len(values) < 2:
+            continue
+        means = [_mean(values, counts[name]) for counts in (first, last)]
+        table.add_row(
+            name,
+            " -> ".join(f"{mean:.1f}" if mean >= 1 else format_short(mean) for mean in means),
+            f"{_spark(first[name])} -> {_spark(last[name])}  ({format_budget(values[0])}"
+            f" .. {format_budget(values[-1])})",
+        )
+    return table
+
+
+def _mean(values: Sequence[float], counts: Sequence[float]) -> float:
+    return sum(v * c for v, c in zip(values, counts, strict=True)) / max(sum(counts), 1.0)
+
+
+def _spark(counts: Sequence[float]) -> str:
+    """Counts as one block character each, tallest for the most frequent."""
+    most = max(counts) or 1.0
+    return "".join(" ▁▂▃▄▅▆▇█"[round(8 * count / most)] for count in counts)

@@ -1,0 +1,138 @@
+"""``python -m lasat_ray.train``: train a robust classifier, here or on Ray workers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from lasat_ray.commandline import (
+    RunOptions,
+    check_run,
+    parse_train,
+    render_config,
+    render_recipes,
+    run_command,
+)
+from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.display import TrainingDisplay, result_table, strategy_table
+from lasat_ray.errors import UsageError
+from lasat_ray.validate import check
+
+if TYPE_CHECKING:
+    from lasat_ray.folder import RunFolder
+
+Train = Callable[[TrainConfig, "RunFolder", TrainingDisplay], dict[str, Any]]
+
+
+def main() -> int:
+    """The command; exit status 0, 1 (run time) or 2 (usage)."""
+    return run_command(train_command)
+
+
+def train_command() -> int:
+    config, options = parse_train(sys.argv[1:])
+    console = Console()
+    if options.list_recipes:
+        console.print(render_recipes())
+        return 0
+    if options.dry_run:
+        check(config)
+        console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
+        return 0
+    # Below this line torch is loaded: help, dry runs and lists answer without it.
+    from lasat_ray.learners import LEARNERS
+    from lasat_ray.methods import METHODS
+
+    check(config, METHODS, LEARNERS)
+    check_run(config, options, METHODS)
+    rival = compared(config, options.compare) if options.compare else None
+    if rival:
+        check(rival, METHODS, LEARNERS)
+    with _trainer(options) as train:
+        _run_all(config, rival, options, train, console)
+    return 0
+
+
+def compared(config: TrainConfig, method: str) -> TrainConfig:
+    """The same run with another method and its fixed attack, for equal rounds."""
+    return dataclasses.replace(config, method=method, strategy="fixed")
+
+
+def _run_all(
+    config: TrainConfig, rival: TrainConfig | None, options: RunOptions, train: Train, console: Console
+) -> None:
+    from lasat_ray.folder import RunFolder, fresh_path
+
+    if options.resume:
+        folder = RunFolder.open(Path(options.resume))
+        if folder.config() != config:
+            raise UsageError("--resume: a resumed run keeps its settings; leave the other settings out")
+    else:
+        out = Path(options.out) if options.out else fresh_path(config)
+        folder = RunFolder.create(out, config, run=dataclasses.asdict(options))
+    results = [(f"{config.method} {config.strategy}", _run_one(config, folder, train, console))]
+    if rival:
+        path = folder.path / f"compare-{rival.method}"
+        beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
+        results.append((f"{rival.method} fixed", _run_one(rival, beside, train, console)))
+    console.print(result_table([(name, summary) for name, (summary, _) in results]))
+    display = results[0][1][1]
+    if display.first_options and display.last_options and config.strategy != "fixed":
+        console.print(strategy_table(grid_of(config), display.first_options, display.last_options))
+    console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: tensorboard --logdir {folder.path}   or in Python: lasat_ray.load_model('{folder.path}')",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _run_one(
+    config: TrainConfig, folder: RunFolder, train: Train, console: Console
+) -> tuple[dict[str, Any], TrainingDisplay]:
+    """Train ``folder``'s run unless it is finished; a folder in which nothing happened is removed."""
+    display = TrainingDisplay(console, f"{config.method} {config.strategy}")
+    finished = folder.summary()
+    if finished:
+        return finished, display
+    try:
+        with display:
+            return train(config, folder, display), display
+    except BaseException:
+        folder.discard_if_untouched()
+        raise
+
+
+@contextlib.contextmanager
+def _trainer(options: RunOptions) -> Any:
+    """How to train: in this process, or on Ray, which stays up for all runs of the command."""
+    if options.num_workers == 0:
+        from lasat_ray.cluster.local import train_here
+
+        yield lambda config, folder, display: train_here(
+            config, folder, device=options.device, listener=display
+        )
+        return
+    from lasat_ray.cluster.ray_train import train_on_ray
+    from lasat_ray.cluster.session import ray_session
+
+    with ray_session(options.address, options.start_timeout):
+        yield lambda config, folder, display: train_on_ray(
+            config,
+            folder,
+            num_workers=options.num_workers,
+            cpus_per_worker=options.cpus_per_worker,
+            device=options.device,
+            max_failures=options.max_failures,
+            listener=display,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
