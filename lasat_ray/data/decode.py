@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from lasat_ray.errors import UserError
 
 _RUN = 64
 # PIL would also open formats that start other programs (EPS starts Ghostscript)
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM")
 _GREY = ("1", "L", "LA")
 _DEEP = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 
@@ -37,6 +38,11 @@ class Encoded:
     count: int
     read: Callable[[int], bytes]
     where: Callable[[int], str]
+
+    @classmethod
+    def files(cls, paths: Sequence[Path]) -> Encoded:
+        """One image a file."""
+        return cls(len(paths), lambda n: paths[n].read_bytes(), lambda n: str(paths[n]))
 
 
 def decode_all(

@@ -12,6 +12,9 @@ from lasat_ray.errors import UserError
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest image that is decoded; the pixels of a decompression bomb are counted from its header."""
 
+MAX_CLASSES = 65_536
+"""Largest number of classes without names; one damaged label must not make a net of a billion outputs."""
+
 _FALLBACK_BYTES = 16 * 2**30
 
 
@@ -68,17 +71,11 @@ def free_bytes() -> int:
 def check_labels(label_N: np.ndarray, num_classes: int | None, where: Callable[[int], str]) -> None:
     """UserError naming the first row whose label is no class.
 
-    ``label_N`` integers; ``num_classes`` None asks only that labels are not negative;
-    ``where(row)`` names the file and row.
+    ``label_N`` [N] integers; ``num_classes`` None stands for MAX_CLASSES; ``where(row)`` names
+    the file and row.
     """
-    if label_N.ndim != 1 or label_N.dtype.kind not in "iu":
-        raise UserError(
-            f"{where(0)}: labels are {label_N.dtype} of shape {label_N.shape}; want integers of shape (N,)"
-        )
-    bad = label_N < 0
-    if num_classes is not None:
-        bad |= label_N >= num_classes
-    if bad.any():
-        row = int(bad.argmax())
-        top = "0.." + ("" if num_classes is None else str(num_classes - 1))
-        raise UserError(f"{where(row)}: label {label_N[row]} is outside {top}; correct or remove that row")
+    top = (MAX_CLASSES if num_classes is None else num_classes) - 1
+    bad_N = (label_N < 0) | (label_N > top)
+    if bad_N.any():
+        row = int(bad_N.argmax())
+        raise UserError(f"{where(row)}: label {label_N[row]} is outside 0..{top}; correct or remove that row")

@@ -47,6 +47,8 @@ def read(
     ``rows(n)`` chooses among n; ``prefix`` stands before ``image`` and ``label``.
     """
     label_N = _array(file, f"{prefix}label")
+    if label_N.ndim != 1 or label_N.dtype.kind not in "iu":
+        raise UserError(f"{file} {prefix}label: {label_N.dtype} of shape {label_N.shape}; want integers [N]")
     check_labels(label_N, num_classes, lambda row: f"{file} {prefix}label row {row}")
     image = _array(file, f"{prefix}image")
     if image.ndim == 3:

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import torch
 
-from lasat_ray.data import digits, npz, parquet
+from lasat_ray.data import digits, image_folder, npz, parquet, tiny_imagenet, torchvision_sets
 from lasat_ray.data.images import ImageDataset, Images, Request
 from lasat_ray.errors import UsageError, UserError, unknown_name
 
 SOURCES: dict[str, Callable[[Request], ImageDataset]] = {
     "digits": digits.load,
+    "cifar10": torchvision_sets.load_cifar,
+    "cifar100": torchvision_sets.load_cifar,
+    "gtsrb": torchvision_sets.load_gtsrb,
+    "tiny-imagenet": tiny_imagenet.load,
+    "imagefolder": image_folder.load,
     "parquet": parquet.load,
     "npz": npz.load,
 }

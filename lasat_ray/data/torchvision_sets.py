@@ -1,0 +1,122 @@
+"""CIFAR-10, CIFAR-100 and GTSRB by way of torchvision, which downloads and checks the archives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lasat_ray.data.decode import Encoded, decode_all
+from lasat_ray.data.images import ImageDataset, Images, Request, number_names
+from lasat_ray.errors import UserError
+
+# torchvision is imported where it is used: three seconds that other sources need not wait
+
+T = TypeVar("T")
+
+_GTSRB_SIDE = 32
+_BY_HAND = {
+    "cifar10": ("cifar-10-python.tar.gz", "", "https://www.cs.toronto.edu/~kriz/cifar.html"),
+    "cifar100": ("cifar-100-python.tar.gz", "", "https://www.cs.toronto.edu/~kriz/cifar.html"),
+    "gtsrb": (
+        "GTSRB-Training_fixed.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip",
+        "gtsrb",
+        "https://benchmark.ini.rub.de/gtsrb_dataset.html",
+    ),
+}
+"""Set -> archives that torchvision looks for before it downloads, their folder in root, their home."""
+
+
+def load_cifar(request: Request) -> ImageDataset:
+    """``cifar10`` or ``cifar100``: uint8 [N,3,32,32]. UserError where it cannot be had."""
+    train = _cifar(request.name, request.root, True)
+    return ImageDataset(
+        name=request.name,
+        train=_cifar_images(train, request.train_rows),
+        class_names=tuple(train.classes),
+        load_test=partial(_load_cifar_test, request),
+    )
+
+
+def load_gtsrb(request: Request) -> ImageDataset:
+    """``gtsrb``: 43 classes by official number, images of any size resized to uint8 [N,3,32,32]."""
+    # both lists now: better to learn of a missing test archive before the training than after it
+    train, test = (_gtsrb_samples(request, split) for split in ("train", "test"))
+    return ImageDataset(
+        name=request.name,
+        train=_gtsrb_images(train, request.train_rows),
+        class_names=number_names(43),
+        load_test=partial(_gtsrb_images, test, request.test_rows),
+    )
+
+
+def _load_cifar_test(request: Request) -> Images:
+    return _cifar_images(_cifar(request.name, request.root, False), request.test_rows)
+
+
+def _cifar(name: str, root: Path, train: bool) -> Any:
+    from torchvision import datasets
+
+    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
+    return _fetched(name, root, lambda download: kind(str(root), train=train, download=download))
+
+
+def _cifar_images(dataset: Any, rows: Callable[[int], Tensor]) -> Images:
+    chosen = rows(len(dataset.data))
+    x_NHWC = torch.from_numpy(np.asarray(dataset.data)).index_select(0, chosen)
+    y = torch.tensor(dataset.targets, dtype=torch.int64)[chosen]
+    return Images(x_NHWC.permute(0, 3, 1, 2).contiguous(), y)
+
+
+def _gtsrb_samples(request: Request, split: str) -> list[tuple[str, int]]:
+    from torchvision import datasets
+
+    dataset = _fetched(
+        request.name,
+        request.root,
+        lambda download: datasets.GTSRB(str(request.root), split=split, download=download),
+    )
+    # the private list, for with paths the images go through our own checks and threads
+    return dataset._samples
+
+
+def _gtsrb_images(samples: list[tuple[str, int]], rows: Callable[[int], Tensor]) -> Images:
+    chosen = [samples[row] for row in rows(len(samples)).tolist()]
+    encoded = Encoded.files([Path(path) for path, _ in chosen])
+    x = decode_all(encoded, side=_GTSRB_SIDE, channels=3, remedy="")
+    return Images(x, torch.tensor([label for _, label in chosen], dtype=torch.int64))
+
+
+def _fetched(name: str, root: Path, make: Callable[[bool], T]) -> T:
+    """``make(False)``, or where that finds nothing ``make(True)``, which downloads."""
+    try:
+        return make(False)
+    except (RuntimeError, OSError):
+        pass  # absent or incomplete
+    try:
+        with _locked(root):
+            return make(True)
+    except (RuntimeError, OSError, EOFError) as problem:
+        archives, folder, home = _BY_HAND[name]
+        reason = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise UserError(
+            f"{name}: is not in {root} and cannot be downloaded ({reason}); put {archives} from {home} "
+            f"into {root / folder}"
+        ) from problem
+
+
+@contextmanager
+def _locked(root: Path) -> Iterator[None]:
+    """One process at a time: workers that start together must not write one archive together."""
+    import fcntl  # absent on Windows, where Ray's workers are few and this source is not tested
+
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".download.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
