@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lasat_ray.data.guard import check_bytes, check_pixels, reading
@@ -83,6 +83,15 @@ def decode_all(
     return torch.from_numpy(out[:, :1].copy() if grey else out)
 
 
+def _opened(blob: bytes, where: str) -> Image.Image:
+    """The image with its header read, and nothing else yet."""
+    try:
+        return Image.open(io.BytesIO(blob), formats=_FORMATS)
+    except UnidentifiedImageError:
+        kinds = ", ".join(_FORMATS)
+        raise UserError(f"{where}: is no image that can be read ({kinds}); convert or remove it") from None
+
+
 def _num_threads() -> int:
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
@@ -94,7 +103,7 @@ def _decode_one(encoded: Encoded, n: int, side: int | None) -> np.ndarray:
         blob = encoded.read(n)
         if not blob:
             raise UserError(f"{where}: is empty; replace it with an undamaged copy")
-        with Image.open(io.BytesIO(blob), formats=_FORMATS) as image:  # reads the header only
+        with _opened(blob, where) as image:
             check_pixels(image.height, image.width, where)
             if image.mode in _DEEP:
                 raise UserError(f"{where}: has more than 8 bits a channel; convert it to 8 bits")

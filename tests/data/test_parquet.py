@@ -109,7 +109,7 @@ GOOD = [encode(pixels(0)), encode(pixels(1)), encode(pixels(2))]
 DEEP = encode(np.zeros((6, 6), dtype=np.uint16))
 WRONG = [
     ([GOOD[0], GOOD[1][:60], GOOD[2]], [0, 1, 2], " row 1: cannot be read ("),
-    ([GOOD[0], b"hello", GOOD[2]], [0, 1, 2], " row 1: cannot be read ("),
+    ([GOOD[0], b"hello", GOOD[2]], [0, 1, 2], " row 1: is no image that can be read (JPEG, PNG, "),
     ([GOOD[0], b"", GOOD[2]], [0, 1, 2], " row 1: is empty; replace it with an undamaged copy"),
     ([GOOD[0], None, GOOD[2]], [0, 1, 2], " row 1: holds no image bytes; embed the image in the file"),
     ([*GOOD[:2], DEEP], [0, 1, 2], " row 2: has more than 8 bits a channel; convert it to 8 bits"),
