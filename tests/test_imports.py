@@ -18,10 +18,10 @@ ROOMS = {
     7: ("envs",),
     8: ("learners",),
     9: ("round",),
-    10: ("evaluation", "checkpoint", "recorder", "folder", "report", "display"),
+    10: ("evaluation", "checkpoint", "load", "recorder", "folder", "report", "display"),
     11: ("loop",),
     12: ("cluster",),
-    13: ("options", "commandline", "train", "evaluate"),
+    13: ("options", "commandline", "train", "evaluate", "leaderboard"),
     14: ("tuning",),
 }
 NUMBER = {name: number for number, names in ROOMS.items() for name in names}
