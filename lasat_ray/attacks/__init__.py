@@ -45,7 +45,7 @@ def worst_of_restarts(
     """PGD on cross-entropy from each start; per image the perturbation of largest cross-entropy.
 
     ``only_correct`` moves just the images still classified correctly, as the published LAS-AT
-    code does. ``starts``: one delta0 [B,C,H,W] a restart. Ties keep the earlier restart.
+    code does. ``starts``: one delta0 [B,C,H,W] a restart. Ties keep the later restart, as there.
     """
     moves = (lambda logits, rows: logits.argmax(1) == batch.y[rows]) if only_correct else None
     with frozen_eval(net):
@@ -60,7 +60,7 @@ def worst_of_restarts(
             if worst is None:
                 worst, worst_loss = x_adv, loss_B
             else:
-                better = loss_B > worst_loss
+                better = loss_B >= worst_loss
                 worst = torch.where(better[:, None, None, None], x_adv, worst)
                 worst_loss = torch.where(better, loss_B, worst_loss)
     assert worst is not None

@@ -36,7 +36,7 @@ def pgd(
     step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts.
     """
     order, counts = _schedule(strategy.num_steps)
-    rows = torch.tensor(order, device=x.device)
+    rows = torch.tensor(order, dtype=torch.int64, device=x.device)
     x_sorted, delta = x[rows], delta0[rows]
     eps, step = per_image(strategy.eps[rows], x), per_image(strategy.step_size[rows], x)
     for count in counts:
