@@ -20,14 +20,16 @@ def check_augment(config: DataConfig, image_shape: tuple[int, int, int]) -> None
     """UsageError where the settings make no sense for images of this (C, H, W)."""
     side = min(image_shape[1:])
     if config.crop_padding < 0 or config.cutout < 0:
-        field = "crop_padding" if config.crop_padding < 0 else "cutout"
-        raise UsageError(f"data.{field}: {getattr(config, field)} is negative; 0 switches it off")
+        field, value = (
+            ("crop-padding", config.crop_padding) if config.crop_padding < 0 else ("cutout", config.cutout)
+        )
+        raise UsageError(f"--data.{field}: {value} is negative; 0 switches it off")
     if config.pad_mode not in ("zero", "reflect"):
-        raise UsageError(f"data.pad_mode: '{config.pad_mode}' is unknown; choose zero or reflect")
+        raise UsageError(f"--data.pad-mode: '{config.pad_mode}' is unknown; choose zero or reflect")
     if config.pad_mode == "reflect" and config.crop_padding >= side:
         raise UsageError(
-            f"data.crop_padding: {config.crop_padding} pixels cannot be reflected from images {side} pixels "
-            f"wide; lower it to {side - 1} or less"
+            f"--data.crop-padding: {config.crop_padding} pixels cannot be reflected from images {side} "
+            f"pixels wide; lower it to {side - 1} or less"
         )
 
 

@@ -59,11 +59,12 @@ class Batches:
 
     def batch(self, round: int) -> Batch:
         """This worker's share of a round, from 0 on; any round, in any order, at about equal cost."""
-        index = self._share(round)
-        x, y = self._gather(index)
+        rows = self._share(round)
+        x, y = self._gather(rows)
+        index = rows.to(x.device)
         if self._augment is not None:
-            x = vary(x, index.to(x.device), Stream.of(self._seed, "augment", round), self._augment)
-        return Batch(x=_to_float(x, self._dtype), y=y, index=index.to(x.device), global_size=self.batch_size)
+            x = vary(x, index, Stream.of(self._seed, "augment", round), self._augment)
+        return Batch(x=_to_float(x, self._dtype), y=y, index=index, global_size=self.batch_size)
 
     def _share(self, round: int) -> Tensor:
         """The indices of this worker's images, int64 on the CPU: a slice of the global batch.
@@ -101,7 +102,7 @@ def ordered_batches(
     ``global_size`` is the batch's own size.
     """
     if batch_size < 1:
-        raise UsageError(f"evaluation.batch_size: {batch_size} is not a size; give 1 or more")
+        raise UsageError(f"--evaluation.batch-size: {batch_size} is not a size; give 1 or more")
     device = torch.device(device)
     for index in (torch.arange(len(images)) if rows is None else rows).split(batch_size):
         if not len(index):  # split of nothing yields one empty piece
@@ -168,14 +169,16 @@ def _fits(x: Tensor, device: torch.device) -> bool:
 
 def _num_extra(batch_size: int, extra: Images | None, fraction: float) -> int:
     if not 0 <= fraction < 1:
-        raise UsageError(f"data.extra_fraction: {fraction} is not a share; choose 0 <= fraction < 1")
+        raise UsageError(f"--data.extra-fraction: {fraction} is not a share; choose 0 <= fraction < 1")
     count = round(fraction * batch_size)
     if fraction and extra is None:
-        raise UsageError(f"data.extra_fraction: {fraction} needs extra images; set data.extra to npz:PATH")
+        raise UsageError(
+            f"--data.extra-fraction: {fraction} needs extra images; set --data.extra to npz:PATH"
+        )
     if extra is not None and (count == 0 or len(extra) == 0):
         raise UsageError(
-            f"data.extra_fraction: {fraction} of --batch-size {batch_size} takes none of "
-            f"{len(extra)} extra images; raise it or drop data.extra"
+            f"--data.extra-fraction: {fraction} of --batch-size {batch_size} takes none of "
+            f"{len(extra)} extra images; raise it or drop --data.extra"
         )
     return count
 
@@ -187,7 +190,7 @@ def _check_sizes(n: int, num_main: int, batch_size: int, world: World) -> None:
         )
     if num_main < 1:
         raise UsageError(
-            f"data.extra_fraction: leaves no place for training images in --batch-size {batch_size}; lower it"
+            f"--data.extra-fraction: leaves no training image in --batch-size {batch_size}; lower it"
         )
     if n < num_main:
         raise UsageError(

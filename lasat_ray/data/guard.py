@@ -37,6 +37,18 @@ def reading(where: str, remedy: str = "replace it with an undamaged copy") -> It
         raise UserError(f"{where}: cannot be read ({reason.rstrip('.')}); {remedy}") from problem
 
 
+@contextmanager
+def files_at(name: str) -> Iterator[None]:
+    """Turn what the system says about a path (no permission, too long a name) into a UserError."""
+    try:
+        yield
+    except OSError as problem:
+        place = problem.filename or name
+        raise UserError(
+            f"{place}: cannot be opened ({problem.strerror}); check the path of {name}"
+        ) from problem
+
+
 def check_pixels(height: int, width: int, where: str) -> None:
     """UserError where an image's header declares more than MAX_PIXELS, or none; nothing is decoded yet."""
     if height < 1 or width < 1:

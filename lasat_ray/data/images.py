@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lasat_ray.data.guard import files_at
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.rng import Stream
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Images:
     """``x`` [N,C,H,W] uint8 and ``y`` [N] int64, both on the CPU; N may be 0.
 
@@ -99,12 +100,12 @@ def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images
     UsageError where nothing would be left to train on.
     """
     if not 0 <= fraction < 1:
-        raise UsageError(f"data.val_fraction: {fraction} is not a share; choose 0 <= fraction < 1")
+        raise UsageError(f"--data.val-fraction: {fraction} is not a share; choose 0 <= fraction < 1")
     n = len(images)
     n_val = max(1, round(n * fraction)) if fraction else 0
     if n_val >= n:
         raise UsageError(
-            f"data.val_fraction: {fraction} of {n} images leaves none to train on; lower it or add images"
+            f"--data.val-fraction: {fraction} of {n} images leaves none to train on; lower it or add images"
         )
     order = Stream.of(seed, "validation").permutation(n)
     return images.take(order[n_val:].sort().values), images.take(order[:n_val].sort().values)
@@ -118,7 +119,8 @@ def number_names(count: int) -> tuple[str, ...]:
 def _checked_test(
     load: Callable[[], Images], name: str, image_shape: tuple[int, int, int], num_classes: int
 ) -> Images:
-    test = load()
+    with files_at(name):
+        test = load()
     if not len(test):
         raise UserError(f"{name}: holds no test images; check the path")
     if tuple(test.x.shape[1:]) != image_shape:

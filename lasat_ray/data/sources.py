@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lasat_ray.data import digits, image_folder, npz, parquet, tiny_imagenet, torchvision_sets
+from lasat_ray.data.guard import files_at
 from lasat_ray.data.images import ImageDataset, Images, Request
 from lasat_ray.errors import UsageError, UserError, unknown_name
 
@@ -42,7 +43,7 @@ def load_dataset(
         raise UsageError(f"--dataset: '{spelling}' lacks its path; write {name}:PATH")
     if name not in _WITH_PATH and colon:
         raise UsageError(f"--dataset: '{spelling}' takes no path; write {name}")
-    for field, value in (("data.max_train", max_train), ("data.max_test", max_test)):
+    for field, value in (("--data.max-train", max_train), ("--data.max-test", max_test)):
         if value is not None and value < 1:
             raise UsageError(f"{field}: {value} is not a number of images; give 1 or more, or leave it out")
     request = Request(
@@ -53,14 +54,15 @@ def load_dataset(
         max_test=max_test,
         seed=seed,
     )
-    return SOURCES[name](request)
+    with files_at(spelling):
+        return SOURCES[name](request)
 
 
 def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> Images:
     """Extra training images, written ``npz:PATH``; UserError where they do not fit the main set."""
     name, _, place = spelling.partition(":")
     if name != "npz" or not place:
-        raise UsageError(f"data.extra: '{spelling}' is not npz:PATH; write for example npz:extra.npz")
+        raise UsageError(f"--data.extra: '{spelling}' is not npz:PATH; write for example npz:extra.npz")
     file = Path(place).expanduser()
     images, _ = npz.read(file, rows=torch.arange, num_classes=num_classes)
     if not len(images) or tuple(images.x.shape[1:]) != image_shape:

@@ -123,12 +123,12 @@ def test_switching_one_kind_off_leaves_the_others_alone():
 @pytest.mark.parametrize(
     ("config", "text"),
     [
-        (DataConfig(crop_padding=-1), "data.crop_padding: -1 is negative; 0 switches it off"),
-        (DataConfig(cutout=-2), "data.cutout: -2 is negative; 0 switches it off"),
-        (DataConfig(pad_mode="wrap"), "data.pad_mode: 'wrap' is unknown; choose zero or reflect"),
+        (DataConfig(crop_padding=-1), "--data.crop-padding: -1 is negative; 0 switches it off"),
+        (DataConfig(cutout=-2), "--data.cutout: -2 is negative; 0 switches it off"),
+        (DataConfig(pad_mode="wrap"), "--data.pad-mode: 'wrap' is unknown; choose zero or reflect"),
         (
             DataConfig(crop_padding=8, pad_mode="reflect"),
-            "data.crop_padding: 8 pixels cannot be reflected from images 8 pixels wide; "
+            "--data.crop-padding: 8 pixels cannot be reflected from images 8 pixels wide; "
             "lower it to 7 or less",
         ),
     ],

@@ -6,6 +6,7 @@ import torch
 from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches, Images, ordered_batches
 from lasat_ray.errors import UsageError
+from lasat_ray.types import Batch
 from lasat_ray.world import World
 
 from .conftest import make_images
@@ -118,22 +119,22 @@ def test_the_share_of_extra_images_is_rounded(images):
         ({"batch_size": 2, "size": 3}, "--batch-size: 2 images cannot be shared by 3 workers; raise it"),
         (
             {"extra_fraction": 0.5},
-            "data.extra_fraction: 0.5 needs extra images; set data.extra to npz:PATH",
+            "--data.extra-fraction: 0.5 needs extra images; set --data.extra to npz:PATH",
         ),
         (
             {"extra_fraction": 1.0},
-            "data.extra_fraction: 1.0 is not a share; choose 0 <= fraction < 1",
+            "--data.extra-fraction: 1.0 is not a share; choose 0 <= fraction < 1",
         ),
         (
             {"extra": make_images(5)},
-            "data.extra_fraction: 0.0 of --batch-size 10 takes none of 5 extra images; "
-            "raise it or drop data.extra",
+            "--data.extra-fraction: 0.0 of --batch-size 10 takes none of 5 extra images; "
+            "raise it or drop --data.extra",
         ),
         (
             {"extra": make_images(5), "extra_fraction": 0.99},
-            "data.extra_fraction: leaves no place for training images in --batch-size 10; lower it",
+            "--data.extra-fraction: leaves no training image in --batch-size 10; lower it",
         ),
-        ({"augment": DataConfig(cutout=-1)}, "data.cutout: -1 is negative; 0 switches it off"),
+        ({"augment": DataConfig(cutout=-1)}, "--data.cutout: -1 is negative; 0 switches it off"),
     ],
 )
 def test_numbers_that_do_not_fit_together(images, changed, text):
@@ -159,5 +160,28 @@ def test_ordered_batches_of_some_rows_keep_the_rows_of_the_set(images):
 
 
 def test_ordered_batches_need_a_size(images):
-    with pytest.raises(UsageError, match=r"^evaluation.batch_size: 0 is not a size; give 1 or more$"):
+    with pytest.raises(UsageError, match=r"^--evaluation.batch-size: 0 is not a size; give 1 or more$"):
         next(ordered_batches(images, batch_size=0, device="cpu", dtype=torch.float32))
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@needs_cuda
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_cuda_batch_is_the_cpu_batch_wherever_the_images_live(images, monkeypatch, fits):
+    monkeypatch.setattr("lasat_ray.data.batches._fits", lambda x, device: fits)
+    extra = {"extra": make_images(7, seed=9), "extra_fraction": 0.3, "dtype": torch.float64}
+    host, device = make(images, **extra), make(images, device="cuda", **extra)
+    for round in range(20):
+        batch = device.batch(round)
+        assert {batch.x.device.type, batch.y.device.type, batch.index.device.type} == {"cuda"}
+        on_host = Batch(x=batch.x.cpu(), y=batch.y.cpu(), index=batch.index.cpu(), global_size=10)
+        assert same(on_host, host.batch(round))
+
+
+@needs_cuda
+def test_images_live_on_the_device_when_they_take_less_than_half_of_its_free_memory(images, monkeypatch):
+    for free, home in ((2 * images.x.nbytes + 1, "cuda"), (2 * images.x.nbytes, "cpu")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
+        assert make(images, device="cuda")._store._x.device.type == home

@@ -84,11 +84,11 @@ def test_the_seed_decides_the_split(images):
 @pytest.mark.parametrize(
     ("fraction", "text"),
     [
-        (1.0, "data.val_fraction: 1.0 is not a share; choose 0 <= fraction < 1"),
-        (-0.1, "data.val_fraction: -0.1 is not a share; choose 0 <= fraction < 1"),
+        (1.0, "--data.val-fraction: 1.0 is not a share; choose 0 <= fraction < 1"),
+        (-0.1, "--data.val-fraction: -0.1 is not a share; choose 0 <= fraction < 1"),
         (
             0.999,
-            "data.val_fraction: 0.999 of 53 images leaves none to train on; lower it or add images",
+            "--data.val-fraction: 0.999 of 53 images leaves none to train on; lower it or add images",
         ),
     ],
 )
@@ -142,8 +142,15 @@ def test_spellings_that_are_none(spelling, text):
 
 @pytest.mark.parametrize("field", ["max_train", "max_test"])
 def test_numbers_of_images_that_are_none(field):
-    text = f"data.{field}: 0 is not a number of images; give 1 or more, or leave it out"
+    text = f"--data.{field.replace('_', '-')}: 0 is not a number of images; give 1 or more, or leave it out"
     assert error_of(lambda: load("digits", **{field: 0}), UsageError) == text
+
+
+def test_what_the_system_says_about_a_path_is_a_user_error():
+    name = "x" * 300
+    assert error_of(lambda: load(f"imagefolder:{name}")) == (
+        f"{name}/train: cannot be opened (File name too long); check the path of imagefolder:{name}"
+    )
 
 
 def test_root_may_start_with_a_tilde(monkeypatch, tmp_path):
