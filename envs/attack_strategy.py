@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import TrainConfig
+from lasat_ray.credit import influence
 from lasat_ray.data import Batches
 from lasat_ray.reward import combine, reference_images, reference_starts, reward_terms
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.target_step import TargetStep
-from lasat_ray.types import Batch, RewardTerms, StepReport, Strategy
+from lasat_ray.types import Batch, RewardTerms, Strategy
 
 Info = dict[str, Any]
 
@@ -36,7 +37,7 @@ class AttackStrategyVectorEnv(VectorEnv):
     ``num_envs`` = images of this worker's share of a round. reward [B] is zero in rounds without
     strategy update (``reward_due`` tells before the step). ``info`` holds per image: ``x_adv``
     [B,C,H,W], every strategy field, ``adv_correct``, and when rewarded ``l1``, ``l2``, ``l3``,
-    ``ref_correct``, ``clean_correct`` (all [B]).
+    ``ref_correct``, ``clean_correct``, and ``influence`` with that credit (all [B]).
 
     ``train_target`` False keeps the target net as it is, for learners that only study the bandit;
     it needs lookahead ``copy``, since nothing else looks ahead then.
@@ -111,7 +112,7 @@ class AttackStrategyVectorEnv(VectorEnv):
             report = self.target(batch, x_adv, strategy, self.round)
             info |= {"loss": report.loss, "adv_correct": report.adv_correct, "grad_norm": report.grad_norm}
             if self.reward_due and self.config.reward.lookahead == "real":
-                reward = self._reward_by_target(report, info)
+                reward = self._reward(self.net, report.l1, strategy, info)
         ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)
         info |= {"final_obs": batch.x, "_final_obs": ended}
         self._rehearsed = False
@@ -145,19 +146,32 @@ class AttackStrategyVectorEnv(VectorEnv):
     def _reward_by_copy(self, x_adv: Tensor, strategy: Strategy, info: Info) -> Tensor:
         l1, info["adv_correct"] = self.target.attack_strength(self.batch, x_adv, strategy)
         copied = self.target.stepped_copy(self.batch, x_adv, strategy, self.round)
-        return self._reward(copied, l1, info)
+        return self._reward(copied, l1, strategy, info)
 
-    def _reward_by_target(self, report: StepReport, info: Info) -> Tensor:
-        return self._reward(self.net, report.l1, info)
-
-    def _reward(self, looked_ahead: nn.Module, l1: Tensor, info: Info) -> Tensor:
+    def _reward(self, looked_ahead: nn.Module, l1: Tensor, strategy: Strategy, info: Info) -> Tensor:
         config, batch = self.config.reward, self.batch
         starts = reference_starts(batch, config, Stream.of(self.seed, "reference start", self.round))
         x_ref = reference_images(looked_ahead, batch, config, starts)
         terms: RewardTerms = reward_terms(looked_ahead, batch, x_ref, l1)
         info |= {"l1": terms.l1, "l2": terms.l2, "l3": terms.l3}
         info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
-        return combine(terms, config, batch.global_size, self.target.world)
+        if config.credit == "influence":
+            info["influence"] = self._influence(looked_ahead, info["x_adv"], strategy, x_ref)
+        return combine(terms, config, batch.global_size, self.target.world, info.get("influence"))
+
+    def _influence(self, looked_ahead: nn.Module, x_adv: Tensor, strategy: Strategy, x_ref: Tensor) -> Tensor:
+        target = self.target
+        return influence(
+            looked_ahead,
+            target.method,
+            self.batch,
+            x_adv,
+            strategy,
+            x_ref,
+            self.config.loss,
+            self.config.reward,
+            target.world,
+        )
 
 
 class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):

@@ -99,8 +99,8 @@ class RewardConfig:
 
     mode: Literal["paper", "reference"] = "paper"
     """paper: losses, per image; reference: the published code's clamped accuracies, one scalar a batch."""
-    credit: Literal["image", "batch"] = "image"
-    """image: each image is paid its own terms; batch: all are paid the global mean."""
+    credit: Literal["image", "batch", "influence"] = "image"
+    """image: each is paid its own terms; batch: the global mean; influence: what it did to L2 and L3."""
     alpha: float = 1.0
     """Weight of L2, the robustness of the looked-ahead net."""
     beta: float = 1.0

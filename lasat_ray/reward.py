@@ -51,8 +51,17 @@ def reward_terms(looked_ahead: nn.Module, batch: Batch, x_ref: Tensor, l1: Tenso
     )
 
 
-def combine(terms: RewardTerms, config: RewardConfig, global_size: int, world: World) -> Tensor:
-    """The reward of each image, [B]; every statistic is over the global batch."""
+def combine(
+    terms: RewardTerms, config: RewardConfig, global_size: int, world: World, influence: Tensor | None = None
+) -> Tensor:
+    """The reward of each image, [B]; every statistic is over the global batch.
+
+    ``influence`` [B], with credit ``influence``, stands for alpha L2 + beta L3 (credit.py).
+    """
+    if config.credit == "influence":
+        assert influence is not None
+        columns = standardized(torch.stack([terms.l1, influence], dim=1), global_size, world)
+        return columns @ columns.new_tensor([config.l1_weight, 1.0])
     if config.mode == "reference":
         columns = _reference_columns(terms, config, global_size, world)
     else:

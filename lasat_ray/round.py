@@ -12,7 +12,7 @@ from lasat_ray.rng import Stream
 from lasat_ray.types import Action, Batch, LearnerReport, Rollout, RoundReport
 
 _PER_IMAGE = ("loss", "adv_correct", "eps", "num_steps", "step_size", "trades_beta", "start_radius")
-_REWARD_TERMS = ("l1", "l2", "l3", "ref_correct", "clean_correct")
+_REWARD_TERMS = ("l1", "l2", "l3", "influence", "ref_correct", "clean_correct")
 
 
 def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -88,7 +89,7 @@ class TargetStep:
         return grad_norm
 
 
-def forward(net: nn.Module, method: Method, x: Tensor, x_adv: Tensor) -> Logits:
+def forward(net: Callable[[Tensor], Tensor], method: Method, x: Tensor, x_adv: Tensor) -> Logits:
     """The forward passes a method's loss reads; clean and adversarial images pass separately, so
     that BatchNorm sees each kind by itself, as the published code of TRADES does."""
     clean = net(x) if method.needs_clean else None

@@ -187,6 +187,9 @@ def _check_reward(config: TrainConfig) -> None:
     if reward.mode == "reference" and reward.credit != "batch":
         what = "does not go with --reward.mode reference, which pays one scalar a batch"
         raise _refuse("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
+    if reward.credit == "influence" and not reward.standardize:
+        what = "compares L1 and influences of unlike scale"
+        raise _refuse("--reward.credit", "'influence'", what, "add --reward.standardize")
     if reward.credit == "batch" and reward.standardize:
         what = "makes every reward 0 with --reward.credit batch"
         raise _refuse("--reward.standardize", "True", what, "use --reward.no-standardize")

@@ -14,7 +14,7 @@ ROOMS = {
     3: ("attacks",),
     4: ("methods",),
     5: ("target_step",),
-    6: ("reward",),
+    6: ("credit", "reward"),
     7: ("envs",),
     8: ("learners",),
     9: ("round",),

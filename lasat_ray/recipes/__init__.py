@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 
 from lasat_ray.errors import UsageError
+from lasat_ray.recipes.cpu import cifar10_cpu
 from lasat_ray.recipes.digits import digits
 from lasat_ray.recipes.published import published
 from lasat_ray.recipes.recipe import Recipe
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [digits(), *published()]}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [digits(), cifar10_cpu(), *published()]}
 
 
 def get_recipe(name: str) -> Recipe:

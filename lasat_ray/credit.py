@@ -1,0 +1,103 @@
+"""Which image's strategy helped? The influence of each image on the looked-ahead net's losses.
+
+L2 and L3 depend on the whole batch through the updated weights. To first order the part that is
+due to image n is exact and cheap: the update moved the weights by -(lr/N) grad L1_n on its behalf,
+so it changed alpha L2 + beta L3 by (lr/N) <v, grad L1_n>, v = grad_w [alpha CE(x_ref) + beta CE(x)].
+All N inner products come from one forward-mode product of the per-image losses with v.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+import torch.autograd.forward_ad as fwd
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from lasat_ray.attacks.objectives import cross_entropy
+from lasat_ray.config import LossConfig, RewardConfig
+from lasat_ray.methods import Method
+from lasat_ray.target_step import forward
+from lasat_ray.types import Batch, Strategy
+from lasat_ray.world import World
+
+Weights = dict[str, Tensor]
+LossOfWeights = Callable[[Weights], Tensor]
+"""Weights by name -> loss of each image, [B]."""
+
+
+def influence(
+    net: nn.Module,
+    method: Method,
+    batch: Batch,
+    x_adv: Tensor,
+    strategy: Strategy,
+    x_ref: Tensor,
+    loss_config: LossConfig,
+    config: RewardConfig,
+    world: World,
+) -> Tensor:
+    """<v, grad_w L_n> of every image, [B], L the loss the target was trained with; eval mode.
+
+    Up to the common factor lr/N, what training on image n's x_adv added to alpha L2 + beta L3.
+    """
+    was_training = net.training
+    net.eval()
+    try:
+        direction = outcome_gradient(net, batch, x_ref, config, world)
+        return directional_derivative(
+            lambda weights: method.loss(
+                forward(lambda x: functional_call(net, weights, (x,)), method, batch.x, x_adv),
+                batch.y,
+                strategy,
+                loss_config,
+            ),
+            {name: p.detach() for name, p in net.named_parameters()},
+            direction,
+        )
+    finally:
+        net.train(was_training)
+
+
+def outcome_gradient(
+    net: nn.Module, batch: Batch, x_ref: Tensor, config: RewardConfig, world: World
+) -> Weights:
+    """v: the gradient of alpha CE(x_ref) + beta CE(x), mean over the global batch; by name."""
+    names, parameters = zip(*net.named_parameters(), strict=True)
+    with torch.enable_grad():
+        outcome = config.alpha * cross_entropy(net(x_ref), batch.y)
+        outcome = outcome + config.beta * cross_entropy(net(batch.x), batch.y)
+        found = torch.autograd.grad(outcome.sum() / batch.global_size, parameters, allow_unused=True)
+    gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
+    world.sum_in_place(gradient)
+    return dict(zip(names, gradient, strict=True))
+
+
+@torch.no_grad()
+def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
+    """d/dt loss(weights + t direction) at 0 for each image, [B]: forward mode, or, where a layer
+    has none, a central difference."""
+    try:
+        with fwd.dual_level(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its forward formulas
+            duals = {name: fwd.make_dual(w, direction[name]) for name, w in weights.items()}
+            tangent = fwd.unpack_dual(loss(duals)).tangent
+        assert tangent is not None
+        return tangent
+    except (RuntimeError, NotImplementedError):
+        return central_difference(loss, weights, direction)
+
+
+@torch.no_grad()
+def central_difference(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
+    """The same from two forward passes; error of second order in the step, [B]."""
+    some = next(iter(weights.values()))
+    size = torch.sqrt(sum((d.double() ** 2).sum() for d in direction.values()))  # type: ignore[arg-type]
+    scale = torch.sqrt(sum((w.double() ** 2).sum() for w in weights.values()))  # type: ignore[arg-type]
+    # Cube root of the rounding unit: where truncation and rounding errors of the difference balance.
+    step = (torch.finfo(some.dtype).eps ** (1 / 3) * (scale + 1) / (size + 1e-30)).to(some.dtype)
+    ahead = loss({name: w + step * direction[name] for name, w in weights.items()})
+    behind = loss({name: w - step * direction[name] for name, w in weights.items()})
+    return (ahead - behind) / (2 * step)
