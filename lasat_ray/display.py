@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,12 +15,12 @@ from lasat_ray.units import Grid, format_budget
 class TrainingDisplay:
     """Hears the recorder's records. On a terminal: one live line; elsewhere: a line an epoch."""
 
-    def __init__(self, console: Console, title: str, total_rounds: int | None = None):
+    def __init__(self, console: Console, title: str, grid: Grid):
         self.console = console
         self.title = title
+        self.grid = grid
         self.first_options: dict[str, list[float]] | None = None
         self.last_options: dict[str, list[float]] | None = None
-        self._heard = time.perf_counter()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
 
@@ -52,7 +51,7 @@ class TrainingDisplay:
         parts = [f"epoch {record['epoch']:.1f}", f"loss {record['loss']:.3f}"]
         if "reward" in record:
             parts.append(f"reward {record['reward']:.2f}")
-        parts += [f"eps {format_short(record['eps'])}", f"steps {record['num_steps']:.1f}"]
+        parts += [f"{name} {format_mean(self.grid[name], record[name])}" for name in ("eps", "num_steps")]
         self._progress.update(self._task, description=f"{self.title}: " + ", ".join(parts))
 
     def _show_epoch(self, record: dict[str, Any]) -> None:
@@ -62,18 +61,21 @@ class TrainingDisplay:
         parts = [f"epoch {record['epoch']:>3}/{record['epochs']}", f"{record['img_per_second']:.0f} img/s"]
         parts += [f"{name} {100 * record[key]:.1f} %" for key, name in _validated(record)]
         parts.append(f"{left:.0f} s left")
-        self.console.print(f"{self.title}: " + ", ".join(parts), highlight=False)
+        self.console.print(f"{self.title}: " + ", ".join(parts), highlight=False, soft_wrap=True)
 
 
 def _validated(record: dict[str, Any]) -> list[tuple[str, str]]:
     """(key, words) of the validation figures in a record."""
     names = [key for key in record if key.startswith("val_") and "unaveraged" not in key]
-    return [(key, key.removeprefix("val_").replace("_acc", "").replace("_", " ")) for key in names]
+    return [(key, key.removeprefix("val_").removeprefix("robust_acc_").removesuffix("_acc")) for key in names]
 
 
-def format_short(value: float) -> str:
-    """A mean budget for reading: in 1/255 with one decimal below 0.1, else two decimals."""
-    return f"{value * 255:.1f}/255" if value < 0.1 else f"{value:.2f}"
+def format_mean(values: Sequence[float], mean: float) -> str:
+    """A mean of these values, spelled as they are: counts, n/255 or decimals."""
+    if all(value >= 1 for value in values):
+        return f"{mean:.1f}"
+    over_255 = all("/255" in format_budget(value) for value in values)
+    return f"{mean * 255:.1f}/255" if over_255 else f"{mean:.3f}"
 
 
 def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
@@ -104,7 +106,7 @@ def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, li
         means = [_mean(values, counts[name]) for counts in (first, last)]
         table.add_row(
             name,
-            " -> ".join(f"{mean:.1f}" if mean >= 1 else format_short(mean) for mean in means),
+            " -> ".join(format_mean(values, mean) for mean in means),
             f"{_spark(first[name])} -> {_spark(last[name])}  ({format_budget(values[0])}"
             f" .. {format_budget(values[-1])})",
         )
@@ -118,4 +120,4 @@ def _mean(values: Sequence[float], counts: Sequence[float]) -> float:
 def _spark(counts: Sequence[float]) -> str:
     """Counts as one block character each, tallest for the most frequent."""
     most = max(counts) or 1.0
-    return "".join(" ▁▂▃▄▅▆▇█"[round(8 * count / most)] for count in counts)
+    return "".join("·▁▂▃▄▅▆▇█"[round(8 * count / most)] for count in counts)

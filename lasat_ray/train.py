@@ -97,7 +97,7 @@ def _run_one(
     config: TrainConfig, folder: RunFolder, train: Train, console: Console
 ) -> tuple[dict[str, Any], TrainingDisplay]:
     """Train ``folder``'s run unless it is finished; a folder in which nothing happened is removed."""
-    display = TrainingDisplay(console, f"{config.method} {config.strategy}")
+    display = TrainingDisplay(console, f"{config.method} {config.strategy}", grid_of(config))
     finished = folder.summary()
     if finished:
         return finished, display

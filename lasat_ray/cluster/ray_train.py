@@ -52,7 +52,11 @@ def train_on_ray(
     storage = folder.path / ".ray"
     trainer = ray.train.torch.TorchTrainer(
         worker_loop,
-        train_loop_config={"config": config_to_json(config), "folder": str(folder.path.resolve())},
+        train_loop_config={
+            "config": config_to_json(config),
+            "folder": str(folder.path.resolve()),
+            "cwd": os.getcwd(),
+        },
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources
         ),
@@ -80,6 +84,8 @@ def train_on_ray(
 def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     """What every Ray worker runs. Errors that are the user's to mend come back as values: raised,
     Ray would restart the workers to meet the same error again."""
+    if os.path.isdir(job["cwd"]):
+        os.chdir(job["cwd"])  # relative paths of data and plug-ins mean what the user meant
     context = ray.train.get_context()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
     world = World(context.get_world_rank(), context.get_world_size())
