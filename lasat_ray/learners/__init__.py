@@ -23,7 +23,10 @@ def make_learner(context: LearnerContext) -> Learner:
     config = context.config
     name = config.learner if config.strategy == "learned" else config.strategy
     if ":" in name:
-        learner = load_plugin("learner", name)(context)
+        build = load_plugin("learner", name)
+        if not callable(build):
+            raise UsageError(f"--learner: '{name}' is no class; see lasat_ray/learners/base.py")
+        learner = build(context)
         missing = [m for m in ("act", "update", "state_dict", "load_state_dict") if not hasattr(learner, m)]
         if missing:
             raise UsageError(
