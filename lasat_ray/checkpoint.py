@@ -45,8 +45,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a whole checkpoint ({error}); use an older one") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format")
-        raise UserError(f"{path}: written as '{found}', this program reads '{FORMAT}'")
-    if _checksum(tensors, metadata["tree"]) != metadata.get("sha256"):
+        raise UserError(f"{path}: written as {found!r}, this program reads '{FORMAT}'")
+    if _checksum(tensors, metadata.get("tree", "")) != metadata.get("sha256"):
         raise UserError(f"{path}: content does not match its checksum; use an older checkpoint")
     return _decode(json.loads(metadata["tree"]), tensors)
 
@@ -70,6 +70,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 def _encode(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """JSON with a type tag at each container; keys may be integers, as in optimizer states."""
     if isinstance(node, Tensor):
+        while name in tensors:  # keys such as 1 and "1" spell the same name
+            name += "'"
         # clone: safetensors refuses tensors that share memory.
         tensors[name] = node.detach().cpu().contiguous().clone()
         return {"tensor": name}
@@ -98,6 +100,7 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
 def _checksum(tensors: dict[str, Tensor], header: str) -> str:
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
-        digest.update(name.encode())
-        digest.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
