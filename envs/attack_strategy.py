@@ -91,8 +91,9 @@ class AttackStrategyVectorEnv(VectorEnv):
 
     @property
     def reward_due(self) -> bool:
-        """True in every k-th round, k = update_interval."""
-        return (self.round + 1) % self.config.update_interval == 0
+        """True in every k-th round, k = update_interval, where there is somebody to be paid."""
+        learned = self.config.strategy == "learned"
+        return learned and (self.round + 1) % self.config.update_interval == 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, Info]:
         """The present batch; with a seed, the first batch of that seed's order. Weights stay."""

@@ -89,9 +89,9 @@ def make_vector_env(
     """
     base = config or get_recipe(recipe).config
     reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
-    base = dataclasses.replace(
-        base, seed=seed, batch_size=num_envs, update_interval=1, precision="fp32", reward=reward
-    )
+    # Whoever steps this env is the one who learns: every round is paid.
+    base = dataclasses.replace(base, strategy="learned", update_interval=1, reward=reward)
+    base = dataclasses.replace(base, seed=seed, batch_size=num_envs, precision="fp32")
     data = base.data
     dataset = load_dataset(
         base.dataset, root=data.root, max_train=data.max_train, max_test=data.max_test, seed=seed

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig, TrainConfig
-from lasat_ray.methods import METHODS, Method
+from lasat_ray.methods import Method, find_method
 from lasat_ray.models import batch_norm_buffers
 from lasat_ray.optim import WeightAverage, learning_rate, make_optimizer
 from lasat_ray.types import Batch, Logits, StepReport, Strategy
@@ -25,7 +25,7 @@ class TargetStep:
         self.config = config
         self.world = world
         self.rounds_per_epoch = rounds_per_epoch
-        self.method: Method = METHODS[config.method]
+        self.method: Method = find_method(config.method)
         # The reward's L1 is the method's loss itself: smoothing is a habit of training, not of the paper.
         self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
         world.share(net)
@@ -114,7 +114,8 @@ def plain_step(
     _backward(net, loss_B, batch.global_size, world)
     with torch.no_grad():
         for parameter in net.parameters():
-            assert parameter.grad is not None
+            if parameter.grad is None:
+                continue  # frozen by its maker
             parameter.sub_(parameter.grad + weight_decay * parameter, alpha=lr)
     return net
 

@@ -105,6 +105,19 @@ def strategy_of(eps: Tensor, num_steps: Tensor, step_size: Tensor, **more: Tenso
     return Strategy(eps=eps, num_steps=num_steps, step_size=step_size, **more)
 
 
+def plain_pgd(
+    net: nn.Module, x: Tensor, y: Tensor, delta: Tensor, eps: float, step: float, num_steps: int
+) -> Tensor:
+    """PGD on cross-entropy for one image [C,H,W] as a textbook writes it, from a given start."""
+    for _ in range(num_steps):
+        delta = delta.detach().requires_grad_(True)
+        loss = nn.functional.cross_entropy(net((x + delta)[None]), y[None])
+        (grad,) = torch.autograd.grad(loss, delta)
+        delta = torch.clamp(delta + step * grad.sign(), -eps, eps)
+        delta = torch.clamp(x + delta, 0, 1) - x
+    return (x + delta).detach()
+
+
 class GivenStream:
     """Stands in for a Stream: hands out stored numbers, so that golden vectors can be replayed."""
 

@@ -13,7 +13,7 @@ from lasat_ray.attacks.pgd import pgd
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.rng import Stream
 from tests.golden_nets import TinyNet
-from tests.helpers import Counted, close, make_batch, strategy_of
+from tests.helpers import Counted, close, make_batch, plain_pgd, strategy_of
 
 LOSSES = ("ce", "kl", "margin")
 STARTS = ("uniform", "normal", "zero")
@@ -95,17 +95,6 @@ def test_the_order_of_images_does_not_matter(loss):
     close(shuffled, straight[order], atol=1e-12)
 
 
-def plain_pgd(net, x, y, delta, eps, step, num_steps):
-    """One image, written as in a textbook; delta given, cross-entropy."""
-    for _ in range(num_steps):
-        delta = delta.detach().requires_grad_(True)
-        loss = nn.functional.cross_entropy(net((x + delta)[None]), y[None])
-        (grad,) = torch.autograd.grad(loss, delta)
-        delta = torch.clamp(delta + step * grad.sign(), -eps, eps)
-        delta = torch.clamp(x + delta, 0, 1) - x
-    return (x + delta).detach()
-
-
 def test_pgd_is_the_textbooks():
     batch, strategy = random_case(5)
     net = tiny_net()
@@ -113,7 +102,9 @@ def test_pgd_is_the_textbooks():
     delta0 = start("uniform", batch.x, strategy.eps, batch.index, STREAM)
     for n in range(len(batch.x)):
         s = strategy[n]
-        want = plain_pgd(net, batch.x[n], batch.y[n], delta0[n], s.eps, s.step_size, int(s.num_steps))
+        want = plain_pgd(
+            net, batch.x[n], batch.y[n], delta0[n], float(s.eps), float(s.step_size), int(s.num_steps)
+        )
         close(got[n], want, atol=1e-12)
 
 
