@@ -40,6 +40,8 @@ def ray_session(address: str | None, start_timeout: float) -> Iterator[None]:
         return
     if address is None:
         forget_dead_cluster()
+    else:
+        check_reachable(address)
     try:
         # address="local": a plain init() would join whatever cluster some file names, or wait for it.
         ray.init(
@@ -58,13 +60,39 @@ def ray_session(address: str | None, start_timeout: float) -> Iterator[None]:
         ray.shutdown()
 
 
-def forget_dead_cluster(temp_folder: Path | None = None) -> bool:
+def check_reachable(address: str) -> None:
+    """UserError unless something listens at ``address``: Ray itself would ask for minutes.
+
+    HOST:PORT, ray://HOST:PORT, or ``auto``, which Ray resolves by $RAY_ADDRESS or its own record.
+    """
+    remedy = "start the cluster, or leave --address out to train on this machine alone"
+    wanted = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if address == "auto" and not wanted:
+        forget_dead_cluster()
+        if not _record_of_cluster().exists():
+            raise UserError(f"--address: 'auto' finds no running cluster on this machine; {remedy}")
+        return
+    host, _, port = wanted.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"--address: '{wanted}' is not auto, HOST:PORT or ray://HOST:PORT")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise UserError(f"--address: nothing answers at '{wanted}' ({told}); {remedy}") from error
+
+
+def _record_of_cluster() -> Path:
+    """Where Ray notes the cluster that this machine last started."""
+    return Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray" / "ray_current_cluster"
+
+
+def forget_dead_cluster(record: Path | None = None) -> bool:
     """Remove Ray's record of a cluster that no longer answers; True if there was one.
 
     A head node that was killed leaves its address behind, and Ray's helpers would wait for it.
     """
-    folder = temp_folder or Path(os.environ.get("RAY_TMPDIR", tempfile.gettempdir())) / "ray"
-    record = folder / "ray_current_cluster"
+    record = record or _record_of_cluster()
     try:
         host, _, port = record.read_text().strip().rpartition(":")
         with socket.create_connection((host, int(port)), timeout=1.0):

@@ -60,9 +60,9 @@ def test_the_record_of_a_dead_cluster_is_removed(tmp_path: Path) -> None:
         port = unused.getsockname()[1]
     record = tmp_path / "ray_current_cluster"
     record.write_text(f"127.0.0.1:{port}")
-    assert forget_dead_cluster(tmp_path)
+    assert forget_dead_cluster(record)
     assert not record.exists()
-    assert not forget_dead_cluster(tmp_path)
+    assert not forget_dead_cluster(record)
 
 
 def test_the_record_of_a_living_cluster_stays(tmp_path: Path) -> None:
@@ -71,5 +71,5 @@ def test_the_record_of_a_living_cluster_stays(tmp_path: Path) -> None:
         server.listen()
         record = tmp_path / "ray_current_cluster"
         record.write_text(f"127.0.0.1:{server.getsockname()[1]}")
-        assert not forget_dead_cluster(tmp_path)
+        assert not forget_dead_cluster(record)
         assert record.exists()
