@@ -7,6 +7,7 @@ from lasat_ray.config import (
     DataConfig,
     EvalConfig,
     OptimConfig,
+    PolicyConfig,
     RewardConfig,
     TrainConfig,
 )
@@ -31,8 +32,17 @@ def digits() -> Recipe:
         batch_size=128,
         data=DataConfig(val_fraction=0.1, crop_padding=0, flip=False),
         attack=AttackConfig(eps=0.2, num_steps=10, step_size=0.05, grid=GRID),
-        reward=RewardConfig(ref_eps=0.2, ref_num_steps=10, ref_step_size=0.05),
-        optim=OptimConfig(lr=0.05, schedule="cosine"),
+        reward=RewardConfig(
+            credit="influence",
+            standardize=True,
+            l1_weight=0.3,
+            ref_eps=0.2,
+            ref_num_steps=10,
+            ref_step_size=0.05,
+        ),
+        # Faster policies ran to the largest eps at once and lost clean accuracy: see CHANGELOG.
+        policy=PolicyConfig(optimizer="adam", lr=1e-4, entropy_weight=0.01),
+        optim=OptimConfig(lr=0.1, schedule="cosine"),
         evaluation=EvalConfig(eps=0.2, step_size=0.05),
     )
     return Recipe(name="digits", config=config, summary="LAS-AT on 8x8 digits; minutes on a laptop")
