@@ -29,7 +29,11 @@ def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[i
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream.of(config.seed, "target init").low)
         return build_classifier(
-            config.model, num_classes=num_classes, image_shape=image_shape, precision=config.precision
+            config.model,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            precision=config.precision,
+            field="--model",
         )
 
 

@@ -51,7 +51,7 @@ class LearnerContext:
             config.strategy_model,
             image_shape=self.image_shape,
             precision=config.precision,
-            field="strategy-model",
+            field="--strategy-model",
         )
         net = StrategyNet(features, dim, self.space)
         if config.precision == "fp64":
