@@ -24,6 +24,7 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import config_from_json, config_to_json
 from lasat_ray.errors import UsageError, UserError
 
+_AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last
 _PACKAGES = ("torch", "torchvision", "ray", "gymnasium", "numpy", "safetensors", "pyautoattack")
 
 
@@ -85,16 +86,18 @@ class RunFolder:
             raise UserError(f"{self.path / name}: cannot be read ({error}); the folder is damaged") from error
 
     def save_last(self, tree: dict[str, Any]) -> None:
-        """Keep the newest two: a fault while the newest is used still leaves one."""
-        last = self.checkpoints / "last.safetensors"
+        """Keep the newest two. The new one is whole on disk before an old one gives up its name:
+        a full disk, a crash, or a damaged ``last`` never takes the only whole file."""
+        newest, last, previous = (self.checkpoints / f"{name}.safetensors" for name in _AGES)
+        save_checkpoint(newest, tree)
         if last.exists():
-            os.replace(last, self.checkpoints / "previous.safetensors")
-        save_checkpoint(last, tree)
+            os.replace(last, previous)
+        os.replace(newest, last)
 
     def load_last(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole checkpoint (None if there is none yet), and what was wrong with newer ones."""
         faults: list[str] = []
-        for name in ("last", "previous"):
+        for name in _AGES:
             path = self.checkpoints / f"{name}.safetensors"
             if path.exists():
                 try:
@@ -128,15 +131,22 @@ def manifest(config: TrainConfig, **facts: Any) -> dict[str, Any]:
     """What one needs to trace a number: versions, commit, command, machine, seed."""
     return {
         "lasat_ray": __version__,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "seed": config.seed,
+        **provenance(),
+        **facts,
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Command, time, machine, versions and commit: what any file of figures has to carry."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "packages": {name: _version(name) for name in _PACKAGES},
         **_git_state(),
-        **facts,
     }
 
 

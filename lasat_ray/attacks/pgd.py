@@ -1,4 +1,4 @@
-"""L-inf projected gradient ascent with every image's own budget, step count and step size.
+"""Projected gradient ascent with every image's own budget, step count and step size; L-inf by default.
 
 Cost: an image takes part in exactly its own ``num_steps`` forward and backward passes. Images are
 sorted by step count once, so the ones still moving are always a leading slice: no gather per step.
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks.ball import per_image, project
+from lasat_ray.attacks.ball import LINF, Ball, per_image
 from lasat_ray.attacks.objectives import Objective
 from lasat_ray.types import Strategy
 
@@ -29,6 +29,7 @@ def pgd(
     *,
     delta0: Tensor,
     moves: Moves | None = None,
+    ball: Ball = LINF,
 ) -> Tensor:
     """Raise ``objective`` in each image's own ball (Madry et al. 2018, per-image as in LAS-AT).
 
@@ -40,9 +41,11 @@ def pgd(
     x_sorted, delta = x[rows], delta0[rows]
     eps, step = per_image(strategy.eps[rows], x), per_image(strategy.step_size[rows], x)
     for count in counts:
-        moved = _step(net, x_sorted[:count], delta[:count], rows[:count], objective, step[:count], moves)
+        moved = _step(
+            net, x_sorted[:count], delta[:count], rows[:count], objective, step[:count], moves, ball
+        )
         # In place: the images behind `count` are finished and keep their perturbation.
-        delta[:count] = project(moved, x_sorted[:count], eps[:count])
+        delta[:count] = ball.project(moved, x_sorted[:count], eps[:count])
     x_adv = torch.empty_like(x)
     x_adv[rows] = x_sorted + delta
     return x_adv
@@ -56,12 +59,13 @@ def _step(
     objective: Objective,
     step: Tensor,
     moves: Moves | None,
+    ball: Ball,
 ) -> Tensor:
     delta = delta.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = net(x + delta)
         (grad,) = torch.autograd.grad(objective(logits, rows).sum(), delta)
-    ascent = step * grad.sign()
+    ascent = ball.ascend(grad, step)
     if moves is not None:
         ascent = ascent * per_image(moves(logits.detach(), rows), x)
     return delta.detach() + ascent

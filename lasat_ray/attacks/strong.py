@@ -1,0 +1,111 @@
+"""Attacks for evaluation on the training engine: one budget for all, restarts, and fooled images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.attacks import constant_strategy
+from lasat_ray.attacks.ball import BALLS, Ball
+from lasat_ray.attacks.objectives import Objective, cross_entropy, margin
+from lasat_ray.attacks.pgd import pgd
+from lasat_ray.rng import Stream
+from lasat_ray.types import Batch
+
+LOSSES = {"ce": cross_entropy, "margin": margin}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Climb:
+    """PGD as an evaluation runs it; ``eps`` and ``step_size`` in [0,1] pixels, norm linf or l2.
+
+    ``stop_early``: an image that the net gets wrong at any step is done and leaves the batch; else
+    all steps are taken and the last counts, as published figures have it. Images fooled in one of
+    ``restarts`` take no part in the next. ``random_start`` False begins at the clean image.
+    """
+
+    norm: str
+    eps: float
+    step_size: float
+    num_steps: int
+    loss: str = "ce"
+    restarts: int = 1
+    stop_early: bool = False
+    random_start: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Climbed:
+    """``x_adv`` [B,C,H,W]; ``fooled`` [B] bool: the net is wrong there; ``fooled_ever`` [B] bool:
+    it was wrong at some step of some restart."""
+
+    x_adv: Tensor
+    fooled: Tensor
+    fooled_ever: Tensor
+
+
+def climb(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> Climbed:
+    """Attack a batch with a frozen net (see ``frozen_eval``); one extra pass a restart tells success."""
+    x_adv = batch.x.clone()
+    fooled = torch.zeros_like(batch.y, dtype=torch.bool)
+    ever = fooled.clone()
+    for restart in range(attack.restarts):
+        rows = (~fooled).nonzero()[:, 0]
+        if not len(rows):
+            break
+        left = Batch(x=batch.x[rows], y=batch.y[rows], index=batch.index[rows], global_size=len(rows))
+        found, seen = _once(net, left, attack, stream.child("restart", restart) if restart else stream)
+        with torch.no_grad():
+            wrong = net(found).argmax(1) != left.y
+        # A later restart replaces an image only where it did what the earlier ones could not.
+        better = wrong if restart else torch.ones_like(wrong)
+        x_adv[rows[better]] = found[better]
+        fooled[rows] = wrong
+        ever[rows] |= wrong | seen
+    return Climbed(x_adv=x_adv, fooled=fooled, fooled_ever=ever)
+
+
+def _once(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> tuple[Tensor, Tensor]:
+    """(x_adv, [B] bool: wrong at some step before the last point) of one restart."""
+    ball = BALLS[attack.norm]
+    strategy = constant_strategy(
+        batch.x, eps=attack.eps, num_steps=attack.num_steps, step_size=attack.step_size
+    )
+    delta0 = torch.zeros_like(batch.x)
+    if attack.random_start:
+        delta0 = ball.start(batch.x, strategy.eps, batch.index, stream)
+    seen = torch.zeros_like(batch.y, dtype=torch.bool)
+    if attack.stop_early:
+        return _until_fooled(net, batch, attack, ball, delta0), seen
+    objective = partial(_watching, LOSSES[attack.loss], batch.y, seen)
+    return pgd(net, batch.x, strategy, objective, delta0=delta0, ball=ball), seen
+
+
+def _watching(loss: Objective, y: Tensor, seen: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
+    """The objective, noting by the way which images the net gets wrong; the ascent is unchanged."""
+    seen[rows] |= logits.detach().argmax(1) != y[rows]
+    return loss(logits, y[rows])
+
+
+def _until_fooled(net: nn.Module, batch: Batch, attack: Climb, ball: Ball, delta0: Tensor) -> Tensor:
+    """The same ascent; an image leaves with the point at which the net is first wrong."""
+    x, y, delta, loss = batch.x, batch.y, delta0, LOSSES[attack.loss]
+    rows = torch.arange(len(x), device=x.device)
+    x_adv = x + delta0
+    for _ in range(attack.num_steps):
+        delta = delta.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = net(x + delta)
+            (grad,) = torch.autograd.grad(loss(logits, y).sum(), delta)
+        moving = logits.detach().argmax(1) == y
+        step = grad.new_full((1, 1, 1, 1), attack.step_size)
+        delta = ball.project(delta.detach() + ball.ascend(grad, step), x, torch.full_like(step, attack.eps))
+        if not moving.all():  # gathering costs a copy: only when somebody leaves
+            x, y, delta, rows = x[moving], y[moving], delta[moving], rows[moving]
+            if not len(rows):
+                break
+        x_adv[rows] = x + delta
+    return x_adv

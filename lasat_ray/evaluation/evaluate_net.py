@@ -1,0 +1,82 @@
+"""Evaluate any net on any images: plan, run, report. The command and the API both end here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from lasat_ray import __version__
+from lasat_ray.data import Images
+from lasat_ray.evaluation.part import PartStore
+from lasat_ray.evaluation.plan import Plan, make_suite
+from lasat_ray.evaluation.progress import Book, Listener
+from lasat_ray.evaluation.report import build_report, images_sha256, weights_sha256, write_report
+from lasat_ray.evaluation.run_here import run_here
+from lasat_ray.evaluation.spec import Suite, digest
+from lasat_ray.folder import provenance
+
+FORMAT = 1
+"""Raised whenever a change of this code changes the result of a part."""
+
+
+class Runner(Protocol):
+    """``run_here``, or the same over Ray."""
+
+    def __call__(
+        self,
+        suite: Suite,
+        net: nn.Module,
+        images: Images,
+        *,
+        store: PartStore | None,
+        listener: Listener | None,
+        device: str | torch.device,
+    ) -> Book: ...
+
+
+def evaluate_net(
+    net: nn.Module,
+    images: Images,
+    plan: Plan,
+    *,
+    out: Path | None = None,
+    run: Runner = run_here,
+    announce: Callable[[Suite], Listener | None] = lambda suite: None,
+    device: str | torch.device = "cpu",
+    facts: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report on a net that maps [B,C,H,W] in [0,1] to logits, in evaluation mode.
+
+    With ``out`` the report is written there, and finished parts are kept under ``out``/.parts, so
+    that the same call continues after a kill: parts are found only by the very same weights,
+    images and settings. ``announce`` is told of the suite before it starts and may give a listener
+    for progress. ``facts`` are copied into the report. UserError in one line where net, images or
+    plan cannot work.
+    """
+    suite = make_suite(plan, len(images), tuple(images.x.shape[1:]))
+    sha, source = weights_sha256(net), provenance()
+    packages = source.pop("packages")
+    versions = {"lasat_ray": __version__, "python": source.pop("python"), **packages}
+    identity = {
+        "format": FORMAT,
+        "weights": sha,
+        "net": repr(net),
+        "images": images_sha256(images.take(torch.arange(suite.n))),
+        "device": torch.device(device).type,
+        "torch": versions["torch"],
+        "pyautoattack": versions["pyautoattack"],
+        **suite.common(),
+    }
+    store = PartStore(out / ".parts" / digest(identity)[:16]) if out else None
+    began = time.perf_counter()
+    book = run(suite, net, images, store=store, listener=announce(suite), device=device)
+    told = {**(facts or {}), **source, "wall_seconds": time.perf_counter() - began}
+    report = build_report(book, {**told, "versions": versions, "weights_sha256": sha})
+    if out:
+        write_report(out, report, book, images)
+    return report

@@ -1,0 +1,107 @@
+"""From what a user asks to a checked suite of attacks."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.evaluation.attacks import split_name
+from lasat_ray.evaluation.sanity import sanity_specs
+from lasat_ray.evaluation.spec import NORMS, AttackSpec, Suite
+from lasat_ray.units import format_budget
+
+DEFAULT_ATTACKS = ("clean", "fgsm", "pgd-10", "pgd-20", "pgd-50", "cw", "aa")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """An evaluation as a user asks for it; ``eps`` and ``step_size`` in [0,1] pixels.
+
+    ``step_size`` None means eps / 4 (2/255 at 8/255). ``n_examples`` None: all images, else the
+    first so many. ``stop_early``, ``restarts``: see ``attacks.strong.Climb``; they concern pgd and cw.
+    ``sanity_examples``: images of the sanity check; 0 leaves it out and the report says so.
+    """
+
+    attacks: tuple[str, ...] = DEFAULT_ATTACKS
+    eps: float = 8 / 255
+    norm: str = "linf"
+    step_size: float | None = None
+    restarts: int = 1
+    n_examples: int | None = None
+    chunk_size: int = 100
+    seed: int = 0
+    stop_early: bool = False
+    worst_case: bool = False
+    save_images: bool = False
+    sanity_examples: int = 64
+
+
+def make_suite(plan: Plan, n: int, image_shape: tuple[int, ...]) -> Suite:
+    """The jobs behind a plan for ``n`` test images; UsageError naming the first setting that cannot be."""
+    if n < 1:
+        raise UsageError("test set: holds no images; nothing can be evaluated, check the data set")
+    _check(plan, math.prod(image_shape))
+    n = min(n, plan.n_examples or n)
+    step_size = plan.eps / 4 if plan.step_size is None else plan.step_size
+    attacks = [_spec(name, plan, step_size) for name in plan.attacks]
+    if plan.sanity_examples:
+        attacks += sanity_specs(
+            norm=plan.norm,
+            eps=plan.eps,
+            step_size=step_size,
+            limit=min(n, plan.sanity_examples),
+            image_size=math.prod(image_shape),
+        )
+    return Suite(
+        attacks=tuple(attacks),
+        n=n,
+        chunk_size=plan.chunk_size,
+        seed=plan.seed,
+        worst_case=plan.worst_case,
+        save_images=plan.save_images,
+    )
+
+
+def _spec(name: str, plan: Plan, step_size: float) -> AttackSpec:
+    """Settings that an attack does not read are left at their defaults, so that they change no key."""
+    family, steps = split_name(name)
+    if family == "clean":
+        return AttackSpec(name=name, family=family, norm=plan.norm, eps=0.0)
+    if family not in ("pgd", "cw"):
+        return AttackSpec(name=name, family=family, norm=plan.norm, eps=plan.eps)
+    return AttackSpec(
+        name=name,
+        family=family,
+        norm=plan.norm,
+        eps=plan.eps,
+        step_size=step_size,
+        num_steps=steps,
+        restarts=plan.restarts,
+        stop_early=plan.stop_early,
+    )
+
+
+def _check(plan: Plan, image_size: int) -> None:
+    if plan.norm not in NORMS:
+        raise unknown_name("--norm", plan.norm, NORMS)
+    most = 1.0 if plan.norm == "linf" else math.sqrt(image_size)
+    for option, value in (("--eps", plan.eps), ("--step-size", plan.step_size)):
+        if value is not None and not 0 < value <= most:
+            shown = format_budget(value) if math.isfinite(value) else value
+            raise UsageError(
+                f"{option}: {shown} is out of range; pixels are in [0,1]: "
+                f"give more than 0 and at most {most:g}, for example 8/255"
+            )
+    numbers = {"--n-examples": plan.n_examples, "--chunk-size": plan.chunk_size, "--restarts": plan.restarts}
+    for option, number in numbers.items():
+        if number is not None and number < 1:
+            raise UsageError(f"{option}: {number} is out of range; give 1 or more")
+    if plan.sanity_examples < 0:
+        raise UsageError(f"--sanity-examples: {plan.sanity_examples} is out of range; give 0 or more")
+    if not plan.attacks:
+        raise UsageError("--attacks: names none; give for example clean pgd-20 aa")
+    for name in plan.attacks:
+        split_name(name)
+        if plan.attacks.count(name) > 1:
+            raise UsageError(f"--attacks: '{name}' stands twice; give each attack once")

@@ -1,0 +1,30 @@
+"""Run an evaluation in this process."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from lasat_ray.data import Images
+from lasat_ray.evaluation.part import PartStore, run_job
+from lasat_ray.evaluation.progress import Book, Listener
+from lasat_ray.evaluation.spec import Suite
+
+
+def run_here(
+    suite: Suite,
+    net: nn.Module,
+    images: Images,
+    *,
+    store: PartStore | None = None,
+    listener: Listener | None = None,
+    device: str | torch.device = "cpu",
+) -> Book:
+    """Every job of the suite that the store does not hold yet, one after the other."""
+    device = torch.device(device)
+    book = Book(suite, store, listener)
+    net = net.to(device)
+    while (taken := book.take()) is not None:
+        job, alive = taken
+        book.done(job, run_job(net, images, job, suite, alive, device))
+    return book

@@ -1,0 +1,119 @@
+"""What is evaluated: a net, its test images, and the settings it was trained to withstand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lasat_ray.config import DataConfig, TrainConfig
+from lasat_ray.config_io import read_config
+from lasat_ray.data import ImageDataset, Images, load_dataset
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.load import checkpoint_file, load_checkpointed, load_foreign
+from lasat_ray.models.backbone import ImageShape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """A net ready to be attacked. ``config``: the run behind it, None for nets from elsewhere;
+    ``facts`` go into the report; ``out``: where the report lies by default."""
+
+    net: nn.Module
+    images: Images
+    image_shape: ImageShape
+    config: TrainConfig | None
+    facts: dict[str, Any]
+    out: Path
+
+
+def from_run(
+    path: Path, *, which: str, dataset: str | None, root: str | None, max_test: int | None, trust: bool
+) -> Subject:
+    """A run folder or one checkpoint file; its test set is the run's unless ``dataset`` names one.
+
+    UserError where the file, the data set, or the two together do not work.
+    """
+    file = checkpoint_file(path, which)
+    folder = path if path.is_dir() else file.parent.parent
+    config = read_config(folder / "config.json") if (folder / "config.json").is_file() else None
+    net, card = load_checkpointed(file, which=which, trust=trust)
+    spelling = dataset or (config.dataset if config else None)
+    if spelling is None:
+        raise UsageError(f"--dataset: '{path}' lies in no run folder; name the test set")
+    data = _dataset(spelling, root, config, max_test)
+    shape: ImageShape = tuple(card["image_shape"])
+    if data.image_shape != shape:
+        raise UserError(
+            f"--dataset: {dataset_label(spelling)} has images {data.image_shape} (C,H,W) and the net "
+            f"takes {shape}; name the data set it was trained on"
+        )
+    facts = {
+        "model": card["model"],
+        "architecture": architecture_name(card["model"]),
+        "method": f"{config.method} ({config.strategy})" if config else None,
+        "recipe": config.recipe if config else None,
+        "extra_data": bool(config and config.data.extra),
+        "dataset": dataset_label(spelling),
+        "checkpoint": file.name,
+    }
+    out = folder if config else file.parent / f"{file.stem}-evaluation"
+    return Subject(net=net, images=data.load_test(), image_shape=shape, config=config, facts=facts, out=out)
+
+
+def from_weights(
+    model: str,
+    weights: Path,
+    *,
+    dataset: str | None,
+    root: str | None,
+    max_test: int | None,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+) -> Subject:
+    """A net by name with somebody's weights, on a named test set."""
+    if dataset is None:
+        raise UsageError(f"--dataset: is missing; name the test set for '{model}', for example cifar10")
+    data = _dataset(dataset, root, None, max_test)
+    net = load_foreign(
+        model, weights, num_classes=data.num_classes, image_shape=data.image_shape, mean=mean, std=std
+    )
+    facts = {
+        "model": model,
+        "architecture": architecture_name(model),
+        "method": weights.stem,
+        "extra_data": None,
+        "dataset": dataset_label(dataset),
+        "checkpoint": weights.name,
+    }
+    out = weights.parent / f"{weights.stem}-evaluation"
+    return Subject(
+        net=net, images=data.load_test(), image_shape=data.image_shape, config=None, facts=facts, out=out
+    )
+
+
+def _dataset(
+    spelling: str, root: str | None, config: TrainConfig | None, max_test: int | None
+) -> ImageDataset:
+    """The data set with its test part; of the training images one is decoded, for shape and classes."""
+    root = root or (config.data.root if config else DataConfig().root)
+    return load_dataset(spelling, root=root, max_train=1, max_test=max_test, seed=0)
+
+
+def dataset_label(spelling: str) -> str:
+    """``parquet:/data/cifar10`` -> ``cifar10``: a report names the data, not somebody's disk."""
+    _, _, place = spelling.partition(":")
+    return Path(place).name.partition(".")[0] if place else spelling
+
+
+def architecture_name(model: str) -> str:
+    """As leaderboards write it: ``wrn-34-10`` -> ``WideResNet-34-10``."""
+    known = {"resnet": "ResNet-", "preact_resnet": "PreActResNet-"}
+    if model.startswith("wrn-"):
+        return "WideResNet-" + model.removeprefix("wrn-")
+    for prefix, name in known.items():
+        if model.startswith(prefix):
+            return name + model.removeprefix(prefix)
+    return model

@@ -1,0 +1,17 @@
+"""What the tests of the evaluation share."""
+
+import pytest
+
+from tests.evaluation import nets
+
+
+@pytest.fixture(scope="session")
+def net():
+    """A normal digits model."""
+    return nets.trained()
+
+
+@pytest.fixture(scope="session")
+def images():
+    """60 test images of the digits."""
+    return nets.digits(count=60)
