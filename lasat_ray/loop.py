@@ -82,8 +82,11 @@ class Trainer:
                 self.end_epoch((round + 1) // self.rounds_per_epoch)
                 began = time.perf_counter()
             elif self.place.checkpoint_every and (round + 1) % self.place.checkpoint_every == 0:
+                self.train_seconds += time.perf_counter() - began
                 self.save()
+                began = time.perf_counter()
         if self.env.round < self.total_rounds:
+            self.train_seconds += time.perf_counter() - began
             self.save()
             return {}
         return self.finish()
@@ -258,8 +261,9 @@ class Trainer:
         self.learner.load_state_dict(state["learner"])
         self.best_robust = state["best_robust"]
         self.train_seconds = state["train_seconds"]
-        if state["option_counts"] and self.place.world.is_first:
-            self.recorder.option_counts = torch.tensor(state["option_counts"], device=self.place.device)
+        if state["option_counts"]:
+            counts = torch.tensor(state["option_counts"], device=self.place.device)
+            self.recorder.option_counts = counts if self.place.world.is_first else torch.zeros_like(counts)
         self.env.seek(state["round"])
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from lasat_ray.types import RoundReport
 from lasat_ray.world import World
 
 Listener = Callable[[dict[str, Any]], None]
-_BLOCK = 50  # rounds between writes: one host sync and one small all-reduce each
+_BLOCKS = 20  # writes an epoch: one host sync and one small all-reduce each
 
 
 class Recorder:
@@ -40,7 +39,10 @@ class Recorder:
     def rewind(self, offset: int) -> None:
         """Cut metrics.jsonl back to where a checkpoint was taken, so that every round stands once."""
         if self.world.is_first and self.folder.metrics.exists():
-            os.truncate(self.folder.metrics, offset)
+            with open(self.folder.metrics, "rb+") as file:
+                # A crash of the machine may have lost lines that the checkpoint counted.
+                whole = file.read(offset).rfind(b"\n") + 1
+                file.truncate(whole)
 
     @property
     def offset(self) -> int:
@@ -51,7 +53,7 @@ class Recorder:
         self._pending.append(report)
         counts = report.option_counts
         self.option_counts = counts if self.option_counts is None else self.option_counts + counts
-        if len(self._pending) >= _BLOCK:
+        if len(self._pending) >= max(1, self.rounds_per_epoch // _BLOCKS):
             self.flush()
 
     def flush(self) -> None:
