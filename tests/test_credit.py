@@ -1,0 +1,161 @@
+"""Influence credit against what really happens when one image counts a little less."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.attacks.objectives import cross_entropy
+from lasat_ray.config import LossConfig, RewardConfig
+from lasat_ray.credit import central_difference, directional_derivative, influence, outcome_gradient
+from lasat_ray.methods import METHODS
+from lasat_ray.reward import combine
+from lasat_ray.target_step import forward
+from lasat_ray.types import Batch, RewardTerms, Strategy
+from lasat_ray.world import World
+
+CONFIG = RewardConfig(credit="influence", standardize=True, alpha=1.3, beta=0.7)
+LOSS = LossConfig(label_smoothing=0.1)
+
+
+def smooth_net(norm: nn.Module | None = None) -> nn.Module:
+    """No kinks, so that a finite difference converges at its own rate."""
+    torch.manual_seed(0)
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        norm or nn.Identity(),
+        nn.Tanh(),
+        nn.Flatten(),
+        nn.Linear(512, 5),
+    ]
+    return nn.Sequential(*layers).double().eval()
+
+
+def case(n: int = 6) -> tuple[Batch, Tensor, Tensor, Strategy]:
+    """A batch with adversarial and reference images near the clean ones."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(n, 3, 8, 8, generator=generator, dtype=torch.float64)
+    y = torch.randint(5, (n,), generator=generator)
+    x_adv = (x + 0.1 * torch.rand(x.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
+    x_ref = (x - 0.1 * torch.rand(x.shape, generator=generator, dtype=torch.float64)).clamp(0, 1)
+    ones = torch.ones(n, dtype=torch.float64)
+    strategy = Strategy(eps=ones, num_steps=ones.long(), step_size=ones)
+    return Batch(x=x, y=y, index=torch.arange(n), global_size=n), x_adv, x_ref, strategy
+
+
+def outcome(net: nn.Module, batch: Batch, x_ref: Tensor) -> Tensor:
+    """alpha L2 + beta L3, mean over the batch."""
+    with torch.no_grad():
+        l2, l3 = -cross_entropy(net(x_ref), batch.y), -cross_entropy(net(batch.x), batch.y)
+    return (CONFIG.alpha * l2 + CONFIG.beta * l3).mean()
+
+
+def looked_ahead(method: str, lr: float, momentum: float, decay: float, weight_B: Tensor) -> nn.Module:
+    """The net after two real SGD steps, the second with these weights on the images' losses."""
+    net, (batch, x_adv, _, strategy) = smooth_net(), case()
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
+    for weights in (torch.ones_like(weight_B), weight_B):
+        optimizer.zero_grad()
+        logits = forward(net, METHODS[method], batch.x, x_adv)
+        (weights * METHODS[method].loss(logits, batch.y, strategy, LOSS)).mean().backward()
+        optimizer.step()
+    return net
+
+
+@pytest.mark.parametrize("method", [name for name, method in METHODS.items() if method.attacks])
+@pytest.mark.parametrize(("momentum", "decay"), [(0.0, 0.0), (0.9, 5e-4)])
+def test_influence_is_what_an_image_did_to_first_order(method: str, momentum: float, decay: float) -> None:
+    batch, x_adv, x_ref, strategy = case()
+
+    def relative_error(lr: float) -> float:
+        net = looked_ahead(method, lr, momentum, decay, torch.ones(6, dtype=torch.float64))
+        found = influence(net, METHODS[method], batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+        true = torch.empty_like(found)
+        for n in range(6):
+            up, down = torch.ones(2, 6, dtype=torch.float64)
+            up[n], down[n] = 1.01, 0.99
+            ends = [looked_ahead(method, lr, momentum, decay, w) for w in (up, down)]
+            rise = outcome(ends[0], batch, x_ref) - outcome(ends[1], batch, x_ref)
+            true[n] = rise / 0.02 * 6 / lr  # per unit of the common factor lr/N
+        return float((found - true).norm() / true.norm())
+
+    coarse, fine = relative_error(2e-3), relative_error(1e-3)
+    assert fine < 0.02
+    # First order: what is left shrinks with the learning rate.
+    assert 0.4 < fine / coarse < 0.6
+
+
+@pytest.mark.parametrize(
+    "norm", [None, nn.BatchNorm2d(8), nn.GroupNorm(2, 8)], ids=["none", "batch", "group"]
+)
+def test_forward_mode_agrees_with_single_gradients_and_with_differences(norm: nn.Module | None) -> None:
+    net, (batch, x_adv, x_ref, _) = smooth_net(norm), case()
+    direction = outcome_gradient(net, batch, x_ref, CONFIG, World())
+    weights = {name: p.detach() for name, p in net.named_parameters()}
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        return cross_entropy(torch.func.functional_call(net, values, (x_adv,)), batch.y)
+
+    single = []
+    for n in range(6):
+        grads = torch.autograd.grad(cross_entropy(net(x_adv), batch.y)[n], list(net.parameters()))
+        single.append(sum((g * d).sum() for g, d in zip(grads, direction.values(), strict=True)))
+    torch.testing.assert_close(
+        directional_derivative(loss, weights, direction), torch.stack(single), rtol=0, atol=1e-12
+    )
+    torch.testing.assert_close(
+        central_difference(loss, weights, direction), torch.stack(single), rtol=1e-6, atol=1e-8
+    )
+
+
+class _NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
+    net, (batch, x_adv, x_ref, strategy) = smooth_net(), case()
+
+    class Refuses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            return _NoForwardMode.apply(self.net(x))
+
+    method = METHODS["pgd-at"]
+    plain = influence(net, method, batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+    fallen = influence(Refuses(), method, batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+    torch.testing.assert_close(fallen, plain, rtol=1e-6, atol=1e-8)
+
+
+def test_influence_leaves_mode_gradients_and_statistics_alone() -> None:
+    net, (batch, x_adv, x_ref, strategy) = smooth_net(nn.BatchNorm2d(8)).train(), case()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    influence(net, METHODS["trades"], batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+    assert net.training
+    assert all(p.grad is None for p in net.parameters())
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_the_reward_is_l1_and_influence_each_standardized() -> None:
+    l1, effect = torch.randn(2, 8, dtype=torch.float64)
+    right = torch.ones(8, dtype=torch.bool)
+    terms = RewardTerms(l1=l1, l2=l1, l3=l1, ref_correct=right, clean_correct=right)
+    config = dataclasses.replace(CONFIG, l1_weight=0.3)
+    reward = combine(terms, config, 8, World(), effect)
+
+    def unit(column: Tensor) -> Tensor:
+        return (column - column.mean()) / column.std(correction=0)
+
+    torch.testing.assert_close(reward, 0.3 * unit(l1) + unit(effect), rtol=0, atol=1e-6)
