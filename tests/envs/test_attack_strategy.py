@@ -152,6 +152,16 @@ def test_the_reward_is_recomputed_from_what_info_tells(lookahead, changes):
             close(info["l3"], -F.cross_entropy(env.net.eval()(batch.x), batch.y, reduction="none"))
 
 
+@pytest.mark.parametrize("lookahead", ["real", "copy"])
+def test_influence_is_paid_where_the_credit_says_so(lookahead):
+    settings = {"reward__credit": "influence", "reward__standardize": True, "reward__l1_weight": 0.3}
+    env = game(reward__lookahead=lookahead, **settings)
+    _, reward, _, _, info = env.step(actions_for(env))
+    z1, z2 = ((info[name] - info[name].mean()) / info[name].std(correction=0) for name in ("l1", "influence"))
+    close(reward, 0.3 * z1 + z2, atol=1e-6)
+    assert info["influence"].std() > 1e-4
+
+
 def test_lookahead_copy_and_real_agree_where_momentum_and_decay_play_no_part():
     settings = {"optim__momentum": 0.0, "optim__weight_decay": 0.0}
     rewards = []
