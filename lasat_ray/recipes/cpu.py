@@ -7,7 +7,6 @@ from lasat_ray.config import (
     DataConfig,
     OptimConfig,
     PolicyConfig,
-    RewardConfig,
     TrainConfig,
 )
 from lasat_ray.recipes.published import LAS_AT_GRID
@@ -26,8 +25,8 @@ def cifar10_cpu() -> Recipe:
         batch_size=64,
         data=DataConfig(max_train=2250, max_test=500, val_fraction=1 / 9),
         attack=AttackConfig(grid=LAS_AT_GRID),
-        reward=RewardConfig(credit="influence", standardize=True, l1_weight=0.3),
-        policy=PolicyConfig(optimizer="adam", lr=1e-4, entropy_weight=0.01),
+        # The paper's reward, image by image; its learning rate of 1e-4 would not move in 60 updates.
+        policy=PolicyConfig(optimizer="adam", lr=3e-4, entropy_weight=0.01),
         optim=OptimConfig(lr=0.1, schedule="one-cycle", nesterov=True),
     )
     return Recipe(
