@@ -134,7 +134,7 @@ def test_help_fits_and_shows_groups_units_and_defaults(capsys, monkeypatch):
         assert f"{group} options" in text
     assert re.search(r"--num-workers INT\s+Ray Train workers; 0 trains in this process", text)
     assert "in [0,1] pixels" in text
-    assert "(default: 30)" in text
+    assert "(default: 20)" in text
 
 
 def test_the_recipe_table_shows_names_sources_and_numbers():
