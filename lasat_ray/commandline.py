@@ -42,7 +42,7 @@ class RunOptions:
     out: str | None = None
     """Run folder, new; None means runs/NAME."""
     resume: str | None = None
-    """Run folder to continue; its settings hold unless flags change them."""
+    """Run folder to continue, with its own settings."""
     compare: str | None = None
     """Also train this method with its fixed attack for equal rounds, for example pgd-at."""
     max_failures: int = 3
