@@ -6,13 +6,14 @@ import json
 import pytest
 import torch
 import torch.multiprocessing as mp
+import torch.nn.functional as F
 
 from lasat_ray.data import Images
 from lasat_ray.evaluation import accuracy
 from lasat_ray.folder import RunFolder
 from lasat_ray.models import build_classifier
 from lasat_ray.world import World, gradients
-from tests.helpers import CPU, make_images
+from tests.helpers import CPU, close, make_images
 from tests.world_games import GAMES, RESUMED, STOP, config_of, slug, train, worker
 
 SAME = [game for game in GAMES if game != "batch norm"]  # batch statistics differ by shard, as they should
@@ -89,8 +90,8 @@ def test_metrics_are_those_of_one_worker(game, one, two):
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
         for path in (root / slug(game), folder.path)
     )
-    assert len(ours) == len(theirs) == 6 + 2 + 1
-    assert sum("reward" in record for record in ours) == 6
+    assert len(ours) == len(theirs) == 4 + 1 + 1
+    assert sum("reward" in record for record in ours) == 4
     for a, b in zip(ours, theirs, strict=True):
         for record in (a, b):
             for name in (*TIMES, "num_workers"):
@@ -114,6 +115,24 @@ def test_a_run_of_one_worker_can_be_continued_by_two(one, two):
     for result in ranks:
         assert_close(result["resumed"]["state"], alone["state"])
         assert result["resumed"]["summary"]["num_workers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("net", "convs"), [("target", "backbone.convs."), ("strategy", "features.backbone.convs.")]
+)
+def test_batch_statistics_weigh_each_shard_by_its_images(net, convs, two):
+    """The first layer's, by hand: its input depends on no other statistics."""
+    _, ranks = two
+    results = [result["statistics"] for result in ranks]
+    assert [len(result["seen"][net]) for result in results] == [3, 4]
+    weight = results[0]["before"][net][f"{convs}0.weight"]
+    hidden = [F.conv2d(result["seen"][net], weight, padding=1) for result in results]
+    mean, var = ([h.transpose(0, 1).flatten(1) for h in hidden] for _ in range(2))
+    mean = sum(len(h) * m.mean(1) for h, m in zip(hidden, mean, strict=True)) / 7
+    var = sum(len(h) * v.var(1) for h, v in zip(hidden, var, strict=True)) / 7
+    for result in results:
+        close(result["after"][net][f"{convs}1.running_mean"], 0.1 * mean)
+        close(result["after"][net][f"{convs}1.running_var"], 0.9 + 0.1 * var)
 
 
 def test_the_collectives(two):

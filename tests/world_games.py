@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +12,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from envs.build import build_game
 from lasat_ray.folder import RunFolder
+from lasat_ray.learners import make_learner
 from lasat_ray.loop import Place, Trainer, load_config_dataset
+from lasat_ray.types import Rollout
 from lasat_ray.world import World, gradients
-from tests.helpers import CPU, small_config
+from tests.helpers import CPU, make_context, make_images, small_config
 
 BETA_GRID = {"eps": (0.1, 0.2), "num_steps": (1.0, 2.0), "step_size": (0.1,), "trades_beta": (2.0, 6.0)}
 GAMES: dict[str, dict[str, Any]] = {
@@ -49,8 +53,14 @@ STOP = 2
 
 
 def config_of(game: str) -> Any:
-    """float64, and 9 images a round: shards of 4 and 5."""
-    few = {"batch_size": 9, "data__max_train": 32, "data__max_test": 9, "evaluation__test_num_steps": (1,)}
+    """float64, 4 rounds of 7 images: shards of 3 and 4."""
+    few = {
+        "epochs": 1,
+        "batch_size": 7,
+        "data__max_train": 32,
+        "data__max_test": 9,
+        "evaluation__test_num_steps": (1,),
+    }
     return small_config(precision="fp64", **{**few, **GAMES[game]})
 
 
@@ -94,6 +104,26 @@ def collectives(world: World) -> dict[str, Tensor]:
     return {"total": total, "kept": kept, **named, **net.state_dict()}
 
 
+def statistics(world: World) -> dict[str, dict[str, Tensor]]:
+    """Both nets after one update on shards of 3 and 4, and the shard itself."""
+    config = config_of("batch norm")
+    env = build_game(config, make_images(28), 4, world=world, device=CPU)
+    learner = make_learner(make_context(config, env.space, world))
+    before = {name: copy.deepcopy(net) for name, net in (("target", env.net), ("strategy", learner.net))}
+    batch, action = env.batch, torch.zeros(env.num_envs, 3, dtype=torch.int64)
+    *_, info = env.step(action)
+    reward = torch.arange(env.num_envs, dtype=torch.float64)
+    log_prob = torch.zeros(env.num_envs, dtype=torch.float64)
+    learner.update(
+        Rollout(x=batch.x, action=action, log_prob=log_prob, reward=reward, global_size=batch.global_size)
+    )
+    return {
+        "seen": {"target": info["x_adv"], "strategy": batch.x},
+        "before": {name: net.state_dict() for name, net in before.items()},
+        "after": {"target": env.net.state_dict(), "strategy": learner.net.state_dict()},
+    }
+
+
 def worker(rank: int, size: int, path: str) -> None:
     """One of ``size`` processes; leaves its results in ``path``."""
     torch.set_num_threads(1)
@@ -106,7 +136,7 @@ def worker(rank: int, size: int, path: str) -> None:
         timeout=timedelta(seconds=120),
     )
     world, root = World(rank, size), Path(path)
-    results: dict[str, Any] = {"collectives": collectives(world)}
+    results: dict[str, Any] = {"collectives": collectives(world), "statistics": statistics(world)}
     for game in GAMES:
         results[game] = train(game, RunFolder(root / slug(game)), world)
     results["resumed"] = train(RESUMED, RunFolder(root / "resumed"), world)

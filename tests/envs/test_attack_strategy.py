@@ -243,6 +243,20 @@ def test_a_seed_names_the_order_of_the_batches_and_the_draws():
     assert unseeded is env.batch.x
 
 
+def test_an_image_starts_anew_in_every_epoch():
+    """48 images in batches of 16: rounds 0 to 2 show each image once, and 3 to 5 again."""
+    tiny_step = {"eps": (0.3,), "num_steps": (1.0,), "step_size": (1e-9,)}
+    env = game(attack__start="uniform", attack__grid=tiny_step)
+    starts = {}
+    for round in range(6):
+        env.seek(round)
+        delta = env.attack(env.space.decode(torch.zeros(16, 3, dtype=torch.int64))) - env.batch.x
+        for n, image in zip(env.batch.index.tolist(), delta, strict=True):
+            starts.setdefault(n, []).append(image)
+    assert len(starts) == 48
+    assert all((first - second).abs().mean() > 0.01 for first, second in starts.values())
+
+
 def test_a_resting_target_stays_and_is_still_looked_ahead_from():
     env = make_game(small_config(**GAME, reward__lookahead="copy"), train_target=False)
     state = state_of(env.net)
