@@ -35,7 +35,7 @@ def lines_of(folder):
 
 
 def make_recorder(folder, world=None, listener=None):
-    return Recorder(folder, world or World(), rounds_per_epoch=10, listener=listener)
+    return Recorder(folder, world or World(), rounds_per_epoch=200, listener=listener)
 
 
 def test_rounds_become_means_over_the_global_batch(folder):
@@ -47,20 +47,20 @@ def test_rounds_become_means_over_the_global_batch(folder):
     recorder.flush()
     recorder.flush()
     expected = [
-        {"kind": "round", "round": 0, "epoch": 0.1, "loss": 2.0, "grad_norm": 0.0},
-        {"kind": "round", "round": 1, "epoch": 0.2, "loss": 1.5, "reward": -0.5, "grad_norm": 1.0},
+        {"kind": "round", "round": 0, "epoch": 0.005, "loss": 2.0, "grad_norm": 0.0},
+        {"kind": "round", "round": 1, "epoch": 0.01, "loss": 1.5, "reward": -0.5, "grad_norm": 1.0},
     ]
     assert lines_of(folder) == heard == expected
     recorder.close()
 
 
-def test_fifty_rounds_are_written_at_once(folder):
+def test_rounds_are_written_twenty_times_an_epoch(folder):
     recorder = make_recorder(folder)
-    for round in range(120):
+    for round in range(24):
         recorder.add(report_of(round, loss=1.0))
         written = len(lines_of(folder)) if folder.metrics.exists() else 0
-        assert written == (round + 1) // 50 * 50
-    assert recorder.sum_option_counts() == [120.0, 360.0]
+        assert written == (round + 1) // 10 * 10
+    assert recorder.sum_option_counts() == [24.0, 72.0]
     recorder.close()
 
 
