@@ -7,6 +7,7 @@ driver. Ray retries nothing: a lost worker is replaced here, a bounded number of
 from __future__ import annotations
 
 import os
+import time
 from typing import Any
 
 import ray
@@ -51,6 +52,7 @@ class Crew:
         self, *, count: int, resources: dict[str, float], arguments: tuple[Any, ...], start_timeout: float
     ) -> None:
         self._resources, self._arguments, self._timeout = resources, arguments, start_timeout
+        self._hired: list[Any] = []
         self.busy: dict[Any, tuple[Any, Job]] = {}
         self.idle = self._started([self._new() for _ in range(count)])
 
@@ -63,25 +65,26 @@ class Crew:
         self.busy[worker.run.remote(job, alive)] = (worker, job)
 
     def dismiss(self) -> None:
-        for worker in [*self.idle, *(worker for worker, _ in self.busy.values())]:
+        for worker in self._hired:
             ray.kill(worker)
 
     def _new(self) -> Any:
         cpus, gpus = self._resources["CPU"], self._resources.get("GPU", 0.0)
         actor = ray.remote(num_cpus=cpus, num_gpus=gpus, max_restarts=0)(EvaluationWorker)
-        return actor.remote(*self._arguments)
+        self._hired.append(actor.remote(*self._arguments))
+        return self._hired[-1]
 
     def _started(self, workers: list[Any]) -> list[Any]:
         try:
             ray.get([worker.ready.remote() for worker in workers], timeout=self._timeout)
         except GetTimeoutError as error:
-            for worker in workers:
-                ray.kill(worker)
+            self.dismiss()
             raise UserError(
                 f"--start-timeout: {len(workers)} workers did not start in {self._timeout:g} s; "
                 "ask for fewer workers or give more seconds"
             ) from error
         except RayError as error:
+            self.dismiss()
             raise UserError(
                 f"--num-workers: a worker could not start ({_last_line(error)}); try --num-workers 0"
             ) from error
@@ -112,7 +115,7 @@ def evaluate_on_ray(
     use_gpu = torch.device(device).type == "cuda"
     num_workers = min(num_workers, book.unfinished)
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
-    check_free(num_workers, resources)
+    _wait_free(num_workers, resources)
     threads = 1 if not use_gpu and cpus_per_worker is None else max(1, int(resources["CPU"]))
     shared = (ray.put(net.cpu()), ray.put(images), suite, str(device), threads)
     crew = Crew(count=num_workers, resources=resources, arguments=shared, start_timeout=start_timeout)
@@ -121,6 +124,18 @@ def evaluate_on_ray(
     finally:
         crew.dismiss()
     return book
+
+
+def _wait_free(num_workers: int, resources: dict[str, float], seconds: float = 5.0) -> None:
+    """``check_free`` with patience: Ray counts the workers of a moment ago for another second."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check_free(num_workers, resources)
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
 
 
 def _work(book: Book, crew: Crew, max_failures: int) -> None:

@@ -26,7 +26,7 @@ THREATS = {"linf": "Linf", "l2": "L2"}
 def check_exportable(subject: Subject) -> None:
     """UserError for a net whose plain state dict would compute something else."""
     net = subject.net
-    if not isinstance(net, Classifier) or net.precision == "fp64":
+    if not isinstance(net, Classifier) or net.precision != "fp32":
         raise UserError("--export-robustbench: only nets in fp32 are exported; train with --precision fp32")
     if net.mean.any() or (net.std != 1).any():
         raise UserError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -78,8 +79,8 @@ def attack_table(report: dict[str, Any]) -> Table:
     title = (
         f"{report.get('architecture', 'net')}, {report['n']} test images of {report.get('dataset', 'a set')}"
     )
-    table = Table(title=title)
-    for name in ("attack", "eps", "accuracy", "95 % interval", "forward", "backward", "seconds"):
+    table = Table(title=title, box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers")
+    for name in ("attack", "eps", "accuracy", "95 % interval", "fwd", "bwd", "s"):
         table.add_column(name, justify="left" if name == "attack" else "right", no_wrap=True)
     for name, entry in report["attacks"].items():
         table.add_row(

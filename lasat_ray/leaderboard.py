@@ -1,0 +1,215 @@
+"""``python -m lasat_ray.leaderboard PATH...``: many evaluations in one table, beside published rows."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional
+
+from lasat_ray.checkpoint import write_atomically
+from lasat_ray.commandline import Switch, run_command
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.evaluation.published import PUBLISHED
+from lasat_ray.options import parse
+from lasat_ray.units import format_budget
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardOptions:
+    """Which evaluations, against which published rows."""
+
+    paths: Positional[tuple[str, ...]] = ()
+    """evaluation.json files, or folders that are searched for them."""
+    dataset: str | None = None
+    """Only rows of this data set, for example cifar10; None shows those that the evaluations name."""
+    no_reported: Switch = False
+    """Leave the published rows out."""
+    out: str | None = None
+    """Also write the rows here: NAME.json, or NAME.md as a Markdown table."""
+    debug: Switch = False
+    """Show tracebacks."""
+
+
+STANDARD = "linf 8/255"
+"""The budget of every published row; another one is another race."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Accuracies in [0,1]; ``source``: measured or reported; ``published_rank``: in its leaderboard."""
+
+    dataset: str
+    method: str
+    clean: float | None
+    aa: float | None
+    architecture: str
+    extra_data: bool | None
+    source: str
+    unreliable: bool = False
+    n: int | None = None
+    budget: str = STANDARD
+    published_rank: int | None = None
+    venue: str = ""
+
+
+COLUMNS = ("rank", "method", "clean", "AA", "unreliable", "extra data", "architecture", "source")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exit status 0, 1 (run time) or 2 (usage)."""
+    return run_command(lambda: _leaderboard(sys.argv[1:] if argv is None else argv))
+
+
+def _leaderboard(argv: Sequence[str]) -> int:
+    options = parse(
+        LeaderboardOptions,
+        argv,
+        prog="python -m lasat_ray.leaderboard",
+        description="One table of many evaluations, with the published rows as reported.",
+    )
+    if options.out and Path(options.out).suffix not in (".json", ".md"):
+        raise UsageError(f"--out: '{options.out}' is neither NAME.json nor NAME.md; give one of them")
+    if not options.paths and options.dataset is None:
+        raise UsageError("PATH is missing; name evaluation.json files or folders, or a --dataset")
+    measured = [measured_row(file) for file in find_reports([Path(path) for path in options.paths])]
+    names = [options.dataset] if options.dataset else list(dict.fromkeys(row.dataset for row in measured))
+    rows = {name: ranked(measured, name, reported=not options.no_reported) for name in names}
+    if not any(rows.values()):
+        known = ", ".join(sorted({row.dataset for row in PUBLISHED}))
+        raise UserError(f"--dataset: nothing is known of '{names[0]}'; published rows exist for {known}")
+    console = Console()
+    for name in names:
+        console.print(_rich_table(name, rows[name]))
+    if options.out:
+        _write(Path(options.out), rows)
+    return 0
+
+
+def find_reports(paths: Sequence[Path]) -> list[Path]:
+    """Every evaluation.json named or below a named folder; UserError for a path with none."""
+    found: list[Path] = []
+    for path in paths:
+        files = [path] if path.is_file() else sorted(path.rglob("evaluation*.json"))
+        if not files:
+            raise UserError(f"{path}: holds no evaluation.json; run python -m lasat_ray.evaluate first")
+        found += files
+    return list(dict.fromkeys(found))
+
+
+def measured_row(file: Path) -> Row:
+    """The row of one evaluation; AA is missing where AutoAttack was not run."""
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        attacks = report["attacks"]
+        accuracy: dict[str, Any] = {name: entry["accuracy"] for name, entry in attacks.items()}
+        return Row(
+            dataset=str(report.get("dataset") or "unnamed"),
+            method=str(report.get("method") or report.get("model") or file.parent.name),
+            clean=accuracy.get("clean"),
+            aa=accuracy.get("aa"),
+            architecture=str(report.get("architecture") or ""),
+            extra_data=report.get("extra_data"),
+            source="measured",
+            unreliable=report["sanity"]["verdict"] != "passed",
+            n=report["n"],
+            budget=_budget(attacks.get("aa")),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"{file}: not an evaluation ({told}); make it with lasat_ray.evaluate") from error
+
+
+def _budget(entry: dict[str, Any] | None) -> str:
+    """``linf 8/255``; some publications round that to 0.031."""
+    if entry is None:
+        return STANDARD
+    eps = 8 / 255 if entry["norm"] == "linf" and entry["eps"] == 0.031 else entry["eps"]
+    return f"{entry['norm']} {format_budget(eps)}"
+
+
+def ranked(measured: Sequence[Row], dataset: str, *, reported: bool = True) -> list[Row]:
+    """Rows of one data set, best AutoAttack accuracy first.
+
+    Behind them, out of competition, come rows of another budget than the published ones' and rows
+    without AutoAttack.
+    """
+    rows = [row for row in measured if row.dataset == dataset]
+    if reported:
+        rows += [
+            Row(
+                dataset=row.dataset,
+                method=row.method,
+                clean=row.clean / 100,
+                aa=row.aa / 100,
+                architecture=row.architecture,
+                extra_data=row.extra_data,
+                source="reported",
+                published_rank=row.rank,
+                venue=row.venue,
+            )
+            for row in PUBLISHED
+            if row.dataset == dataset
+        ]
+    budget = STANDARD if any(row.source == "reported" for row in rows) else None
+    return sorted(rows, key=lambda row: (not competes(row, budget), -(row.aa or 0.0), -(row.clean or 0.0)))
+
+
+def competes(row: Row, budget: str | None) -> bool:
+    """True if AutoAttack was run, with ``budget`` where one is set."""
+    return row.aa is not None and budget in (None, row.budget)
+
+
+def _places(rows: Sequence[Row]) -> list[int | None]:
+    """1, 2, 3, ... for the rows that compete, None for the others."""
+    budget = STANDARD if any(row.source == "reported" for row in rows) else None
+    return [rank if competes(row, budget) else None for rank, row in enumerate(rows, 1)]
+
+
+def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
+    source = row.source + (f", n = {row.n}" if row.n else "")
+    source += f", {row.budget}" if row.budget != STANDARD else ""
+    source += f", no. {row.published_rank} there" if row.published_rank else ""
+    extra = "" if row.extra_data is None else ("yes" if row.extra_data else "no")
+    clean, aa = ("" if value is None else f"{100 * value:.2f} %" for value in (row.clean, row.aa))
+    place = "" if rank is None else str(rank)
+    return place, row.method, clean, aa, "yes" if row.unreliable else "no", extra, row.architecture, source
+
+
+def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
+    table = Table(title=f"{dataset}: accuracy under AutoAttack, L-inf", box=SIMPLE)
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name in ("rank", "clean", "AA") else "left")
+    for rank, row in zip(_places(rows), rows, strict=True):
+        table.add_row(*_cells(rank, row), style="bold" if row.source == "measured" else "")
+    return table
+
+
+def _write(path: Path, rows: dict[str, list[Row]]) -> None:
+    if path.suffix == ".json":
+        content = {
+            name: [{"rank": rank, **asdict(row)} for rank, row in zip(_places(some), some, strict=True)]
+            for name, some in rows.items()
+        }
+        write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
+        return
+    lines: list[str] = []
+    for name, some in rows.items():
+        lines += [f"## {name}", "", _markdown(COLUMNS), _markdown(["---"] * len(COLUMNS))]
+        lines += [_markdown(_cells(rank, row)) for rank, row in zip(_places(some), some, strict=True)] + [""]
+    write_atomically(path, "\n".join(lines).encode())
+
+
+def _markdown(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

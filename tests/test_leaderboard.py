@@ -1,0 +1,109 @@
+"""One table from many evaluations: order, published rows, and what is not an evaluation."""
+
+import json
+
+import pytest
+
+from lasat_ray.errors import UserError
+from lasat_ray.evaluation.published import PUBLISHED
+from lasat_ray.leaderboard import find_reports, main, measured_row, ranked
+
+
+def write(folder, *, aa=None, clean=0.8, verdict="passed", dataset="cifar10", eps=8 / 255, **more):
+    folder.mkdir(parents=True)
+    attacks = {"clean": {"accuracy": clean}} | (
+        {"aa": {"accuracy": aa, "eps": eps, "norm": "linf"}} if aa is not None else {}
+    )
+    report = {"attacks": attacks, "n": 1000, "dataset": dataset, "sanity": {"verdict": verdict}, **more}
+    (folder / "evaluation.json").write_text(json.dumps(report))
+    return folder
+
+
+@pytest.fixture
+def three(tmp_path):
+    write(tmp_path / "a", aa=0.52, method="ours", architecture="ResNet-18", extra_data=False)
+    write(tmp_path / "b", aa=0.571, method="best", architecture="WideResNet-34-10", extra_data=True)
+    write(tmp_path / "c", aa=None, method="no aa", verdict="unreliable")
+    return tmp_path
+
+
+def test_rows_are_ranked_by_autoattack_among_the_published_ones(three, capsys):
+    assert main([str(three), "--out", str(three / "table.json")]) == 0
+    rows = json.loads((three / "table.json").read_text())["cifar10"]
+    assert [row["rank"] for row in rows] == [*range(1, len(rows)), None]
+    assert [row["aa"] for row in rows[:-1]] == sorted((row["aa"] for row in rows[:-1]), reverse=True)
+    places = {row["method"]: row for row in rows}
+    assert (places["best"]["rank"], places["best"]["source"]) == (2, "measured")  # behind HYDRA's 57.14 %
+    las = next(row for row in rows if row["published_rank"] == 37)
+    assert (las["clean"], las["aa"]) == (pytest.approx(0.8498), pytest.approx(0.5626))
+    assert (las["source"], las["architecture"], las["extra_data"]) == ("reported", "WideResNet-34-10", False)
+    assert rows[-1]["method"] == "no aa" and rows[-1]["unreliable"]
+    shown = capsys.readouterr().out
+    assert "cifar10: accuracy under AutoAttack" in shown
+
+
+def test_the_shape_of_the_published_leaderboards(three, capsys):
+    assert main([str(three / "a"), "--out", str(three / "t.md")]) == 0
+    lines = (three / "t.md").read_text().splitlines()
+    assert lines[2] == "| rank | method | clean | AA | unreliable | extra data | architecture | source |"
+    assert any(
+        "| ours | 80.00 % | 52.00 % | no | no | ResNet-18 | measured, n = 1000 |" in line for line in lines
+    )
+
+
+def test_published_rows_are_the_seed_s():
+    known = {(row.dataset, row.rank): row for row in PUBLISHED if row.rank}
+    assert {rank for dataset, rank in known if dataset == "cifar100"} == {1, 2, 3, 4, 5}
+    assert {rank for dataset, rank in known if dataset == "cifar10"} == {*range(31, 38)}
+    assert (known["cifar100", 5].clean, known["cifar100", 5].aa) == (67.31, 31.91)
+    table_2 = {
+        row.method: (row.clean, row.aa) for row in PUBLISHED if row.dataset == "cifar10" and not row.rank
+    }
+    assert table_2["LAS-AWP (paper, Table 2)"] == (87.74, 55.52)
+
+
+def test_measured_rows_alone(three):
+    rows = ranked([measured_row(file) for file in find_reports([three])], "cifar10", reported=False)
+    assert [row.method for row in rows] == ["best", "ours", "no aa"]
+
+
+def test_another_budget_is_out_of_competition(tmp_path, capsys):
+    write(tmp_path / "a", aa=0.9, eps=4 / 255, method="half the budget")
+    write(tmp_path / "b", aa=0.9, eps=0.031, method="rounded budget")
+    assert main([str(tmp_path), "--out", str(tmp_path / "t.json")]) == 0
+    rows = json.loads((tmp_path / "t.json").read_text())["cifar10"]
+    assert (rows[0]["rank"], rows[0]["method"]) == (1, "rounded budget")
+    assert (rows[-1]["rank"], rows[-1]["method"], rows[-1]["budget"]) == (
+        None,
+        "half the budget",
+        "linf 4/255",
+    )
+
+
+def test_data_sets_are_kept_apart(tmp_path, capsys):
+    write(tmp_path / "a", aa=0.5, dataset="digits", method="small")
+    assert main([str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "digits: " in shown and "reported" not in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ([], 2, "PATH is missing"),
+        (["EMPTY"], 1, "holds no evaluation.json"),
+        (["--dataset", "mnist"], 1, "nothing is known of 'mnist'; published rows exist for cifar10"),
+        (["--dataset", "cifar10", "--out", "x.csv"], 2, "neither NAME.json nor NAME.md"),
+    ],
+)
+def test_faults_are_one_line(tmp_path, capsys, words, status, told):
+    assert main([str(tmp_path) if word == "EMPTY" else word for word in words]) == status
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"attacks": 3}'])
+def test_a_file_that_is_no_evaluation_is_named(tmp_path, content):
+    (tmp_path / "evaluation.json").write_text(content)
+    with pytest.raises(UserError, match="not an evaluation"):
+        measured_row(tmp_path / "evaluation.json")
