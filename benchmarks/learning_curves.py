@@ -67,8 +67,8 @@ def read(folder: Path) -> dict[str, Any]:
     rounds = [r for r in records if r["kind"] == "round"]
     summary = json.loads((folder / "summary.json").read_text())
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest.pop("run", None)
-    manifest["command"] = ["lasat_ray.train", *manifest["command"][1:]]
+    for place in ("run", "command", "platform"):  # paths of one machine; the record's command repeats all
+        manifest.pop(place, None)
     return {
         "summary": summary,
         "manifest": manifest,
@@ -91,6 +91,15 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
+def command_line(options: Options) -> list[str]:
+    """The command without the path where one machine keeps its data."""
+    kind, _, path = options.dataset.partition(":")
+    told = sys.argv[1:]
+    if path:
+        told = [word.replace(options.dataset, f"{kind}:{Path(path).name}") for word in told]
+    return ["benchmarks/learning_curves.py", *told]
+
+
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     jobs = [(strategy, seed) for seed in options.seeds for strategy in options.strategies]
@@ -99,7 +108,7 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {strategy: [] for strategy in options.strategies}
     for (strategy, _), folder in zip(jobs, folders, strict=True):
         runs[strategy].append(read(folder))
-    record = {"command": ["benchmarks/learning_curves.py", *sys.argv[1:]], "table": table(runs), "runs": runs}
+    record = {"command": command_line(options), "table": table(runs), "runs": runs}
     RECORDS.mkdir(exist_ok=True)
     (RECORDS / options.record).write_text(json.dumps(record, indent=1) + "\n")
     for row in record["table"]:

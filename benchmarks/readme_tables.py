@@ -1,7 +1,7 @@
 """Writes the README's tables from the committed records, so that no number is typed by hand.
 
-    python benchmarks/readme_tables.py          # rewrite README.md between its markers
-    python benchmarks/readme_tables.py --check  # exit status 1 if it would change
+python benchmarks/readme_tables.py          # rewrite README.md between its markers
+python benchmarks/readme_tables.py --check  # exit status 1 if it would change
 """
 
 from __future__ import annotations

@@ -1,0 +1,15 @@
+"""The README's tables are what the committed records say."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_readme_tables_are_generated() -> None:
+    script = ROOT / "benchmarks" / "readme_tables.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, f"run benchmarks/readme_tables.py\n{done.stderr}"
