@@ -52,13 +52,24 @@ class Strategy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Logits:
-    """What the target net says in the forward passes that a method asked for; [B,N] each."""
+    """What the nets say in the forward passes that a method asked for; [B,N] each.
+
+    ``adv``, ``clean`` and ``helper`` (on x + 2 delta) are the target net's, ``companion`` is the
+    method's second net's.
+    """
 
     adv: Tensor
     clean: Tensor | None = None
+    helper: Tensor | None = None
+    companion: Tensor | None = None
 
     def detach(self) -> Logits:
-        return Logits(adv=self.adv.detach(), clean=None if self.clean is None else self.clean.detach())
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Logits(**{name: value.detach() for name, value in values.items() if value is not None})
+
+
+Notes = dict[str, Tensor]
+"""What an attack found out about each image, [B] each: steps taken, GAIRAT's kappa and weight, ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

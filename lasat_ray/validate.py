@@ -16,7 +16,10 @@ from lasat_ray.units import format_budget
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz")
-METHODS_WITH_BETA = frozenset({"trades"})  # methods whose loss has a trades_beta
+METHODS_WITH_BETA = frozenset(
+    {"trades", "gowal", "mart", "fat-trades", "fat-mart", "trades-awp", "lbgat", "score", "hat", "ltd"}
+)  # methods whose loss has a trades_beta
+METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
 
 Bound = tuple[Callable[[Any], bool], str]
 _COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
@@ -24,6 +27,8 @@ _NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
 _POSITIVE: Bound = (lambda v: v > 0, "give more than 0")
 _FRACTION: Bound = (lambda v: 0 <= v < 1, "give 0 or more and less than 1")
 _FACTOR: Bound = (lambda v: 0 < v <= 1, "give more than 0 and at most 1")
+_LAMBDA: Bound = (lambda v: -100 <= v <= 100, "give a number from -100 to 100")
+_GAP: Bound = (lambda v: -1 <= v <= 1, "give a difference of probabilities, from -1 to 1")
 _EPS: Bound = (lambda v: 0 < v <= 1, "give a budget above 0 and at most 1, for example 8/255")
 _STEP: Bound = (lambda v: 0 < v <= 1, "give a step above 0 and at most 1, for example 2/255")
 _RADIUS: Bound = (lambda v: 0 <= v <= 1, "give a radius from 0 to 1, for example 8/255")
@@ -47,6 +52,12 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
     "optim.lr_decay": _FACTOR,
+    **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
+    "loss.ltd_temperature": _POSITIVE,
+    **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), _NOT_NEGATIVE),
+    **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
+    "loss.sat_start": _GAP,
+    "loss.cat_threshold": _FACTOR,
 }
 GRID_BOUNDS: dict[str, Bound] = {
     "eps": _EPS,
@@ -78,6 +89,7 @@ def check(
     _check_dataset(config.dataset)
     _check_extra(config)
     _check_attack(config)
+    _check_method(config)
     _check_grid(config)
     _check_reward(config)
     _check_policy(config)
@@ -158,6 +170,43 @@ def _check_attack(config: TrainConfig) -> None:
         raise _refuse("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
 
 
+def _check_method(config: TrainConfig) -> None:
+    method, loss, attack = config.method, config.loss, config.attack
+    if method in METHODS_WITH_TEACHER and config.teacher is None:
+        what = f"leaves --method {method} nobody to learn from"
+        raise _refuse("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
+    if config.teacher is not None and method not in METHODS_WITH_TEACHER and ":" not in method:
+        remedy = f"leave it out, or --method {' or '.join(sorted(METHODS_WITH_TEACHER))}"
+        raise _refuse("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
+    if config.teacher_model is not None and method != "lbgat" and ":" not in method:
+        what = f"is trained by lbgat alone, not by --method {method}"
+        raise _refuse("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
+    if method == "dart" and attack.loss not in ("method", "ce"):
+        what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
+        raise _refuse("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
+    kind = attack.loss if attack.loss != "method" else "kl" if method == "fat-trades" else ""
+    if attack.start == "zero" and kind in ("kl", "squared"):
+        what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
+        raise _refuse("--attack.start", "'zero'", what, "use uniform or normal")
+    if method == "cat" and config.data.val_fraction == 0:
+        what = "leaves CAT no images to measure its strength by"
+        raise _refuse("--data.val-fraction", "0", what, "give 0.02, say")
+    if loss.gairat_schedule == "linear" and loss.gairat_lambda_max is None:
+        what = "comes down from --loss.gairat-lambda-max, which is not set"
+        raise _refuse("--loss.gairat-schedule", "'linear'", what, "give it, say 4")
+    if loss.awp_warmup >= config.epochs:
+        what = "leaves no epoch with perturbed weights"
+        raise _refuse("--loss.awp-warmup", loss.awp_warmup, what, f"give less than {config.epochs}")
+    for name in ("fat_milestones", "gairat_milestones"):
+        _check_milestones(f"loss.{name}", getattr(loss, name))
+
+
+def _check_milestones(path: str, milestones: tuple[float, ...]) -> None:
+    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
+        shown = " ".join(f"{m:g}" for m in milestones)
+        raise _refuse(flag(path), shown, "does not increase from above 0", "give them in order, once each")
+
+
 def _check_grid(config: TrainConfig) -> None:
     grid, option = config.attack.grid, "--attack.grid"
     for name, values in grid.items():
@@ -216,12 +265,7 @@ def _check_optim(config: TrainConfig) -> None:
     optim = config.optim
     if optim.nesterov and optim.momentum == 0:
         raise _refuse("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
-    milestones = optim.milestones
-    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
-        shown = " ".join(f"{m:g}" for m in milestones)
-        raise _refuse(
-            "--optim.milestones", shown, "does not increase from above 0", "give them in order, once each"
-        )
+    _check_milestones("optim.milestones", optim.milestones)
     if optim.warmup_epochs >= config.epochs:
         shown = f"{optim.warmup_epochs:g}"
         raise _refuse(
