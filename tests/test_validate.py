@@ -29,9 +29,13 @@ def changed(config, changes):
     return config
 
 
+PAPER = {"reward.credit": "image", "reward.standardize": False}
+"""The paper's reward, which the digits recipe does not take."""
+
+
 def refusal(changes, recipe="digits"):
     with pytest.raises(UsageError) as caught:
-        check(changed(get_recipe(recipe).config, changes), METHODS, LEARNERS)
+        check(changed(get_recipe(recipe).config, {**PAPER, **changes}), METHODS, LEARNERS)
     assert caught.value.status == 2
     return str(caught.value)
 
@@ -209,6 +213,7 @@ def test_settings_that_do_not_go_together_are_refused(changes, told):
 
 def test_the_reference_reward_can_be_asked_for():
     changes = {
+        **PAPER,
         **BATCH,
         "reward.mode": "reference",
         "reward.lookahead": "copy",
