@@ -57,6 +57,8 @@ class DataConfig:
     """Random horizontal flips."""
     cutout: int = 0
     """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
+    cutmix: bool = False
+    """Paste a box of another image in and mix the labels by area; for losses whose attack has no label."""
     extra: str | None = None
     """npz:PATH of extra (for example synthetic) training images."""
     extra_fraction: float = 0.0

@@ -36,17 +36,20 @@ class Task:
     companion: nn.Module | None = None
 
     def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
-        """The method's loss of each image, [B]."""
-        return self.method.loss(
-            MethodInputs(
-                logits=logits,
-                y=self.batch.y,
-                strategy=self.strategy,
-                config=settings,
-                notes=self.notes,
-                epoch=self.epoch,
-            )
+        """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
+        inputs = MethodInputs(
+            logits=logits,
+            y=self.batch.y,
+            strategy=self.strategy,
+            config=settings,
+            notes=self.notes,
+            epoch=self.epoch,
         )
+        own, share = self.method.loss(inputs), self.batch.share
+        if share is None or self.batch.y_other is None:
+            return own
+        other = self.method.loss(dataclasses.replace(inputs, y=self.batch.y_other))
+        return share * own + (1 - share) * other
 
     def loss_of(self, net: Net, settings: LossConfig) -> Tensor:
         """Forward passes and loss in one; [B]."""

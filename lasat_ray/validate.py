@@ -11,15 +11,12 @@ from typing import Any
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves
-from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
+from lasat_ray.validate_method import METHODS_WITH_BETA, check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz")
-METHODS_WITH_BETA = frozenset(
-    {"trades", "gowal", "mart", "fat-trades", "fat-mart", "trades-awp", "lbgat", "score", "hat", "ltd"}
-)  # methods whose loss has a trades_beta
-METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
 
 Bound = tuple[Callable[[Any], bool], str]
 _COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
@@ -89,7 +86,7 @@ def check(
     _check_dataset(config.dataset)
     _check_extra(config)
     _check_attack(config)
-    _check_method(config)
+    check_method(config)
     _check_grid(config)
     _check_reward(config)
     _check_policy(config)
@@ -101,10 +98,6 @@ def check_name(option: str, name: str, allowed: Collection[str]) -> None:
     """Refuse a name that is neither in ``allowed`` nor spelled module:name."""
     if name not in allowed and ":" not in name:
         raise unknown_name(option, name, allowed)
-
-
-def _refuse(option: str, value: Any, what: str, remedy: str) -> UsageError:
-    return UsageError(f"{option}: {value} {what}; {remedy}")
 
 
 def _numbers(value: Any) -> Iterable[float]:
@@ -121,20 +114,20 @@ def _numbers(value: Any) -> Iterable[float]:
 def _check_finite(path: str, value: Any) -> None:
     for number in _numbers(value):
         if not math.isfinite(number):
-            raise _refuse(flag(path), number, "is not a finite number", "give a finite one")
+            raise refusal(flag(path), number, "is not a finite number", "give a finite one")
 
 
 def _check_bound(option: str, value: float, bound: Bound, of: str = "") -> None:
     fits, remedy = bound
     if not fits(value):
-        raise _refuse(option, f"{of}{format_budget(value)}", "is out of range", remedy)
+        raise refusal(option, f"{of}{format_budget(value)}", "is out of range", remedy)
 
 
 def _check_dataset(dataset: str) -> None:
     kind, colon, path = dataset.partition(":")
     if kind in DATASETS_WITH_PATH:
         if not path:
-            raise _refuse("--dataset", f"'{dataset}'", "names no file", f"write {kind}:PATH")
+            raise refusal("--dataset", f"'{dataset}'", "names no file", f"write {kind}:PATH")
     elif kind not in DATASETS or colon:
         spelled = [*DATASETS, *(f"{name}:PATH" for name in DATASETS_WITH_PATH)]
         raise unknown_name("--dataset", dataset, spelled)
@@ -145,15 +138,15 @@ def _check_extra(config: TrainConfig) -> None:
     if data.extra is None:
         if data.extra_fraction > 0:
             share = f"{data.extra_fraction:g}"
-            raise _refuse(
+            raise refusal(
                 "--data.extra-fraction", share, "has nothing to draw from", "add --data.extra npz:PATH"
             )
         return
     kind, _, path = data.extra.partition(":")
     if kind != "npz" or not path:
-        raise _refuse("--data.extra", f"'{data.extra}'", "is not a source of extra images", "write npz:PATH")
+        raise refusal("--data.extra", f"'{data.extra}'", "is not a source of extra images", "write npz:PATH")
     if data.extra_fraction == 0:
-        raise _refuse(
+        raise refusal(
             "--data.extra", f"'{data.extra}'", "is never used", "add --data.extra-fraction, say 0.5"
         )
 
@@ -162,71 +155,34 @@ def _check_attack(config: TrainConfig) -> None:
     attack = config.attack
     if config.method == "clean" and config.strategy != "fixed":
         shown = f"'{config.strategy}'"
-        raise _refuse(
+        raise refusal(
             "--strategy", shown, "has no attack to choose with --method clean", "use --strategy fixed"
         )
     if attack.start in ("normal", "zero") and attack.start_radius is not None:
         what = f"has no effect with --attack.start {attack.start}"
-        raise _refuse("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
-
-
-def _check_method(config: TrainConfig) -> None:
-    method, loss, attack = config.method, config.loss, config.attack
-    if method in METHODS_WITH_TEACHER and config.teacher is None:
-        what = f"leaves --method {method} nobody to learn from"
-        raise _refuse("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
-    if config.teacher is not None and method not in METHODS_WITH_TEACHER and ":" not in method:
-        remedy = f"leave it out, or --method {' or '.join(sorted(METHODS_WITH_TEACHER))}"
-        raise _refuse("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
-    if config.teacher_model is not None and method != "lbgat" and ":" not in method:
-        what = f"is trained by lbgat alone, not by --method {method}"
-        raise _refuse("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
-    if method == "dart" and attack.loss not in ("method", "ce"):
-        what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
-        raise _refuse("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
-    kind = attack.loss if attack.loss != "method" else "kl" if method == "fat-trades" else ""
-    if attack.start == "zero" and kind in ("kl", "squared"):
-        what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
-        raise _refuse("--attack.start", "'zero'", what, "use uniform or normal")
-    if method == "cat" and config.data.val_fraction == 0:
-        what = "leaves CAT no images to measure its strength by"
-        raise _refuse("--data.val-fraction", "0", what, "give 0.02, say")
-    if loss.gairat_schedule == "linear" and loss.gairat_lambda_max is None:
-        what = "comes down from --loss.gairat-lambda-max, which is not set"
-        raise _refuse("--loss.gairat-schedule", "'linear'", what, "give it, say 4")
-    if loss.awp_warmup >= config.epochs:
-        what = "leaves no epoch with perturbed weights"
-        raise _refuse("--loss.awp-warmup", loss.awp_warmup, what, f"give less than {config.epochs}")
-    for name in ("fat_milestones", "gairat_milestones"):
-        _check_milestones(f"loss.{name}", getattr(loss, name))
-
-
-def _check_milestones(path: str, milestones: tuple[float, ...]) -> None:
-    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
-        shown = " ".join(f"{m:g}" for m in milestones)
-        raise _refuse(flag(path), shown, "does not increase from above 0", "give them in order, once each")
+        raise refusal("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
 
 
 def _check_grid(config: TrainConfig) -> None:
     grid, option = config.attack.grid, "--attack.grid"
     for name, values in grid.items():
         if name not in GRID_BOUNDS:
-            raise _refuse(option, f"'{name}'", "is not a field", f"choose from: {', '.join(GRID_BOUNDS)}")
+            raise refusal(option, f"'{name}'", "is not a field", f"choose from: {', '.join(GRID_BOUNDS)}")
         if not values:
-            raise _refuse(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
+            raise refusal(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
         for value in values:
             _check_bound(option, value, GRID_BOUNDS[name], of=f"{name}=")
         if len(set(values)) < len(values):
             twice = next(format_budget(v) for v in values if values.count(v) > 1)
-            raise _refuse(option, f"{name}={twice}", "stands twice", "give each value once")
+            raise refusal(option, f"{name}={twice}", "stands twice", "give each value once")
     if config.strategy == "fixed":
         return
     if not grid:
         remedy = "give one such as 'eps=3..15/255 num_steps=3..14', or --strategy fixed"
-        raise _refuse(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
+        raise refusal(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
     if "trades_beta" in grid and config.method not in METHODS_WITH_BETA and ":" not in config.method:
         remedy = f"leave trades_beta out, or --method {', '.join(sorted(METHODS_WITH_BETA))}"
-        raise _refuse(option, "'trades_beta'", f"is no part of --method {config.method}", remedy)
+        raise refusal(option, "'trades_beta'", f"is no part of --method {config.method}", remedy)
 
 
 def _check_reward(config: TrainConfig) -> None:
@@ -235,18 +191,18 @@ def _check_reward(config: TrainConfig) -> None:
         return
     if reward.mode == "reference" and reward.credit != "batch":
         what = "does not go with --reward.mode reference, which pays one scalar a batch"
-        raise _refuse("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
+        raise refusal("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
     if reward.credit == "influence" and not reward.standardize:
         what = "compares L1 and influences of unlike scale"
-        raise _refuse("--reward.credit", "'influence'", what, "add --reward.standardize")
+        raise refusal("--reward.credit", "'influence'", what, "add --reward.standardize")
     if reward.credit == "batch" and reward.standardize:
         what = "makes every reward 0 with --reward.credit batch"
-        raise _refuse("--reward.standardize", "True", what, "use --reward.no-standardize")
+        raise refusal("--reward.standardize", "True", what, "use --reward.no-standardize")
     if reward.lookahead == "real":
         for name in ("copy_weight_decay", "copy_label_smoothing"):
             if value := getattr(reward, name):
                 what = "has no effect with --reward.lookahead real"
-                raise _refuse(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
+                raise refusal(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
 
 
 def _check_policy(config: TrainConfig) -> None:
@@ -255,20 +211,20 @@ def _check_policy(config: TrainConfig) -> None:
         return
     if policy.optimizer == "adam" and policy.momentum:
         what = "has no effect with --policy.optimizer adam"
-        raise _refuse("--policy.momentum", policy.momentum, what, "give 0, or --policy.optimizer sgd")
+        raise refusal("--policy.momentum", policy.momentum, what, "give 0, or --policy.optimizer sgd")
     if config.reward.credit == "batch" and policy.baseline in ("mean", "leave-one-out"):
         what = "cancels a reward that is the same for the whole batch (--reward.credit batch)"
-        raise _refuse("--policy.baseline", f"'{policy.baseline}'", what, "use running or none")
+        raise refusal("--policy.baseline", f"'{policy.baseline}'", what, "use running or none")
 
 
 def _check_optim(config: TrainConfig) -> None:
     optim = config.optim
     if optim.nesterov and optim.momentum == 0:
-        raise _refuse("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
-    _check_milestones("optim.milestones", optim.milestones)
+        raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
+    check_milestones("optim.milestones", optim.milestones)
     if optim.warmup_epochs >= config.epochs:
         shown = f"{optim.warmup_epochs:g}"
-        raise _refuse(
+        raise refusal(
             "--optim.warmup-epochs", shown, "leaves no epoch after it", f"give less than {config.epochs}"
         )
 
@@ -278,4 +234,4 @@ def _check_test_steps(counts: tuple[int, ...]) -> None:
     for count in counts:
         _check_bound(option, count, _COUNT)
         if counts.count(count) > 1:
-            raise _refuse(option, count, "stands twice", "give each number of steps once")
+            raise refusal(option, count, "stands twice", "give each number of steps once")

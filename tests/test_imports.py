@@ -8,7 +8,19 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lasat_ray", "envs", "tuning")
 ROOMS = {
-    0: ("errors", "types", "units", "config", "world", "rng", "plugins", "recipes", "config_io", "validate"),
+    0: (
+        "errors",
+        "types",
+        "units",
+        "config",
+        "world",
+        "rng",
+        "plugins",
+        "recipes",
+        "config_io",
+        "validate",
+        "validate_method",
+    ),
     1: ("data", "models", "optim"),
     2: ("strategy", "checkpoint", "load"),
     3: ("attacks",),

@@ -10,7 +10,8 @@ from lasat_ray.config_io import flag, leaves
 from lasat_ray.errors import UsageError
 from lasat_ray.methods import METHODS
 from lasat_ray.recipes import RECIPES, get_recipe
-from lasat_ray.validate import BOUNDS, METHODS_WITH_BETA, METHODS_WITH_TEACHER, check
+from lasat_ray.validate import BOUNDS, check
+from lasat_ray.validate_method import METHODS_WITH_BETA, METHODS_WITH_TEACHER
 
 LEARNERS = ("reinforce",)
 OPTIONAL_NUMBERS = {
@@ -173,6 +174,12 @@ COMBINATIONS = [
     ({"method": "hat"}, "--teacher: None leaves --method hat nobody to learn from"),
     ({"teacher": "runs/a"}, "--teacher: 'runs/a' has no part in --method pgd-at"),
     ({"teacher_model": "resnet18"}, "--teacher-model: 'resnet18' is trained by lbgat alone"),
+    ({"data.cutmix": True}, "--data.cutmix: True mixes labels, which --method pgd-at cannot read"),
+    (
+        {"data.cutmix": True, "method": "trades", "attack.loss": "ce"},
+        "--data.cutmix: True mixes labels, which an attack on one label",
+    ),
+    ({"data.cutmix": True, "method": "rebuffi"}, "--data.cutmix: True mixes labels, for which no reward"),
     ({"method": "dart", "attack.loss": "kl"}, "--attack.loss: 'kl' has no convergence criterion"),
     ({"attack.loss": "kl", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),
     ({"method": "fat-trades", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),

@@ -30,6 +30,7 @@ METHODS: dict[str, Method] = {
     "madry": pgd_at.METHOD,
     "trades": trades.METHOD,
     "gowal": trades.METHOD,
+    "rebuffi": trades.METHOD,
     "mart": mart.METHOD,
     "fat": fat.METHOD,
     "fat-trades": fat.FAT_TRADES,
