@@ -53,7 +53,14 @@ ABLATION = replace(TABLE_1, slug="ablation-cifar10-resnet18", table="AWP ablatio
 
 def other_rows() -> list[Recipe]:
     """Table after table."""
-    return [*_table_2(), *_tables_3_to_5(), *_table_6(), *_table_7(), *_gtsrb_and_ablation()]
+    return [
+        *_table_2(),
+        *_tables_3_to_5(),
+        *_table_6(),
+        *_table_7(),
+        *_gtsrb_and_ablation(),
+        rebuffi(TABLE_2),
+    ]
 
 
 def _table_2() -> list[Recipe]:
@@ -189,6 +196,17 @@ def gowal(setting: Setting, *numbers: float) -> Recipe:
     config = _rival(setting, "gowal", 200, optim, attack)
     config = replace(config, batch_size=512, model=f"{setting.model}-silu")
     return recipe(setting, "gowal", "Gowal et al.", config, numbers, follows="paper")
+
+
+def rebuffi(setting: Setting) -> Recipe:
+    """Gowal et al.'s training with CutMix; no row of the paper, and synthetic images are the user's
+    to name with --data.extra and --data.extra-fraction (Rebuffi et al. 2021)."""
+    config = gowal(setting, *([0.0] * len(setting.columns))).config
+    name = f"{setting.dataset}-{setting.model}-rebuffi"
+    config = replace(config, recipe=name, method="rebuffi", data=replace(config.data, cutmix=True))
+    return Recipe(
+        name=name, config=config, summary=f"TRADES, CutMix and averaged weights on {setting.dataset}"
+    )
 
 
 def madry(setting: Setting, *numbers: float) -> Recipe:
