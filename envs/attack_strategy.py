@@ -7,6 +7,7 @@ one step long. The trainer steps this very object; no other code forms a reward.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -22,11 +23,12 @@ from lasat_ray.attacks import attack_batch
 from lasat_ray.config import TrainConfig
 from lasat_ray.credit import influence
 from lasat_ray.data import Batches
+from lasat_ray.methods import Scene
 from lasat_ray.reward import combine, reference_images, reference_starts, reward_terms
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.target_step import TargetStep
-from lasat_ray.types import Batch, RewardTerms, Strategy
+from lasat_ray.types import Batch, Notes, RewardTerms, Strategy
 
 Info = dict[str, Any]
 
@@ -36,8 +38,9 @@ class AttackStrategyVectorEnv(VectorEnv):
 
     ``num_envs`` = images of this worker's share of a round. reward [B] is zero in rounds without
     strategy update (``reward_due`` tells before the step). ``info`` holds per image: ``x_adv``
-    [B,C,H,W], every strategy field, ``adv_correct``, and when rewarded ``l1``, ``l2``, ``l3``,
-    ``ref_correct``, ``clean_correct``, and ``influence`` with that credit (all [B]).
+    [B,C,H,W], every strategy field, what the method's attack noted, ``adv_correct``, and when
+    rewarded ``l1``, ``l2``, ``l3``, ``ref_correct``, ``clean_correct``, and ``influence`` with
+    that credit (all [B]).
 
     ``train_target`` False keeps the target net as it is, for learners that only study the bandit;
     it needs lookahead ``copy``, since nothing else looks ahead then.
@@ -104,16 +107,16 @@ class AttackStrategyVectorEnv(VectorEnv):
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
         """Attack, train, reward, next batch. ``actions`` [B,K] int64; the tuple is Gymnasium's."""
         batch, strategy = self.batch, self.space.decode(actions)
-        x_adv = self.attack(strategy)
-        info: Info = {"x_adv": x_adv, **dict(strategy.items())}
+        x_adv, strategy, notes = self.attack_as_chosen(strategy)
+        info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
         reward = torch.zeros_like(strategy.eps)
         if self.reward_due and not self._rehearsed and self.config.reward.lookahead == "copy":
-            reward = self._reward_by_copy(x_adv, strategy, info)
+            reward = self._reward_by_copy(x_adv, strategy, notes, info)
         if self.train_target:
-            report = self.target(batch, x_adv, strategy, self.round)
+            report = self.target(batch, x_adv, strategy, self.round, notes)
             info |= {"loss": report.loss, "adv_correct": report.adv_correct, "grad_norm": report.grad_norm}
             if self.reward_due and self.config.reward.lookahead == "real":
-                reward = self._reward(self.net, report.l1, strategy, info)
+                reward = self._reward(self.net, report.l1, strategy, notes, info)
         ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)
         info |= {"final_obs": batch.x, "_final_obs": ended}
         self._rehearsed = False
@@ -123,33 +126,58 @@ class AttackStrategyVectorEnv(VectorEnv):
     def rehearse(self, actions: Tensor) -> tuple[Tensor, Info]:
         """The reference code's order: a reward from a copy first; the round is still to be played."""
         strategy = self.space.decode(actions)
-        x_adv = self.attack(strategy)
-        info: Info = {"x_adv": x_adv, **dict(strategy.items())}
-        reward = self._reward_by_copy(x_adv, strategy, info)
+        x_adv, strategy, notes = self.attack_as_chosen(strategy)
+        info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
+        reward = self._reward_by_copy(x_adv, strategy, notes, info)
         self._rehearsed = True
         return reward, info
 
     def attack(self, strategy: Strategy) -> Tensor:
         """x_adv [B,C,H,W] of the present batch under the method's attack, target net in eval mode."""
+        return self.attack_as_chosen(strategy)[0]
+
+    def attack_as_chosen(self, strategy: Strategy) -> tuple[Tensor, Strategy, Notes]:
+        """The same with the strategies as the method limited them, and what its rule noted."""
         method, attack = self.target.method, self.config.attack
         if not method.attacks:
-            return self.batch.x
+            return self.batch.x, strategy, {}
         stream = Stream.of(self.seed, "attack start", self.round, int(self._rehearsed))
-        return attack_batch(
+        scene = self._scene(strategy, stream)
+        if method.limit:
+            scene = dataclasses.replace(scene, strategy=method.limit(scene))
+        rule = method.rule(scene) if method.rule else None
+        x_adv = attack_batch(
             self.net,
             self.batch,
-            strategy,
+            scene.strategy,
             stream,
             loss=method.attack_loss if attack.loss == "method" else attack.loss,
             start_kind=method.start if attack.start == "method" else attack.start,
+            rule=rule,
+        )
+        notes = rule.notes() if rule else {}
+        return x_adv, scene.strategy, method.conclude(notes, scene) if method.conclude else notes
+
+    def _scene(self, strategy: Strategy, stream: Stream) -> Scene:
+        return Scene(
+            batch=self.batch,
+            strategy=strategy,
+            stream=stream,
+            config=self.config.loss,
+            epoch=self.target.epoch(self.round),
+            epochs=self.config.epochs,
+            strength=self.target.strength,
+            world=self.target.world,
         )
 
-    def _reward_by_copy(self, x_adv: Tensor, strategy: Strategy, info: Info) -> Tensor:
-        l1, info["adv_correct"] = self.target.attack_strength(self.batch, x_adv, strategy)
-        copied = self.target.stepped_copy(self.batch, x_adv, strategy, self.round)
-        return self._reward(copied, l1, strategy, info)
+    def _reward_by_copy(self, x_adv: Tensor, strategy: Strategy, notes: Notes, info: Info) -> Tensor:
+        given = (self.batch, x_adv, strategy, self.round, notes)
+        l1, info["adv_correct"] = self.target.attack_strength(*given)
+        return self._reward(self.target.stepped_copy(*given), l1, strategy, notes, info)
 
-    def _reward(self, looked_ahead: nn.Module, l1: Tensor, strategy: Strategy, info: Info) -> Tensor:
+    def _reward(
+        self, looked_ahead: nn.Module, l1: Tensor, strategy: Strategy, notes: Notes, info: Info
+    ) -> Tensor:
         config, batch = self.config.reward, self.batch
         starts = reference_starts(batch, config, Stream.of(self.seed, "reference start", self.round))
         x_ref = reference_images(looked_ahead, batch, config, starts)
@@ -157,22 +185,10 @@ class AttackStrategyVectorEnv(VectorEnv):
         info |= {"l1": terms.l1, "l2": terms.l2, "l3": terms.l3}
         info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
         if config.credit == "influence":
-            info["influence"] = self._influence(looked_ahead, info["x_adv"], strategy, x_ref)
+            task = self.target.task(batch, info["x_adv"], strategy, self.round, notes)
+            world = self.target.world
+            info["influence"] = influence(looked_ahead, task, x_ref, self.config.loss, config, world)
         return combine(terms, config, batch.global_size, self.target.world, info.get("influence"))
-
-    def _influence(self, looked_ahead: nn.Module, x_adv: Tensor, strategy: Strategy, x_ref: Tensor) -> Tensor:
-        target = self.target
-        return influence(
-            looked_ahead,
-            target.method,
-            self.batch,
-            x_adv,
-            strategy,
-            x_ref,
-            self.config.loss,
-            self.config.reward,
-            target.world,
-        )
 
 
 class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):

@@ -11,7 +11,10 @@ from torch import nn
 from envs.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import Batches, Images, load_dataset, load_extra
-from lasat_ray.models import build_classifier
+from lasat_ray.errors import UsageError
+from lasat_ray.load import load_checkpointed
+from lasat_ray.methods import find_method
+from lasat_ray.models import SteadyNet, build_classifier
 from lasat_ray.recipes import get_recipe
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
@@ -37,6 +40,38 @@ def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[i
         )
 
 
+def build_companion(
+    config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]
+) -> nn.Module | None:
+    """The method's second net: fresh from the seed where it is trained, else read from --teacher."""
+    kind = find_method(config.method).companion
+    if kind == "none":
+        return None
+    if kind == "frozen":
+        return frozen_teacher(config, num_classes, image_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Stream.of(config.seed, "companion init").low)
+        return build_classifier(
+            config.teacher_model or config.model,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            precision=config.precision,
+            field="--teacher-model",
+        )
+
+
+def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The net of --teacher, frozen for good; UserError where it is missing or of other images."""
+    if config.teacher is None:
+        raise UsageError(f"--teacher: --method {config.method} learns from a net; name its run folder")
+    net, card = load_checkpointed(config.teacher)
+    theirs, ours = (card["num_classes"], tuple(card["image_shape"])), (num_classes, tuple(image_shape))
+    if theirs != ours:
+        told = f"'{config.teacher}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
+        raise UsageError(f"--teacher: {told} {ours[1]}; name a net of this data set")
+    return SteadyNet(net.to(dtype_of(config)))
+
+
 def build_game(
     config: TrainConfig,
     images: Images,
@@ -53,7 +88,10 @@ def build_game(
     make_batches = partial(_make_batches, config, images, extra, world, device)
     net = build_target_net(config, num_classes, shape).to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
-    target = TargetStep(net, config, world, rounds_per_epoch)
+    companion = build_companion(config, num_classes, shape)
+    target = TargetStep(
+        net, config, world, rounds_per_epoch, companion.to(device) if companion is not None else None
+    )
     space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
     return AttackStrategyVectorEnv(target, make_batches, space, config, train_target=train_target)
 

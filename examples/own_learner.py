@@ -1,6 +1,6 @@
 """A learner of your own: epsilon-greedy on each strategy field's mean reward, blind to the image.
 
-    python -m lasat_ray.train --learner examples.own_learner:EpsilonGreedy --epochs 2
+python -m lasat_ray.train --learner examples.own_learner:EpsilonGreedy --epochs 2
 """
 
 import torch

@@ -1,6 +1,6 @@
 """A target net of your own: any function that returns a module from pixels in [0,1] to logits.
 
-    python -m lasat_ray.train --model examples.own_model:mlp --epochs 2
+python -m lasat_ray.train --model examples.own_model:mlp --epochs 2
 """
 
 from torch import nn

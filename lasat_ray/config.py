@@ -57,6 +57,8 @@ class DataConfig:
     """Random horizontal flips."""
     cutout: int = 0
     """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
+    cutmix: bool = False
+    """Paste a box of another image in and mix the labels by area; for losses whose attack has no label."""
     extra: str | None = None
     """npz:PATH of extra (for example synthetic) training images."""
     extra_fraction: float = 0.0
@@ -75,7 +77,7 @@ class AttackConfig:
     """PGD step of the fixed strategy, in [0,1] pixels."""
     grid: GridSpec = field(default_factory=dict)
     """Values each field may take, one head per field; used by learned and random strategies."""
-    loss: Literal["method", "ce", "kl", "margin"] = "method"
+    loss: Literal["method", "ce", "kl", "margin", "squared"] = "method"
     """What the attack raises; 'method' takes the training method's own choice."""
     start: Literal["method", "uniform", "normal", "zero"] = "method"
     """Distribution of the starting point; normal is 0.001 times a standard normal (TRADES)."""
@@ -91,6 +93,42 @@ class LossConfig:
     """Probability taken from the true class and shared by the others (0.3 = the paper's factor 0.7)."""
     trades_beta: float = 6.0
     """Weight of the KL term of TRADES and its kin."""
+    awp_gamma: float | None = None
+    """Adversarial weight perturbation relative to each tensor's norm; none: the method's own."""
+    awp_warmup: int = 0
+    """Epochs before weights are perturbed."""
+    fat_milestones: tuple[float, ...] = ()
+    """FAT: epochs (from 1) after which tau grows by one; empty: the published, stretched to this run."""
+    fat_omega: float | None = None
+    """FAT: deviation of the noise added to every step; none: the variant's own."""
+    gairat_milestones: tuple[float, ...] = ()
+    """GAIRAT: epochs (from 1) where weighting begins and Lambda drops; empty: published, stretched."""
+    gairat_lambda: float = -1.0
+    """GAIRAT: Lambda once weighting has begun."""
+    gairat_lambda_max: float | None = None
+    """GAIRAT: Lambda that the linear schedule comes down from."""
+    gairat_schedule: Literal["fixed", "linear", "piecewise"] = "fixed"
+    """GAIRAT: course of Lambda."""
+    gairat_weight: Literal["tanh", "sigmoid", "discrete"] = "tanh"
+    """GAIRAT: how a weight falls with kappa."""
+    dart_fosc: float = 0.5
+    """DART: FOSC at which an attack may stop in epoch 0, in units of the loss."""
+    dart_epochs: float | None = None
+    """DART: epoch (from 0) at which that has fallen to 0; none: 100 of 120, stretched."""
+    dart_anchor: Literal["image", "start"] = "image"
+    """DART: FOSC is measured from the clean image (paper) or the random start (published code)."""
+    dart_self_weight: bool = False
+    """DART: multiply each image's loss by itself after epoch 0, as the published code does."""
+    sat_start: float = 0.0
+    """SAT: softmax gap at which attacks stop in epoch 0, from -1 to 1."""
+    sat_epochs: float | None = None
+    """SAT: epoch (from 0) from which no attack stops early; none: half the run."""
+    cat_threshold: float = 0.5
+    """CAT: validation accuracy under the present strength from which it grows."""
+    hat_gamma: float = 0.5
+    """HAT: weight of the helper examples' cross-entropy."""
+    ltd_temperature: float = 5.0
+    """LTD: temperature of the teacher's softmax."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,8 +249,12 @@ class TrainConfig:
     """Backbone of the strategy net, spelled as --model."""
     method: str = "pgd-at"
     """What the target net minimizes."""
-    strategy: Literal["learned", "random", "fixed"] = "learned"
-    """Who chooses each image's attack."""
+    teacher: str | None = None
+    """Run folder or checkpoint of the frozen net that hat and ltd learn from."""
+    teacher_model: str | None = None
+    """Net of the teacher that lbgat trains, spelled as --model; none: the target's."""
+    strategy: Literal["learned", "random", "fixed", "curriculum"] = "learned"
+    """Who chooses each image's attack; curriculum walks through the grid's values over the run."""
     learner: str = "reinforce"
     """How a learned strategy learns: a name or module:Class."""
     update_interval: int = 1

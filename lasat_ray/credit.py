@@ -18,9 +18,8 @@ from torch.func import functional_call
 
 from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.config import LossConfig, RewardConfig
-from lasat_ray.methods import Method
-from lasat_ray.target_step import forward
-from lasat_ray.types import Batch, Strategy
+from lasat_ray.target_step import Task, eval_mode
+from lasat_ray.types import Batch
 from lasat_ray.world import World
 
 Weights = dict[str, Tensor]
@@ -30,10 +29,7 @@ LossOfWeights = Callable[[Weights], Tensor]
 
 def influence(
     net: nn.Module,
-    method: Method,
-    batch: Batch,
-    x_adv: Tensor,
-    strategy: Strategy,
+    task: Task,
     x_ref: Tensor,
     loss_config: LossConfig,
     config: RewardConfig,
@@ -43,22 +39,13 @@ def influence(
 
     Up to the common factor lr/N, what training on image n's x_adv added to alpha L2 + beta L3.
     """
-    was_training = net.training
-    net.eval()
-    try:
-        direction = outcome_gradient(net, batch, x_ref, config, world)
+    with eval_mode(net, task.companion):
+        direction = outcome_gradient(net, task.batch, x_ref, config, world)
         return directional_derivative(
-            lambda weights: method.loss(
-                forward(lambda x: functional_call(net, weights, (x,)), method, batch.x, x_adv),
-                batch.y,
-                strategy,
-                loss_config,
-            ),
+            lambda weights: task.loss_of(lambda x: functional_call(net, weights, (x,)), loss_config),
             {name: p.detach() for name, p in net.named_parameters()},
             direction,
         )
-    finally:
-        net.train(was_training)
 
 
 def outcome_gradient(

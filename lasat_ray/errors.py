@@ -23,3 +23,8 @@ def unknown_name(field: str, value: str, allowed: object) -> UsageError:
     """The error for a name that is not in its dict; lists what is."""
     names = ", ".join(sorted(str(name) for name in allowed))  # type: ignore[attr-defined]
     return UsageError(f"{field}: '{value}' is unknown; choose one of: {names}")
+
+
+def refusal(option: str, value: object, what: str, remedy: str) -> UsageError:
+    """The one line about a setting: the option, its value, what is wrong with it, and the way out."""
+    return UsageError(f"{option}: {value} {what}; {remedy}")

@@ -14,11 +14,12 @@ from torch import nn
 from envs.attack_strategy import AttackStrategyVectorEnv
 from envs.build import build_game, dtype_of
 from lasat_ray.checkpoint import save_checkpoint
-from lasat_ray.config import TrainConfig
+from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, Images, load_dataset, split_validation
 from lasat_ray.evaluation import accuracy
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import Learner, LearnerContext, make_learner
+from lasat_ray.methods.cat import next_strength
 from lasat_ray.models import num_parameters
 from lasat_ray.recorder import Listener, Recorder
 from lasat_ray.rng import Stream
@@ -147,11 +148,22 @@ class Trainer:
             record[f"val_unaveraged_robust_acc_pgd{steps}"] = self.evaluate(
                 self.env.net, self.val_images, steps
             )
+        if self.env.target.method.grows:
+            record |= self._grow()
         # >= : of equally robust epochs the later has trained longer.
         if robust >= self.best_robust:
             self.best_robust = robust
             self._save_best(record)
         return record
+
+    def _grow(self) -> dict[str, float]:
+        """Raise the curriculum's strength where the net withstands the present one (CAT)."""
+        target = self.env.target
+        most = int(max(grid_of(self.config)["num_steps"]))
+        accuracy = self.evaluate(self.env.net, self.val_images, target.strength)
+        before, threshold = target.strength, self.config.loss.cat_threshold
+        target.strength = next_strength(before, accuracy, threshold, most)
+        return {"curriculum_strength": before, "val_curriculum_acc": accuracy}
 
     def _options(self, counts: list[float]) -> dict[str, list[float]]:
         """How often each value of each field was chosen this epoch."""
@@ -229,14 +241,10 @@ class Trainer:
             self.place.folder.save_last({**self.state_dict(), "option_counts": counts})
 
     def state_dict(self) -> dict[str, Any]:
-        target = self.env.target
-        average = target.average
         return {
             "round": self.env.round,
             "world_size": self.place.world.size,
-            "target_net": target.net.state_dict(),
-            "target_optimizer": target.optimizer.state_dict(),
-            "average": average and {"net": average.net.state_dict(), "updates": average.updates},
+            **self.env.target.state_dict(),
             "learner": self.learner.state_dict(),
             "best_robust": self.best_robust,
             "train_seconds": self.train_seconds,
@@ -252,12 +260,7 @@ class Trainer:
         self.place.world.barrier()
         if state is None:
             return
-        target = self.env.target
-        target.net.load_state_dict(state["target_net"])
-        target.optimizer.load_state_dict(state["target_optimizer"])
-        if target.average and state["average"]:
-            target.average.net.load_state_dict(state["average"]["net"])
-            target.average.updates = state["average"]["updates"]
+        self.env.target.load_state_dict(state)
         self.learner.load_state_dict(state["learner"])
         self.best_robust = state["best_robust"]
         self.train_seconds = state["train_seconds"]
@@ -288,5 +291,6 @@ def build_learner(
                 config=config,
                 world=place.world,
                 device=place.device,
+                total_rounds=config.epochs * env.target.rounds_per_epoch,
             )
         )

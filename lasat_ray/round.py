@@ -12,6 +12,7 @@ from lasat_ray.rng import Stream
 from lasat_ray.types import Action, Batch, LearnerReport, Rollout, RoundReport
 
 _PER_IMAGE = ("loss", "adv_correct", "eps", "num_steps", "step_size", "trades_beta", "start_radius")
+_NOTES = ("steps_taken", "kappa", "fosc")
 _REWARD_TERMS = ("l1", "l2", "l3", "influence", "ref_correct", "clean_correct")
 
 
@@ -55,7 +56,7 @@ def _report(
     paid: dict[str, Any],
     learned: LearnerReport,
 ) -> RoundReport:
-    sums = {name: info[name].double().sum() for name in _PER_IMAGE if name in info}
+    sums = {name: info[name].double().sum() for name in (*_PER_IMAGE, *_NOTES) if name in info}
     sums |= {name: paid[name].double().sum() for name in (*_REWARD_TERMS, "reward") if name in paid}
     sums |= {name: value.double().sum() for name, value in learned.per_image.items()}
     return RoundReport(

@@ -2,34 +2,88 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig, TrainConfig
-from lasat_ray.methods import Method, find_method
+from lasat_ray.methods import Method, MethodInputs, find_method
+from lasat_ray.methods.awp import Climb, climb_of, perturbed
 from lasat_ray.models import batch_norm_buffers
 from lasat_ray.optim import WeightAverage, learning_rate, make_optimizer
-from lasat_ray.types import Batch, Logits, StepReport, Strategy
+from lasat_ray.types import Batch, Logits, Notes, StepReport, Strategy
 from lasat_ray.world import World, gradients
+
+Net = Callable[[Tensor], Tensor]
+"""Images [B,C,H,W] -> logits [B,N]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What one update minimizes on one batch: the method's loss of any net, image by image."""
+
+    method: Method
+    batch: Batch
+    x_adv: Tensor
+    strategy: Strategy
+    notes: Notes = dataclasses.field(default_factory=dict)
+    epoch: int = 0
+    companion: nn.Module | None = None
+
+    def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
+        """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
+        inputs = MethodInputs(
+            logits=logits,
+            y=self.batch.y,
+            strategy=self.strategy,
+            config=settings,
+            notes=self.notes,
+            epoch=self.epoch,
+        )
+        own, share = self.method.loss(inputs), self.batch.share
+        if share is None or self.batch.y_other is None:
+            return own
+        other = self.method.loss(dataclasses.replace(inputs, y=self.batch.y_other))
+        return share * own + (1 - share) * other
+
+    def loss_of(self, net: Net, settings: LossConfig) -> Tensor:
+        """Forward passes and loss in one; [B]."""
+        return self.loss(forward(net, self.method, self.batch.x, self.x_adv, self.companion), settings)
 
 
 class TargetStep:
-    """The target net with everything that moves it. ``net`` is the one object that learns."""
+    """The target net with everything that moves it. ``net`` is the one object that learns, and
+    with it ``companion`` where the method trains one; ``strength`` is the curriculum's state."""
 
-    def __init__(self, net: nn.Module, config: TrainConfig, world: World, rounds_per_epoch: int):
+    def __init__(
+        self,
+        net: nn.Module,
+        config: TrainConfig,
+        world: World,
+        rounds_per_epoch: int,
+        companion: nn.Module | None = None,
+    ):
         self.net = net
         self.config = config
         self.world = world
         self.rounds_per_epoch = rounds_per_epoch
         self.method: Method = find_method(config.method)
+        self.companion = companion
+        self.strength = 0
         # The reward's L1 is the method's loss itself: smoothing is a habit of training, not of the paper.
         self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
+        self.trained: nn.Module = net
+        if companion is not None:
+            world.share(companion)
+            if self.method.companion == "trained":
+                self.trained = nn.ModuleList([net, companion])
         world.share(net)
-        self.optimizer = make_optimizer(net, config.optim)
+        self.optimizer = make_optimizer(self.trained, config.optim)
         decay = config.optim.ema_decay
         self.average = WeightAverage(net, decay) if decay else None
 
@@ -37,81 +91,157 @@ class TargetStep:
         """The learning rate of a round."""
         return learning_rate(self.config.optim, round / self.rounds_per_epoch, self.config.epochs)
 
-    def __call__(self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int) -> StepReport:
+    def epoch(self, round: int) -> int:
+        """The epoch that a round belongs to, counted from 0."""
+        return round // self.rounds_per_epoch
+
+    def awp_gamma(self, round: int) -> float:
+        """Relative size of the weight perturbation in a round; 0 before its warm-up is over."""
+        settings = self.config.loss
+        if self.epoch(round) < settings.awp_warmup:
+            return 0.0
+        return self.method.awp_gamma if settings.awp_gamma is None else settings.awp_gamma
+
+    def task(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
+    ) -> Task:
+        """The method's loss on this batch."""
+        return Task(
+            method=self.method,
+            batch=batch,
+            x_adv=x_adv,
+            strategy=strategy,
+            notes=notes or {},
+            epoch=self.epoch(round),
+            companion=self.companion,
+        )
+
+    def __call__(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
+    ) -> StepReport:
         """Minimize the method's mean loss over the global batch by one optimizer step."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(round)
-        self.net.train()
-        logits = forward(self.net, self.method, batch.x, x_adv)
-        loss_B = self.method.loss(logits, batch.y, strategy, self.config.loss)
-        grad_norm = self._descend(loss_B, batch.global_size)
+        task = self.task(batch, x_adv, strategy, round, notes)
+        self.trained.train()
+        climb, l1 = self._climb(task, self.net, round)
+        with perturbed(self.net, climb):
+            logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
+            loss_B = task.loss(logits, self.config.loss)
+            grad_norm = self._descend(loss_B, batch.global_size)
+        if self.average:
+            self.average.update(self.net)
         with torch.no_grad():
-            l1 = self.method.loss(logits.detach(), batch.y, strategy, self.unsmoothed)
+            if l1 is None:
+                l1 = task.loss(logits.detach(), self.unsmoothed)
             correct = logits.adv.argmax(1) == batch.y
         return StepReport(l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct)
 
-    def attack_strength(self, batch: Batch, x_adv: Tensor, strategy: Strategy) -> tuple[Tensor, Tensor]:
+    def attack_strength(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int = 0, notes: Notes | None = None
+    ) -> tuple[Tensor, Tensor]:
         """L1 [B] and correctness [B] in eval mode, without touching the net (lookahead on a copy)."""
-        was_training = self.net.training
-        self.net.eval()
-        with torch.no_grad():
-            logits = forward(self.net, self.method, batch.x, x_adv)
-            l1 = self.method.loss(logits, batch.y, strategy, self.unsmoothed)
-        self.net.train(was_training)
+        task = self.task(batch, x_adv, strategy, round, notes)
+        with torch.no_grad(), eval_mode(self.net, self.companion):
+            logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
+            l1 = task.loss(logits, self.unsmoothed)
         return l1, logits.adv.argmax(1) == batch.y
 
-    def stepped_copy(self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int) -> nn.Module:
-        """A copy of the net after one plain SGD step on this batch (LAS-AT, eq. 9; no momentum)."""
+    def stepped_copy(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
+    ) -> nn.Module:
+        """A copy of the net after one plain SGD step on this batch (LAS-AT, eq. 9; no momentum).
+
+        With weight perturbation the step is taken at perturbed weights, as LAS-AWP does."""
         reward = self.config.reward
         settings = dataclasses.replace(self.config.loss, label_smoothing=reward.copy_label_smoothing)
-        return plain_step(
-            copy.deepcopy(self.net),
-            self.method,
-            batch,
-            x_adv,
-            strategy,
-            settings,
-            lr=self.rate(round),
-            weight_decay=reward.copy_weight_decay,
-            world=self.world,
+        task = self.task(batch, x_adv, strategy, round, notes)
+        copied = copy.deepcopy(self.net).train()
+        with eval_mode(self.companion):
+            climb, _ = self._climb(task, copied, round)
+            with perturbed(copied, climb):
+                return plain_step(
+                    copied,
+                    task,
+                    settings,
+                    lr=self.rate(round),
+                    weight_decay=reward.copy_weight_decay,
+                    world=self.world,
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs of the target's side."""
+        average, companion = self.average, self.companion
+        return {
+            "target_net": self.net.state_dict(),
+            "target_optimizer": self.optimizer.state_dict(),
+            "average": average and {"net": average.net.state_dict(), "updates": average.updates},
+            "companion": None if companion is None else companion.state_dict(),
+            "strength": self.strength,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.net.load_state_dict(state["target_net"])
+        self.optimizer.load_state_dict(state["target_optimizer"])
+        if self.average and state["average"]:
+            self.average.net.load_state_dict(state["average"]["net"])
+            self.average.updates = state["average"]["updates"]
+        # Checkpoints from before there were companions and curricula have neither.
+        if self.companion is not None:
+            self.companion.load_state_dict(state["companion"])
+        self.strength = state.get("strength", self.strength)
+
+    def _climb(self, task: Task, net: nn.Module, round: int) -> tuple[Climb, Tensor | None]:
+        """The weight perturbation of this round and, where there is one, L1 at the unperturbed weights."""
+        gamma = self.awp_gamma(round)
+        if not gamma:
+            return {}, None
+        steady = [] if self.companion is None else [self.companion]
+        size = task.batch.global_size
+        return climb_of(
+            net, lambda: task.loss_of(net, self.unsmoothed), gamma, size, self.world, steady=steady
         )
 
     def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        _backward(self.net, loss_B, global_size, self.world)
-        parameters = list(self.net.parameters())
+        _backward(self.trained, loss_B, global_size, self.world)
+        parameters = list(self.trained.parameters())
         grad_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.config.optim.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.config.optim.grad_clip, grad_norm)
         self.optimizer.step()
-        if self.average:
-            self.average.update(self.net)
         return grad_norm
 
 
-def forward(net: Callable[[Tensor], Tensor], method: Method, x: Tensor, x_adv: Tensor) -> Logits:
+def forward(net: Net, method: Method, x: Tensor, x_adv: Tensor, companion: Net | None = None) -> Logits:
     """The forward passes a method's loss reads; clean and adversarial images pass separately, so
     that BatchNorm sees each kind by itself, as the published code of TRADES does."""
     clean = net(x) if method.needs_clean else None
-    return Logits(adv=net(x_adv), clean=clean)
+    adv = net(x_adv)
+    helper = net(x + 2 * (x_adv - x)) if method.needs_helper else None
+    seen = x if method.companion_sees == "clean" else x_adv
+    return Logits(adv=adv, clean=clean, helper=helper, companion=companion(seen) if companion else None)
+
+
+@contextlib.contextmanager
+def eval_mode(*nets: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode inside the block; each module's own mode after it."""
+    modes = [(module, module.training) for net in nets if net is not None for module in net.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def plain_step(
-    net: nn.Module,
-    method: Method,
-    batch: Batch,
-    x_adv: Tensor,
-    strategy: Strategy,
-    settings: LossConfig,
-    *,
-    lr: float,
-    weight_decay: float,
-    world: World,
+    net: nn.Module, task: Task, settings: LossConfig, *, lr: float, weight_decay: float, world: World
 ) -> nn.Module:
     """w <- w - lr (grad of the mean loss + weight_decay w), in train mode; returns the same net."""
     net.train().zero_grad(set_to_none=True)
-    loss_B = method.loss(forward(net, method, batch.x, x_adv), batch.y, strategy, settings)
-    _backward(net, loss_B, batch.global_size, world)
+    _backward(net, task.loss_of(net, settings), task.batch.global_size, world)
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.grad is None:

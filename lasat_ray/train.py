@@ -23,6 +23,7 @@ from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.display import TrainingDisplay, result_table, strategy_table
 from lasat_ray.errors import UsageError
 from lasat_ray.validate import check
+from lasat_ray.validate_method import METHODS_WITH_TEACHER
 
 if TYPE_CHECKING:
     from lasat_ray.folder import RunFolder
@@ -60,8 +61,15 @@ def train_command() -> int:
 
 
 def compared(config: TrainConfig, method: str) -> TrainConfig:
-    """The same run with another method and its fixed attack, for equal rounds."""
-    return dataclasses.replace(config, method=method, strategy="fixed")
+    """The same run with another method and its fixed attack, for equal rounds; a teacher only where
+    that method has one."""
+    return dataclasses.replace(
+        config,
+        method=method,
+        strategy="fixed",
+        teacher=config.teacher if method in METHODS_WITH_TEACHER else None,
+        teacher_model=config.teacher_model if method == "lbgat" else None,
+    )
 
 
 def _run_all(

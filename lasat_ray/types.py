@@ -17,13 +17,16 @@ class Batch:
 
     ``x`` [B,C,H,W] in [0,1]; ``y`` [B] int64 labels; ``index`` [B] int64 row in the data set, the
     name under which all of an image's random numbers are drawn; ``global_size`` images of the
-    round over all workers, the N of every mean.
+    round over all workers, the N of every mean. Where images are mixed (CutMix), ``y_other`` [B] is
+    the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``.
     """
 
     x: Tensor
     y: Tensor
     index: Tensor
     global_size: int
+    y_other: Tensor | None = None
+    share: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,13 +55,24 @@ class Strategy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Logits:
-    """What the target net says in the forward passes that a method asked for; [B,N] each."""
+    """What the nets say in the forward passes that a method asked for; [B,N] each.
+
+    ``adv``, ``clean`` and ``helper`` (on x + 2 delta) are the target net's, ``companion`` is the
+    method's second net's.
+    """
 
     adv: Tensor
     clean: Tensor | None = None
+    helper: Tensor | None = None
+    companion: Tensor | None = None
 
     def detach(self) -> Logits:
-        return Logits(adv=self.adv.detach(), clean=None if self.clean is None else self.clean.detach())
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Logits(**{name: value.detach() for name, value in values.items() if value is not None})
+
+
+Notes = dict[str, Tensor]
+"""What an attack found out about each image, [B] each: steps taken, GAIRAT's kappa and weight, ..."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

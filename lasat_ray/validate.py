@@ -11,12 +11,12 @@ from typing import Any
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves
-from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
+from lasat_ray.validate_method import METHODS_WITH_BETA, check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz")
-METHODS_WITH_BETA = frozenset({"trades"})  # methods whose loss has a trades_beta
 
 Bound = tuple[Callable[[Any], bool], str]
 _COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
@@ -24,6 +24,8 @@ _NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
 _POSITIVE: Bound = (lambda v: v > 0, "give more than 0")
 _FRACTION: Bound = (lambda v: 0 <= v < 1, "give 0 or more and less than 1")
 _FACTOR: Bound = (lambda v: 0 < v <= 1, "give more than 0 and at most 1")
+_LAMBDA: Bound = (lambda v: -100 <= v <= 100, "give a number from -100 to 100")
+_GAP: Bound = (lambda v: -1 <= v <= 1, "give a difference of probabilities, from -1 to 1")
 _EPS: Bound = (lambda v: 0 < v <= 1, "give a budget above 0 and at most 1, for example 8/255")
 _STEP: Bound = (lambda v: 0 < v <= 1, "give a step above 0 and at most 1, for example 2/255")
 _RADIUS: Bound = (lambda v: 0 <= v <= 1, "give a radius from 0 to 1, for example 8/255")
@@ -47,6 +49,12 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
     "optim.lr_decay": _FACTOR,
+    **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
+    "loss.ltd_temperature": _POSITIVE,
+    **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), _NOT_NEGATIVE),
+    **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
+    "loss.sat_start": _GAP,
+    "loss.cat_threshold": _FACTOR,
 }
 GRID_BOUNDS: dict[str, Bound] = {
     "eps": _EPS,
@@ -78,6 +86,7 @@ def check(
     _check_dataset(config.dataset)
     _check_extra(config)
     _check_attack(config)
+    check_method(config)
     _check_grid(config)
     _check_reward(config)
     _check_policy(config)
@@ -89,10 +98,6 @@ def check_name(option: str, name: str, allowed: Collection[str]) -> None:
     """Refuse a name that is neither in ``allowed`` nor spelled module:name."""
     if name not in allowed and ":" not in name:
         raise unknown_name(option, name, allowed)
-
-
-def _refuse(option: str, value: Any, what: str, remedy: str) -> UsageError:
-    return UsageError(f"{option}: {value} {what}; {remedy}")
 
 
 def _numbers(value: Any) -> Iterable[float]:
@@ -109,20 +114,20 @@ def _numbers(value: Any) -> Iterable[float]:
 def _check_finite(path: str, value: Any) -> None:
     for number in _numbers(value):
         if not math.isfinite(number):
-            raise _refuse(flag(path), number, "is not a finite number", "give a finite one")
+            raise refusal(flag(path), number, "is not a finite number", "give a finite one")
 
 
 def _check_bound(option: str, value: float, bound: Bound, of: str = "") -> None:
     fits, remedy = bound
     if not fits(value):
-        raise _refuse(option, f"{of}{format_budget(value)}", "is out of range", remedy)
+        raise refusal(option, f"{of}{format_budget(value)}", "is out of range", remedy)
 
 
 def _check_dataset(dataset: str) -> None:
     kind, colon, path = dataset.partition(":")
     if kind in DATASETS_WITH_PATH:
         if not path:
-            raise _refuse("--dataset", f"'{dataset}'", "names no file", f"write {kind}:PATH")
+            raise refusal("--dataset", f"'{dataset}'", "names no file", f"write {kind}:PATH")
     elif kind not in DATASETS or colon:
         spelled = [*DATASETS, *(f"{name}:PATH" for name in DATASETS_WITH_PATH)]
         raise unknown_name("--dataset", dataset, spelled)
@@ -133,15 +138,15 @@ def _check_extra(config: TrainConfig) -> None:
     if data.extra is None:
         if data.extra_fraction > 0:
             share = f"{data.extra_fraction:g}"
-            raise _refuse(
+            raise refusal(
                 "--data.extra-fraction", share, "has nothing to draw from", "add --data.extra npz:PATH"
             )
         return
     kind, _, path = data.extra.partition(":")
     if kind != "npz" or not path:
-        raise _refuse("--data.extra", f"'{data.extra}'", "is not a source of extra images", "write npz:PATH")
+        raise refusal("--data.extra", f"'{data.extra}'", "is not a source of extra images", "write npz:PATH")
     if data.extra_fraction == 0:
-        raise _refuse(
+        raise refusal(
             "--data.extra", f"'{data.extra}'", "is never used", "add --data.extra-fraction, say 0.5"
         )
 
@@ -150,34 +155,34 @@ def _check_attack(config: TrainConfig) -> None:
     attack = config.attack
     if config.method == "clean" and config.strategy != "fixed":
         shown = f"'{config.strategy}'"
-        raise _refuse(
+        raise refusal(
             "--strategy", shown, "has no attack to choose with --method clean", "use --strategy fixed"
         )
     if attack.start in ("normal", "zero") and attack.start_radius is not None:
         what = f"has no effect with --attack.start {attack.start}"
-        raise _refuse("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
+        raise refusal("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
 
 
 def _check_grid(config: TrainConfig) -> None:
     grid, option = config.attack.grid, "--attack.grid"
     for name, values in grid.items():
         if name not in GRID_BOUNDS:
-            raise _refuse(option, f"'{name}'", "is not a field", f"choose from: {', '.join(GRID_BOUNDS)}")
+            raise refusal(option, f"'{name}'", "is not a field", f"choose from: {', '.join(GRID_BOUNDS)}")
         if not values:
-            raise _refuse(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
+            raise refusal(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
         for value in values:
             _check_bound(option, value, GRID_BOUNDS[name], of=f"{name}=")
         if len(set(values)) < len(values):
             twice = next(format_budget(v) for v in values if values.count(v) > 1)
-            raise _refuse(option, f"{name}={twice}", "stands twice", "give each value once")
+            raise refusal(option, f"{name}={twice}", "stands twice", "give each value once")
     if config.strategy == "fixed":
         return
     if not grid:
         remedy = "give one such as 'eps=3..15/255 num_steps=3..14', or --strategy fixed"
-        raise _refuse(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
+        raise refusal(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
     if "trades_beta" in grid and config.method not in METHODS_WITH_BETA and ":" not in config.method:
         remedy = f"leave trades_beta out, or --method {', '.join(sorted(METHODS_WITH_BETA))}"
-        raise _refuse(option, "'trades_beta'", f"is no part of --method {config.method}", remedy)
+        raise refusal(option, "'trades_beta'", f"is no part of --method {config.method}", remedy)
 
 
 def _check_reward(config: TrainConfig) -> None:
@@ -186,18 +191,18 @@ def _check_reward(config: TrainConfig) -> None:
         return
     if reward.mode == "reference" and reward.credit != "batch":
         what = "does not go with --reward.mode reference, which pays one scalar a batch"
-        raise _refuse("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
+        raise refusal("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
     if reward.credit == "influence" and not reward.standardize:
         what = "compares L1 and influences of unlike scale"
-        raise _refuse("--reward.credit", "'influence'", what, "add --reward.standardize")
+        raise refusal("--reward.credit", "'influence'", what, "add --reward.standardize")
     if reward.credit == "batch" and reward.standardize:
         what = "makes every reward 0 with --reward.credit batch"
-        raise _refuse("--reward.standardize", "True", what, "use --reward.no-standardize")
+        raise refusal("--reward.standardize", "True", what, "use --reward.no-standardize")
     if reward.lookahead == "real":
         for name in ("copy_weight_decay", "copy_label_smoothing"):
             if value := getattr(reward, name):
                 what = "has no effect with --reward.lookahead real"
-                raise _refuse(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
+                raise refusal(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
 
 
 def _check_policy(config: TrainConfig) -> None:
@@ -206,25 +211,20 @@ def _check_policy(config: TrainConfig) -> None:
         return
     if policy.optimizer == "adam" and policy.momentum:
         what = "has no effect with --policy.optimizer adam"
-        raise _refuse("--policy.momentum", policy.momentum, what, "give 0, or --policy.optimizer sgd")
+        raise refusal("--policy.momentum", policy.momentum, what, "give 0, or --policy.optimizer sgd")
     if config.reward.credit == "batch" and policy.baseline in ("mean", "leave-one-out"):
         what = "cancels a reward that is the same for the whole batch (--reward.credit batch)"
-        raise _refuse("--policy.baseline", f"'{policy.baseline}'", what, "use running or none")
+        raise refusal("--policy.baseline", f"'{policy.baseline}'", what, "use running or none")
 
 
 def _check_optim(config: TrainConfig) -> None:
     optim = config.optim
     if optim.nesterov and optim.momentum == 0:
-        raise _refuse("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
-    milestones = optim.milestones
-    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
-        shown = " ".join(f"{m:g}" for m in milestones)
-        raise _refuse(
-            "--optim.milestones", shown, "does not increase from above 0", "give them in order, once each"
-        )
+        raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
+    check_milestones("optim.milestones", optim.milestones)
     if optim.warmup_epochs >= config.epochs:
         shown = f"{optim.warmup_epochs:g}"
-        raise _refuse(
+        raise refusal(
             "--optim.warmup-epochs", shown, "leaves no epoch after it", f"give less than {config.epochs}"
         )
 
@@ -234,4 +234,4 @@ def _check_test_steps(counts: tuple[int, ...]) -> None:
     for count in counts:
         _check_bound(option, count, _COUNT)
         if counts.count(count) > 1:
-            raise _refuse(option, count, "stands twice", "give each number of steps once")
+            raise refusal(option, count, "stands twice", "give each number of steps once")

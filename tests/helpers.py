@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from envs.attack_strategy import AttackStrategyVectorEnv
 from envs.build import build_game
-from lasat_ray.config import TrainConfig
+from lasat_ray.config import LossConfig, TrainConfig
 from lasat_ray.data import Images
 from lasat_ray.learners import Learner, LearnerContext, make_learner
+from lasat_ray.methods import MethodInputs
 from lasat_ray.strategy import StrategySpace
-from lasat_ray.types import Batch, Strategy
+from lasat_ray.types import Batch, Logits, Strategy
 from lasat_ray.world import World
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -130,6 +131,13 @@ def plain_pgd(
         delta = torch.clamp(delta + step * grad.sign(), -eps, eps)
         delta = torch.clamp(x + delta, 0, 1) - x
     return (x + delta).detach()
+
+
+def inputs_of(
+    y: Tensor, strategy: Strategy, config: LossConfig | None = None, **logits: Tensor
+) -> MethodInputs:
+    """What a method's loss reads, from logits by name."""
+    return MethodInputs(logits=Logits(**logits), y=y, strategy=strategy, config=config or LossConfig())
 
 
 class GivenStream:

@@ -73,7 +73,10 @@ BAD_LINES = [
     ("--zzzz", "--zzzz: is not an option; --help shows all options"),
     ("-z", "-z: is not an option; --help shows all options"),
     ("--device tpu", "--device: 'tpu' is not accepted; give one of: auto, cpu, cuda"),
-    ("--strategy=best", "--strategy: 'best' is not accepted; give one of: learned, random, fixed"),
+    (
+        "--strategy=best",
+        "--strategy: 'best' is not accepted; give one of: learned, random, fixed, curriculum",
+    ),
     ("--epochs ten", "--epochs: 'ten' is not accepted; give a whole number"),
     ("--epochs 1.5", "--epochs: '1.5' is not accepted; give a whole number"),
     ("--reward.alpha x", "--reward.alpha: 'x' is not accepted; give a number"),

@@ -13,7 +13,7 @@ from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.credit import central_difference, directional_derivative, influence, outcome_gradient
 from lasat_ray.methods import METHODS
 from lasat_ray.reward import combine
-from lasat_ray.target_step import forward
+from lasat_ray.target_step import Task
 from lasat_ray.types import Batch, RewardTerms, Strategy
 from lasat_ray.world import World
 
@@ -53,14 +53,20 @@ def outcome(net: nn.Module, batch: Batch, x_ref: Tensor) -> Tensor:
     return (CONFIG.alpha * l2 + CONFIG.beta * l3).mean()
 
 
+def task_of(name: str, batch: Batch, x_adv: Tensor, strategy: Strategy) -> Task:
+    """One update's loss; a method with a second net gets one that stays."""
+    method = METHODS[name]
+    companion = None if method.companion == "none" else smooth_net().requires_grad_(False)
+    return Task(method=method, batch=batch, x_adv=x_adv, strategy=strategy, companion=companion)
+
+
 def looked_ahead(method: str, lr: float, momentum: float, decay: float, weight_B: Tensor) -> nn.Module:
     """The net after two real SGD steps, the second with these weights on the images' losses."""
     net, (batch, x_adv, _, strategy) = smooth_net(), case()
     optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
     for weights in (torch.ones_like(weight_B), weight_B):
         optimizer.zero_grad()
-        logits = forward(net, METHODS[method], batch.x, x_adv)
-        (weights * METHODS[method].loss(logits, batch.y, strategy, LOSS)).mean().backward()
+        (weights * task_of(method, batch, x_adv, strategy).loss_of(net, LOSS)).mean().backward()
         optimizer.step()
     return net
 
@@ -72,7 +78,7 @@ def test_influence_is_what_an_image_did_to_first_order(method: str, momentum: fl
 
     def relative_error(lr: float) -> float:
         net = looked_ahead(method, lr, momentum, decay, torch.ones(6, dtype=torch.float64))
-        found = influence(net, METHODS[method], batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+        found = influence(net, task_of(method, batch, x_adv, strategy), x_ref, LOSS, CONFIG, World())
         true = torch.empty_like(found)
         for n in range(6):
             up, down = torch.ones(2, 6, dtype=torch.float64)
@@ -82,7 +88,9 @@ def test_influence_is_what_an_image_did_to_first_order(method: str, momentum: fl
             true[n] = rise / 0.02 * 6 / lr  # per unit of the common factor lr/N
         return float((found - true).norm() / true.norm())
 
-    coarse, fine = relative_error(2e-3), relative_error(1e-3)
+    # MART has kinks, where the most probable wrong class changes: stay on one side of them.
+    rate = 5e-4 if "mart" in method else 1e-3
+    coarse, fine = relative_error(2 * rate), relative_error(rate)
     assert fine < 0.02
     # First order: what is left shrinks with the learning rate.
     assert 0.4 < fine / coarse < 0.6
@@ -132,16 +140,16 @@ def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return _NoForwardMode.apply(self.net(x))
 
-    method = METHODS["pgd-at"]
-    plain = influence(net, method, batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
-    fallen = influence(Refuses(), method, batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+    task = task_of("pgd-at", batch, x_adv, strategy)
+    plain = influence(net, task, x_ref, LOSS, CONFIG, World())
+    fallen = influence(Refuses(), task, x_ref, LOSS, CONFIG, World())
     torch.testing.assert_close(fallen, plain, rtol=1e-6, atol=1e-8)
 
 
 def test_influence_leaves_mode_gradients_and_statistics_alone() -> None:
     net, (batch, x_adv, x_ref, strategy) = smooth_net(nn.BatchNorm2d(8)).train(), case()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    influence(net, METHODS["trades"], batch, x_adv, strategy, x_ref, LOSS, CONFIG, World())
+    influence(net, task_of("trades", batch, x_adv, strategy), x_ref, LOSS, CONFIG, World())
     assert net.training
     assert all(p.grad is None for p in net.parameters())
     for name, tensor in net.state_dict().items():

@@ -8,9 +8,21 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lasat_ray", "envs", "tuning")
 ROOMS = {
-    0: ("errors", "types", "units", "config", "world", "rng", "plugins", "recipes", "config_io", "validate"),
+    0: (
+        "errors",
+        "types",
+        "units",
+        "config",
+        "world",
+        "rng",
+        "plugins",
+        "recipes",
+        "config_io",
+        "validate",
+        "validate_method",
+    ),
     1: ("data", "models", "optim"),
-    2: ("strategy",),
+    2: ("strategy", "checkpoint", "load"),
     3: ("attacks",),
     4: ("methods",),
     5: ("target_step",),
@@ -18,7 +30,7 @@ ROOMS = {
     7: ("envs",),
     8: ("learners",),
     9: ("round",),
-    10: ("evaluation", "checkpoint", "load", "recorder", "folder", "report", "display"),
+    10: ("evaluation", "recorder", "folder", "report", "display"),
     11: ("loop",),
     12: ("cluster",),
     13: ("options", "commandline", "train", "evaluate", "leaderboard"),

@@ -7,6 +7,7 @@ import pytest
 
 from lasat_ray.errors import UsageError
 from lasat_ray.models import find_builder
+from lasat_ray.optim import learning_rate
 from lasat_ray.recipes import RECIPES, get_recipe
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -61,6 +62,16 @@ def test_the_final_evaluation_measures_what_was_reported(name):
             "table4-tiny-imagenet-preactresnet18-trades",
             {"clean": 39.16, "pgd50": 15.74, "cw": 12.92, "aa": 12.32},
         ),
+        (
+            "table2-cifar10-wrn34-10-gairat",
+            {"clean": 86.3, "pgd10": 60.64, "pgd20": 59.54, "pgd50": 58.74, "cw": 45.57, "aa": 40.3},
+        ),
+        ("table5-cifar100-wrn34-20-las-awp", {"clean": 67.31, "aa": 31.92}),
+        ("table7-cifar10-wrn34-10-dart", {"clean": 85.03, "fgsm": 63.53, "pgd20": 48.7, "cw": 47.27}),
+        (
+            "ablation-cifar10-resnet18-awp-steps10-eps15",
+            {"clean": 66.73, "pgd10": 52.24, "pgd20": 52.14, "pgd50": 52.06, "cw": 48.1, "aa": 47.03},
+        ),
         ("gtsrb-clean", {"clean": 98.22, "pgd50": 12.63, "cw": 13.28, "aa": 9.77}),
     ],
 )
@@ -95,6 +106,41 @@ def test_the_rate_drops_where_the_papers_code_drops_it(name, key):
     golden = np.load(GOLDEN / "schedules.npz")
     batches = 391
     assert [m * batches for m in RECIPES[name].config.optim.milestones] == golden[key].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "epochs_that_agree"),
+    [
+        ("table2-cifar10-wrn34-10-trades", "lr_trades", range(76)),
+        ("table2-cifar10-wrn34-10-mart", "lr_mart_wrn", range(90)),
+        ("table2-cifar10-wrn34-10-fat", "lr_fat", range(109)),  # then x 0.5, here x 0.1
+        ("table2-cifar10-wrn34-10-gairat", "lr_gairat_E120", range(109)),
+        ("table3-cifar100-wrn34-10-lbgat", "lr_lbgat", range(1, 100)),  # its first epoch is slower
+    ],
+)
+def test_rivals_keep_the_rates_of_their_scripts(name, key, epochs_that_agree):
+    config, golden = RECIPES[name].config, np.load(GOLDEN / "schedules.npz")[key]
+    assert config.epochs == len(golden)
+    rates = [learning_rate(config.optim, epoch, config.epochs) for epoch in epochs_that_agree]
+    np.testing.assert_allclose(rates, golden[list(epochs_that_agree)], rtol=1e-12)
+
+
+def test_every_row_of_the_tables_has_a_recipe():
+    rows = {}
+    for recipe in RECIPES.values():
+        if recipe.table:
+            rows.setdefault(recipe.table, []).append(recipe.row)
+    assert {table: len(names) for table, names in rows.items()} == {
+        "Table 1": 6,
+        "Table 2": 10,
+        "Table 3": 8,
+        "Table 4": 6,
+        "Table 5": 4,
+        "Table 6": 4,
+        "Table 7": 5,
+        "GTSRB": 7,
+        "AWP ablation": 4,
+    }
 
 
 def test_table_1_rows_differ_in_k_alone():

@@ -10,7 +10,7 @@ from lasat_ray.methods import METHODS
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.reward import combine, reference_images, reference_starts, reward_terms, standardized
 from lasat_ray.rng import Stream
-from lasat_ray.target_step import forward, plain_step
+from lasat_ray.target_step import Task, plain_step
 from lasat_ray.types import RewardTerms
 from lasat_ray.world import World
 from tests.golden_nets import load_tiny
@@ -38,10 +38,8 @@ def step(case, **settings):
     batch, strategy = batch_and_strategy(case)
     net = net_of(case)
     loss = LossConfig(label_smoothing=settings.pop("label_smoothing"))
-    method = METHODS["pgd-at"]
-    return plain_step(
-        net, method, batch, case["x_adv"], strategy, loss, lr=case["lr"], world=WORLD, **settings
-    )
+    task = Task(method=METHODS["pgd-at"], batch=batch, x_adv=case["x_adv"], strategy=strategy)
+    return plain_step(net, task, loss, lr=case["lr"], world=WORLD, **settings)
 
 
 def reference_config(case, **changes):
@@ -64,8 +62,8 @@ def terms_of(case, config, restarts, looked_ahead):
     batch, strategy = batch_and_strategy(case)
     starts = [torch.clamp(start, -batch.x, 1 - batch.x) for start in case["pgd_init"][:restarts]]
     x_ref = reference_images(looked_ahead, batch, config, starts)
-    net, method = net_of(case), METHODS["pgd-at"]
-    l1 = method.loss(forward(net, method, batch.x, case["x_adv"]), batch.y, strategy, LossConfig()).detach()
+    task = Task(method=METHODS["pgd-at"], batch=batch, x_adv=case["x_adv"], strategy=strategy)
+    l1 = task.loss_of(net_of(case), LossConfig()).detach()
     return x_ref, reward_terms(looked_ahead, batch, x_ref, l1)
 
 

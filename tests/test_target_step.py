@@ -11,7 +11,7 @@ from lasat_ray.config import LossConfig
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS, Method
 from lasat_ray.models import build_classifier
-from lasat_ray.target_step import TargetStep, plain_step
+from lasat_ray.target_step import TargetStep, Task, plain_step
 from lasat_ray.world import World
 from tests.helpers import close, make_batch, small_config, strategy_of
 
@@ -190,13 +190,14 @@ def test_the_plain_step_knows_nothing_of_the_images_of_others():
         before = net.backbone.fc.weight.detach().clone()
         share = type(batch)(x=batch.x, y=batch.y, index=batch.index, global_size=size)
         settings = {"lr": 0.1, "weight_decay": 0.0, "world": World()}
-        plain_step(net, METHODS["pgd-at"], share, x_adv, strategy, LossConfig(), **settings)
+        task = Task(method=METHODS["pgd-at"], batch=share, x_adv=x_adv, strategy=strategy)
+        plain_step(net, task, LossConfig(), **settings)
         moves.append(net.backbone.fc.weight.detach() - before)
     close(moves[1], moves[0] / 2, atol=1e-14)
     assert moves[0].abs().max() > 1e-4
 
 
-OUTSIDE = Method(loss=lambda logits, y, strategy, config: logits.adv.square().sum(1))
+OUTSIDE = Method(loss=lambda inputs: inputs.logits.adv.square().sum(1))
 NO_METHOD = 3
 
 
@@ -212,7 +213,7 @@ def test_a_method_from_outside_trains():
     [
         ("tests.test_target_step:NO_METHOD", "is no Method; see lasat_ray/methods/base.py"),
         ("tests.test_target_step:NOBODY", "has no 'NOBODY'"),
-        ("pgdat", "is unknown; choose one of: clean, pgd-at, trades"),
+        ("pgdat", "is unknown; choose one of: at-awp, "),
     ],
 )
 def test_a_method_that_is_none_is_told_in_one_line(name, told):

@@ -8,12 +8,16 @@ import pytest
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves
 from lasat_ray.errors import UsageError
+from lasat_ray.methods import METHODS
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.validate import BOUNDS, check
+from lasat_ray.validate_method import METHODS_WITH_BETA, METHODS_WITH_TEACHER
 
-METHODS = ("clean", "pgd-at", "trades")
 LEARNERS = ("reinforce",)
-OPTIONAL_NUMBERS = {"data.max_train", "data.max_test", "attack.start_radius"}
+OPTIONAL_NUMBERS = {
+    *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
+    *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs"),
+}
 
 
 def changed(config, changes):
@@ -26,9 +30,13 @@ def changed(config, changes):
     return config
 
 
+PAPER = {"reward.credit": "image", "reward.standardize": False}
+"""The paper's reward, which the digits recipe does not take."""
+
+
 def refusal(changes, recipe="digits"):
     with pytest.raises(UsageError) as caught:
-        check(changed(get_recipe(recipe).config, changes), METHODS, LEARNERS)
+        check(changed(get_recipe(recipe).config, {**PAPER, **changes}), METHODS, LEARNERS)
     assert caught.value.status == 2
     return str(caught.value)
 
@@ -51,6 +59,12 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), (0.0, -1.0)),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), (1.0, -0.1)),
     "optim.lr_decay": (0.0, 1.5),
+    **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
+    "loss.ltd_temperature": (0.0, -1.0),
+    **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
+    **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), (-101.0, 101.0)),
+    "loss.sat_start": (-1.1, 1.1),
+    "loss.cat_threshold": (0.0, 1.1),
 }
 RANGE_CASES = [(path, value) for path, values in OUT_OF_RANGE.items() for value in values]
 
@@ -118,7 +132,7 @@ def test_a_fixed_strategy_needs_no_grid_and_may_keep_one():
 
 
 NAME_CASES = [
-    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: clean, pgd-at, trades"),
+    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: at-awp, "),
     ({"learner": "ppo"}, "--learner: 'ppo' is unknown; choose one of: reinforce"),
     ({"dataset": "mnist"}, "--dataset: 'mnist' is unknown; choose one of: "),
     ({"dataset": "digits:x"}, "--dataset: 'digits:x' is unknown"),
@@ -157,6 +171,23 @@ def test_the_learner_matters_only_where_one_learns():
 BATCH = {"reward.credit": "batch", "policy.baseline": "running"}
 COMBINATIONS = [
     ({"method": "clean"}, "--strategy: 'learned' has no attack to choose"),
+    ({"method": "hat"}, "--teacher: None leaves --method hat nobody to learn from"),
+    ({"teacher": "runs/a"}, "--teacher: 'runs/a' has no part in --method pgd-at"),
+    ({"teacher_model": "resnet18"}, "--teacher-model: 'resnet18' is trained by lbgat alone"),
+    ({"data.cutmix": True}, "--data.cutmix: True mixes labels, which --method pgd-at cannot read"),
+    (
+        {"data.cutmix": True, "method": "trades", "attack.loss": "ce"},
+        "--data.cutmix: True mixes labels, which an attack on one label",
+    ),
+    ({"data.cutmix": True, "method": "rebuffi"}, "--data.cutmix: True mixes labels, for which no reward"),
+    ({"method": "dart", "attack.loss": "kl"}, "--attack.loss: 'kl' has no convergence criterion"),
+    ({"attack.loss": "kl", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),
+    ({"method": "fat-trades", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),
+    ({"method": "cat", "data.val_fraction": 0.0}, "--data.val-fraction: 0 leaves CAT no images"),
+    ({"loss.gairat_schedule": "linear"}, "--loss.gairat-schedule: 'linear' comes down from"),
+    ({"loss.awp_warmup": 30}, "--loss.awp-warmup: 30 leaves no epoch with perturbed weights"),
+    ({"loss.fat_milestones": (3.0, 2.0)}, "--loss.fat-milestones: 3 2 does not increase"),
+    ({"loss.gairat_milestones": (0.0,)}, "--loss.gairat-milestones: 0 does not increase"),
     ({"data.extra_fraction": 0.5}, "--data.extra-fraction: 0.5 has nothing to draw from"),
     ({"data.extra": "npz:x.npz"}, "--data.extra: 'npz:x.npz' is never used"),
     ({"data.extra": "x.npz", "data.extra_fraction": 0.5}, "--data.extra: 'x.npz' is not a source"),
@@ -189,9 +220,17 @@ def test_settings_that_do_not_go_together_are_refused(changes, told):
 
 def test_the_reference_reward_can_be_asked_for():
     changes = {
+        **PAPER,
         **BATCH,
         "reward.mode": "reference",
         "reward.lookahead": "copy",
         "reward.copy_weight_decay": 5e-4,
     }
     check(changed(get_recipe("digits").config, changes), METHODS, LEARNERS)
+
+
+def test_the_lists_of_methods_here_are_what_the_methods_say():
+    """validate.py loads without torch, so it repeats what the methods declare."""
+    beta = {name for name, method in METHODS.items() if "trades_beta" in method.fields}
+    teacher = {name for name, method in METHODS.items() if method.companion == "frozen"}
+    assert beta == METHODS_WITH_BETA and teacher == METHODS_WITH_TEACHER

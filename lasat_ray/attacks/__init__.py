@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import start
 from lasat_ray.attacks.objectives import cross_entropy, make_objective
-from lasat_ray.attacks.pgd import pgd
+from lasat_ray.attacks.pgd import Look, Rule, pgd
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch, Strategy
@@ -24,14 +24,31 @@ def constant_strategy(x: Tensor, *, eps: float, num_steps: int, step_size: float
 
 
 def attack_batch(
-    net: nn.Module, batch: Batch, strategy: Strategy, stream: Stream, *, loss: str, start_kind: str
+    net: nn.Module,
+    batch: Batch,
+    strategy: Strategy,
+    stream: Stream,
+    *,
+    loss: str,
+    start_kind: str,
+    rule: Rule | None = None,
 ) -> Tensor:
     """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched."""
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
     with frozen_eval(net):
         delta0 = start(start_kind, batch.x, radius, batch.index, stream)
         objective = make_objective(loss, net, batch.x, batch.y)
-        return pgd(net, batch.x, strategy, objective, delta0=delta0)
+        return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule)
+
+
+class StillCorrect(Rule):
+    """Moves just the images that are still classified correctly."""
+
+    def __init__(self, y: Tensor):
+        self.y = y
+
+    def moves(self, look: Look) -> Tensor:
+        return look.logits.argmax(1) == self.y[look.rows]
 
 
 def worst_of_restarts(
@@ -47,12 +64,12 @@ def worst_of_restarts(
     ``only_correct`` moves just the images still classified correctly, as the published LAS-AT
     code does. ``starts``: one delta0 [B,C,H,W] a restart. Ties keep the later restart, as there.
     """
-    moves = (lambda logits, rows: logits.argmax(1) == batch.y[rows]) if only_correct else None
+    rule = StillCorrect(batch.y) if only_correct else None
     with frozen_eval(net):
         objective = make_objective("ce", net, batch.x, batch.y)
         worst: Tensor | None = None
         for delta0 in starts:
-            x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, moves=moves)
+            x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule)
             if len(starts) == 1:
                 return x_adv
             with torch.no_grad():

@@ -29,13 +29,15 @@ def start(kind: str, x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Strea
     """The first perturbation, [B,C,H,W].
 
     ``uniform``: uniform within ``radius_B``, cut by the pixel range; ``normal``: 0.001 times a
-    standard normal, not cut (TRADES); ``zero``: the clean image.
+    standard normal, not cut (TRADES); ``normal-cut``: cut by the pixel range (FAT); ``zero``: the
+    clean image.
     """
     if kind == "zero":
         return torch.zeros_like(x)
     shape = tuple(x.shape[1:])
-    if kind == "normal":
-        return NORMAL_START * stream.normal(index_B, shape, x.dtype)
+    if kind in ("normal", "normal-cut"):
+        noise = NORMAL_START * stream.normal(index_B, shape, x.dtype)
+        return noise if kind == "normal" else torch.clamp(noise, -x, 1 - x)
     if kind == "uniform":
         noise = stream.uniform(index_B, shape, x.dtype).mul_(2).sub_(1)
         return torch.clamp(noise * per_image(radius_B, x), -x, 1 - x)

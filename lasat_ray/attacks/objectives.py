@@ -29,8 +29,13 @@ def margin(logits: Tensor, y: Tensor) -> Tensor:
     return others.amax(1) - true
 
 
+def squared_error(p: Tensor, q: Tensor) -> Tensor:
+    """||p - q||^2 of probabilities (SCORE's attack, Pang et al. 2022); [B,N], [B,N] -> [B]."""
+    return ((p - q) ** 2).sum(1)
+
+
 def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective:
-    """The named loss against this batch; ``kl`` spends one forward pass on the clean images."""
+    """The named loss against this batch; ``kl``, ``squared``: one clean forward pass more."""
     if name == "ce":
         return lambda logits, rows: cross_entropy(logits, y[rows])
     if name == "margin":
@@ -39,4 +44,8 @@ def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective
         with torch.no_grad():
             log_p = F.log_softmax(net(x), dim=1)
         return lambda logits, rows: kl_divergence(log_p[rows], F.log_softmax(logits, dim=1))
+    if name == "squared":
+        with torch.no_grad():
+            p = F.softmax(net(x), dim=1)
+        return lambda logits, rows: squared_error(F.softmax(logits, dim=1), p[rows])
     raise AssertionError(f"attack loss '{name}' passed validation unknown")

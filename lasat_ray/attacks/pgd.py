@@ -2,23 +2,54 @@
 
 Cost: an image takes part in exactly its own ``num_steps`` forward and backward passes. Images are
 sorted by step count once, so the ones still moving are always a leading slice: no gather per step.
+A rule may stop images earlier; they too leave the batch, at the price of one host sync a step.
 Gradients are taken with respect to the input alone (the caller froze the net), 2 instead of 3
 passes' worth a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import LINF, Ball, per_image
 from lasat_ray.attacks.objectives import Objective
-from lasat_ray.types import Strategy
+from lasat_ray.types import Notes, Strategy
 
-Moves = Callable[[Tensor, Tensor], Tensor]
-"""(logits [S,N], rows [S]) -> [S] bool: which images take this step; the others wait."""
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What a rule sees before a step (counted from 0): S images still in play, ``rows`` [S] their
+    places in the batch, ``logits`` [S,N] and ``grad`` at x + ``delta`` [S,C,H,W], before the step."""
+
+    step: int
+    rows: Tensor
+    logits: Tensor
+    grad: Tensor
+    delta: Tensor
+
+
+class Rule:
+    """Decides from the data which images take a step; one object an attack, it may keep counters.
+
+    ``stops``: an image once refused never moves again, so that it can leave the batch.
+    """
+
+    stops = False
+
+    def moves(self, look: Look) -> Tensor | None:
+        """[S] bool: which images take this step; None means all."""
+        return None
+
+    def noise(self, look: Look) -> Tensor | None:
+        """Added to the step before the projection, [S,C,H,W]."""
+        return None
+
+    def notes(self) -> Notes:
+        """What was learned about every image of the batch, [B] each."""
+        return {}
 
 
 def pgd(
@@ -28,7 +59,7 @@ def pgd(
     objective: Objective,
     *,
     delta0: Tensor,
-    moves: Moves | None = None,
+    rule: Rule | None = None,
     ball: Ball = LINF,
 ) -> Tensor:
     """Raise ``objective`` in each image's own ball (Madry et al. 2018, per-image as in LAS-AT).
@@ -39,13 +70,19 @@ def pgd(
     order, counts = _schedule(strategy.num_steps)
     rows = torch.tensor(order, dtype=torch.int64, device=x.device)
     x_sorted, delta = x[rows], delta0[rows]
-    eps, step = per_image(strategy.eps[rows], x), per_image(strategy.step_size[rows], x)
-    for count in counts:
-        moved = _step(
-            net, x_sorted[:count], delta[:count], rows[:count], objective, step[:count], moves, ball
+    eps, size = per_image(strategy.eps[rows], x), per_image(strategy.step_size[rows], x)
+    live: Tensor | None = None  # places in the sorted order that the rule has not stopped
+    for step, count in enumerate(counts):
+        here = slice(count) if live is None else live[live < count]
+        if not len(rows[here]):
+            break
+        moved, moves = _step(
+            net, x_sorted[here], delta[here], rows[here], objective, size[here], step, rule, ball
         )
         # In place: the images behind `count` are finished and keep their perturbation.
-        delta[:count] = ball.project(moved, x_sorted[:count], eps[:count])
+        delta[here] = ball.project(moved, x_sorted[here], eps[here])
+        if rule is not None and rule.stops and moves is not None:
+            live = torch.arange(len(rows), device=x.device)[here][moves]
     x_adv = torch.empty_like(x)
     x_adv[rows] = x_sorted + delta
     return x_adv
@@ -57,18 +94,24 @@ def _step(
     delta: Tensor,
     rows: Tensor,
     objective: Objective,
-    step: Tensor,
-    moves: Moves | None,
+    size: Tensor,
+    step: int,
+    rule: Rule | None,
     ball: Ball,
-) -> Tensor:
+) -> tuple[Tensor, Tensor | None]:
+    """The perturbations after one step, not yet projected, and who was allowed to move."""
     delta = delta.detach().requires_grad_(True)
     with torch.enable_grad():
         logits = net(x + delta)
         (grad,) = torch.autograd.grad(objective(logits, rows).sum(), delta)
-    ascent = ball.ascend(grad, step)
-    if moves is not None:
-        ascent = ascent * per_image(moves(logits.detach(), rows), x)
-    return delta.detach() + ascent
+    delta, ascent = delta.detach(), ball.ascend(grad, size)
+    if rule is None:
+        return delta + ascent, None
+    look = Look(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta)
+    moves, noise = rule.moves(look), rule.noise(look)
+    if noise is not None:
+        ascent = ascent + noise
+    return delta + (ascent if moves is None else ascent * per_image(moves, x)), moves
 
 
 def _schedule(num_steps_B: Tensor) -> tuple[list[int], list[int]]:

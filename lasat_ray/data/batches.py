@@ -14,6 +14,7 @@ from torch import Tensor
 from lasat_ray.config import DataConfig
 from lasat_ray.data.augment import augment as vary
 from lasat_ray.data.augment import check_augment
+from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.data.images import Images
 from lasat_ray.errors import UsageError
 from lasat_ray.rng import Stream
@@ -64,7 +65,28 @@ class Batches:
         index = rows.to(x.device)
         if self._augment is not None:
             x = vary(x, index, Stream.of(self._seed, "augment", round), self._augment)
-        return Batch(x=_to_float(x, self._dtype), y=y, index=index, global_size=self.batch_size)
+        y_other, share = None, None
+        if self._augment is not None and self._augment.cutmix:
+            x, y_other, share = self._mix(x, index, round, self._augment)
+        return Batch(
+            x=_to_float(x, self._dtype),
+            y=y,
+            index=index,
+            global_size=self.batch_size,
+            y_other=y_other,
+            share=share,
+        )
+
+    def _mix(
+        self, x: Tensor, index: Tensor, round: int, augment: DataConfig
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """CutMix with partners from the whole training set, varied by themselves: what an image
+        becomes does not depend on who else is on this worker."""
+        stream = Stream.of(self._seed, "cutmix", round)
+        other, y_other = self._store.gather(partners(index, self._store.count, stream).cpu())
+        other = vary(other, index, stream.child("augment"), augment)
+        x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], stream))
+        return x, y_other, share.to(self._dtype)
 
     def _share(self, round: int) -> Tensor:
         """The indices of this worker's images, int64 on the CPU: a slice of the global batch.

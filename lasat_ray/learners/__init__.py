@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.learners.base import Learner, LearnerContext
-from lasat_ray.learners.controls import Fixed, Random
+from lasat_ray.learners.controls import Curriculum, Fixed, Random
 from lasat_ray.learners.reinforce import Reinforce
 from lasat_ray.plugins import load_plugin
 
@@ -15,6 +15,7 @@ LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
     "reinforce": Reinforce,
     "random": Random,
     "fixed": Fixed,
+    "curriculum": Curriculum,
 }
 
 

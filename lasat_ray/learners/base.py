@@ -36,13 +36,14 @@ class Learner(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerContext:
-    """What a learner may build itself from. ``dtype`` is the arithmetic of the strategy net."""
+    """What a learner may build itself from. ``total_rounds``: length of the run."""
 
     space: StrategySpace
     image_shape: tuple[int, int, int]
     config: TrainConfig
     world: World
     device: torch.device
+    total_rounds: int = 1
 
     def strategy_net(self) -> StrategyNet:
         """A fresh strategy net on the chosen backbone, the same on every worker."""

@@ -33,6 +33,29 @@ class Fixed:
         assert not state, "a control has no state"
 
 
+class Curriculum(Fixed):
+    """Every head walks through its options in the order of the grid, from the first to the last,
+    in equal parts of the run: attacks that grow by the clock."""
+
+    def __init__(self, context: LearnerContext):
+        super().__init__(context)
+        self.total_rounds = context.total_rounds
+        self.round = 0
+
+    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        done = min(self.round, self.total_rounds - 1)
+        option = [done * size // self.total_rounds for size in self.sizes]
+        self.round += 1
+        action = torch.tensor(option, device=x.device).expand(len(x), -1)
+        return Action(index=action, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"round": self.round}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.round = state["round"]
+
+
 class Random(Fixed):
     """Every option of every head equally likely, image by image."""
 

@@ -3,15 +3,48 @@ is named ``module:METHOD``."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lasat_ray.errors import UsageError, unknown_name
-from lasat_ray.methods import clean, pgd_at, trades
-from lasat_ray.methods.base import Method
+from lasat_ray.methods import (
+    cat,
+    clean,
+    dart,
+    fat,
+    gairat,
+    hat,
+    lbgat,
+    ltd,
+    mart,
+    pgd_at,
+    sat,
+    score,
+    trades,
+)
+from lasat_ray.methods.base import Method, MethodInputs, Scene
 from lasat_ray.plugins import load_plugin
 
 METHODS: dict[str, Method] = {
     "clean": clean.METHOD,
     "pgd-at": pgd_at.METHOD,
+    "madry": pgd_at.METHOD,
     "trades": trades.METHOD,
+    "gowal": trades.METHOD,
+    "rebuffi": trades.METHOD,
+    "mart": mart.METHOD,
+    "fat": fat.METHOD,
+    "fat-trades": fat.FAT_TRADES,
+    "fat-mart": fat.FAT_MART,
+    "gairat": gairat.METHOD,
+    "at-awp": replace(pgd_at.METHOD, awp_gamma=0.01),
+    "trades-awp": replace(trades.METHOD, awp_gamma=0.005),
+    "lbgat": lbgat.METHOD,
+    "dart": dart.METHOD,
+    "sat": sat.METHOD,
+    "cat": cat.METHOD,
+    "score": score.METHOD,
+    "hat": hat.METHOD,
+    "ltd": ltd.METHOD,
 }
 
 
@@ -27,4 +60,4 @@ def find_method(name: str) -> Method:
     return method
 
 
-__all__ = ["METHODS", "Method", "find_method"]
+__all__ = ["METHODS", "Method", "MethodInputs", "Scene", "find_method"]

@@ -5,6 +5,14 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from lasat_ray.methods.base import MethodInputs
+
+
+def beta_of(inputs: MethodInputs) -> Tensor | float:
+    """The weight of the regularizer: each image's own where the strategy has one, [B]."""
+    chosen = inputs.strategy.trades_beta
+    return inputs.config.trades_beta if chosen is None else chosen
+
 
 def smoothed_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
     """Cross-entropy against 1 - s on the true class and s/(N-1) on each other; [B,N], [B] -> [B].

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lasat_ray.config import LossConfig
-from lasat_ray.methods.base import Method
+from lasat_ray.methods.base import Method, MethodInputs
 from lasat_ray.methods.losses import smoothed_cross_entropy
-from lasat_ray.types import Logits, Strategy
 
 
-def loss(logits: Logits, y: Tensor, strategy: Strategy, config: LossConfig) -> Tensor:
+def loss(inputs: MethodInputs) -> Tensor:
     """CE(f(x_adv), y), label-smoothed as LAS-AT trains it; -> [B]."""
-    return smoothed_cross_entropy(logits.adv, y, config.label_smoothing)
+    return smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
 
 
 METHOD = Method(loss=loss)

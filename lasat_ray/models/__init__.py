@@ -16,7 +16,9 @@ from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageShape
 from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values
 from lasat_ray.models.modes import (
+    SteadyNet,
     batch_norm_buffers,
+    batch_norm_state,
     frozen_eval,
     norm_and_bias_parameters,
     num_parameters,
@@ -33,7 +35,9 @@ __all__ = [
     "PRECISIONS",
     "Backbone",
     "Classifier",
+    "SteadyNet",
     "batch_norm_buffers",
+    "batch_norm_state",
     "build_classifier",
     "build_features",
     "find_builder",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -42,6 +43,12 @@ def batch_norm_buffers(net: nn.Module) -> list[Tensor]:
     return [buffer for buffer in buffers if buffer is not None]
 
 
+def batch_norm_state(net: nn.Module) -> list[Tensor]:
+    """All that a forward pass in train mode moves: running statistics and batch counters."""
+    layers = [module for module in net.modules() if isinstance(module, _NormBase)]
+    return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
+
+
 def norm_and_bias_parameters(net: nn.Module) -> list[nn.Parameter]:
     """Parameters of normalization layers, and every vector or scalar (biases, layer scales)."""
     in_norms = {
@@ -66,6 +73,21 @@ def parameter_groups(net: nn.Module, weight_decay: float, decay_norms: bool) -> 
     weights = [parameter for parameter in net.parameters() if id(parameter) not in bare_ids]
     groups = [{"params": weights, "weight_decay": weight_decay}, {"params": bare, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+class SteadyNet(nn.Module):
+    """A net that stays in evaluation mode and gives no gradients, whatever is done around it."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> SteadyNet:
+        return self
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
 
 
 def num_parameters(net: nn.Module) -> int:

@@ -9,10 +9,13 @@ from lasat_ray.recipes.cpu import cifar10_cpu
 from lasat_ray.recipes.digits import digits
 from lasat_ray.recipes.published import published
 from lasat_ray.recipes.recipe import Recipe
+from lasat_ray.recipes.rows import other_rows
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in [digits(), cifar10_cpu(), *published()]}
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe for recipe in [digits(), cifar10_cpu(), *published(), *other_rows()]
+}
 
 
 def get_recipe(name: str) -> Recipe:

@@ -1,10 +1,12 @@
-"""The published rows that this project can train: Tables 1 to 4 of the paper, and GTSRB.
+"""The rows of Tables 1 to 4 and GTSRB that PGD-AT, TRADES and the two LAS variants around them fill;
+``rows.py`` has all others.
 
 Settings are the paper's where it speaks, else the published code's: grids, schedules, smoothing
 and the policy's optimizer are from the code's README, k = 40 and the reward per image without a
 baseline from the paper. Neither states alpha and beta beyond doubt, the nets of the GTSRB table,
 or its augmentation: alpha = beta = 1, ResNet-18, and no flips (a flipped sign is another sign).
-PGD-AT rows share the schedule of LAS-AT; TRADES rows are TRADES' own script.
+PGD-AT rows share the schedule of LAS-AT; TRADES rows are TRADES' own script. Scripts count epochs
+from 1, milestones here from 0: a drop in epoch 75 is the milestone 74.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ class Setting:
     data: DataConfig = field(default_factory=DataConfig)
     las_at_policy: PolicyConfig = PLAIN
     las_trades_policy: PolicyConfig = MOMENTUM
+    awp_warmup: int = 0
 
 
 FULL = ("clean", "pgd10", "pgd20", "pgd50", "cw", "aa")
@@ -80,6 +83,7 @@ TABLE_4 = Setting(
     kept=0.8,
     grad_clip=10.0,
     las_trades_policy=PLAIN,
+    awp_warmup=10,
 )
 GTSRB = Setting(
     slug="gtsrb",
@@ -120,33 +124,33 @@ def published() -> list[Recipe]:
 
 def clean(setting: Setting, *numbers: float) -> Recipe:
     """Training without an attack."""
-    config = replace(_pgd_at_config(setting), method="clean")
-    return _recipe(setting, "clean", "Clean", config, numbers)
+    config = replace(pgd_at_config(setting), method="clean")
+    return recipe(setting, "clean", "Clean", config, numbers)
 
 
 def pgd_at(setting: Setting, *numbers: float) -> Recipe:
     """PGD-10 adversarial training with the fixed attack 8/255, step 2/255."""
-    return _recipe(setting, "pgd-at", "PGD-AT", _pgd_at_config(setting), numbers)
+    return recipe(setting, "pgd-at", "PGD-AT", pgd_at_config(setting), numbers)
 
 
 def trades(setting: Setting, *numbers: float) -> Recipe:
     """TRADES as its authors' script runs it."""
     config = replace(
-        _base(setting),
+        base(setting),
         method="trades",
         strategy="fixed",
         epochs=76,
         attack=AttackConfig(eps=0.031, num_steps=10, step_size=0.007),
         loss=LossConfig(trades_beta=6.0),
-        optim=_drops(setting, 75.0, weight_decay=2e-4),
+        optim=drops(setting, 74.0, weight_decay=2e-4),
     )
-    return _recipe(setting, "trades", "TRADES", config, numbers, follows="code")
+    return recipe(setting, "trades", "TRADES", config, numbers, follows="code")
 
 
 def las_at(setting: Setting, *numbers: float, k: int = BEST_K, suffix: str = "") -> Recipe:
     """LAS-AT: label-smoothed cross-entropy, attacks chosen by a strategy net every image."""
     config = replace(
-        _pgd_at_config(setting),
+        pgd_at_config(setting),
         strategy="learned",
         update_interval=k,
         attack=AttackConfig(grid=LAS_AT_GRID),
@@ -154,24 +158,24 @@ def las_at(setting: Setting, *numbers: float, k: int = BEST_K, suffix: str = "")
         policy=setting.las_at_policy,
     )
     row = f"LAS-AT (k={k})" if suffix else "LAS-AT"
-    return _recipe(setting, f"las-at{suffix}", row, config, numbers, follows="paper")
+    return recipe(setting, f"las-at{suffix}", row, config, numbers, follows="paper")
 
 
 def las_trades(setting: Setting, *numbers: float) -> Recipe:
     """LAS-AT around TRADES, whose beta becomes one more field of the strategy."""
     config = replace(
-        _base(setting),
+        base(setting),
         method="trades",
         update_interval=BEST_K,
         epochs=100,
         attack=AttackConfig(grid=LAS_TRADES_GRID),
-        optim=_drops(setting, 75.0, 90.0),
+        optim=drops(setting, 75.0, 90.0),
         policy=setting.las_trades_policy,
     )
-    return _recipe(setting, "las-trades", "LAS-TRADES", config, numbers, follows="paper")
+    return recipe(setting, "las-trades", "LAS-TRADES", config, numbers, follows="paper")
 
 
-def _base(setting: Setting) -> TrainConfig:
+def base(setting: Setting) -> TrainConfig:
     steps = tuple(int(name[3:]) for name in setting.columns if name.startswith("pgd"))
     return TrainConfig(
         dataset=setting.dataset,
@@ -184,13 +188,13 @@ def _base(setting: Setting) -> TrainConfig:
     )
 
 
-def _pgd_at_config(setting: Setting) -> TrainConfig:
+def pgd_at_config(setting: Setting) -> TrainConfig:
     attack = AttackConfig(eps=8 / 255, num_steps=10, step_size=2 / 255)
-    optim = _drops(setting, 99.0, 104.0)
-    return replace(_base(setting), strategy="fixed", epochs=110, attack=attack, optim=optim)
+    optim = drops(setting, 99.0, 104.0)
+    return replace(base(setting), strategy="fixed", epochs=110, attack=attack, optim=optim)
 
 
-def _drops(setting: Setting, *milestones: float, weight_decay: float = 5e-4) -> OptimConfig:
+def drops(setting: Setting, *milestones: float, weight_decay: float = 5e-4) -> OptimConfig:
     """SGD at 0.1 with momentum, a tenth of the rate after each milestone."""
     return OptimConfig(
         lr=0.1,
@@ -203,7 +207,7 @@ def _drops(setting: Setting, *milestones: float, weight_decay: float = 5e-4) -> 
     )
 
 
-def _recipe(
+def recipe(
     setting: Setting,
     slug: str,
     row: str,

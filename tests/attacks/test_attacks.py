@@ -9,7 +9,7 @@ from torch import nn
 from lasat_ray.attacks import attack_batch, constant_strategy, worst_of_restarts
 from lasat_ray.attacks.ball import project, start
 from lasat_ray.attacks.objectives import cross_entropy, kl_divergence, make_objective, margin
-from lasat_ray.attacks.pgd import pgd
+from lasat_ray.attacks.pgd import Rule, pgd
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.rng import Stream
 from tests.golden_nets import TinyNet
@@ -211,11 +211,16 @@ def test_images_that_may_not_move_wait_where_they_are():
     may_move = torch.tensor([True, False, True, False, True, False, True])
     objective = make_objective("ce", tiny_net(), batch.x, batch.y)
     zero = torch.zeros_like(batch.x)
-    x_adv = pgd(
-        tiny_net(), batch.x, strategy, objective, delta0=zero, moves=lambda logits, rows: may_move[rows]
-    )
-    still = (x_adv == batch.x).all(3).all(2).all(1)
-    assert still.tolist() == (~may_move).tolist()
+
+    class Some(Rule):
+        def moves(self, look):
+            return may_move[look.rows]
+
+    for stops in (False, True):
+        Some.stops = stops
+        x_adv = pgd(tiny_net(), batch.x, strategy, objective, delta0=zero, rule=Some())
+        still = (x_adv == batch.x).all(3).all(2).all(1)
+        assert still.tolist() == (~may_move).tolist()
 
 
 def test_more_restarts_are_never_weaker():

@@ -4,11 +4,9 @@ import pytest
 import torch
 
 from lasat_ray.attacks import attack_batch, worst_of_restarts
-from lasat_ray.config import LossConfig
 from lasat_ray.methods import METHODS
-from lasat_ray.types import Logits
 from tests.golden_nets import load_tiny
-from tests.helpers import GivenStream, close, golden, make_batch, strategy_of
+from tests.helpers import GivenStream, close, golden, inputs_of, make_batch, strategy_of
 
 
 def net_of(case, prefix="net."):
@@ -93,7 +91,7 @@ def test_pgd_at_attack(pgd_at):
 def test_pgd_at_loss_and_weight_gradients(pgd_at):
     net = net_of(pgd_at)
     x_adv, strategy = attack_pgd_at(pgd_at)
-    loss = METHODS["pgd-at"].loss(Logits(adv=net(x_adv)), pgd_at["y"], strategy, LossConfig()).mean()
+    loss = METHODS["pgd-at"].loss(inputs_of(pgd_at["y"], strategy, adv=net(x_adv))).mean()
     close(loss, pgd_at["loss"])
     loss.backward()
     for name, parameter in net.named_parameters():

@@ -1,7 +1,5 @@
 """The methods' losses: the golden vectors' values and gradients to 1e-10, and what they must not do."""
 
-import dataclasses
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +8,7 @@ from lasat_ray.attacks.objectives import kl_divergence
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import METHODS
 from lasat_ray.methods.losses import smoothed_cross_entropy
-from lasat_ray.types import Logits
-from tests.helpers import close, golden, strategy_of
+from tests.helpers import close, golden, inputs_of, strategy_of
 
 
 def no_strategy(count, **more):
@@ -45,7 +42,7 @@ def test_trades_value_and_gradients():
     case = golden("trades")
     clean, adv = (case[name].requires_grad_(True) for name in ("logits_nat", "logits_adv"))
     config = LossConfig(trades_beta=case["beta"])
-    loss = METHODS["trades"].loss(Logits(adv=adv, clean=clean), case["y"], no_strategy(12), config).mean()
+    loss = METHODS["trades"].loss(inputs_of(case["y"], no_strategy(12), config, adv=adv, clean=clean)).mean()
     close(loss, case["loss"])
     kl_B = kl_divergence(F.log_softmax(clean, 1), F.log_softmax(adv, 1))
     close(kl_B, case["kl_per_sample"])
@@ -60,7 +57,7 @@ def test_las_trades_takes_each_images_own_beta():
     clean, adv = (case[name].requires_grad_(True) for name in ("logits_nat", "logits_adv"))
     strategy = no_strategy(10, trades_beta=case["beta"].double())
     method, config = METHODS["trades"], LossConfig(trades_beta=99.0)
-    loss_B = method.loss(Logits(adv=adv, clean=clean), case["y"], strategy, config)
+    loss_B = method.loss(inputs_of(case["y"], strategy, config, adv=adv, clean=clean))
     close(loss_B.mean(), case["loss"])
     close(loss_B - F.cross_entropy(clean, case["y"], reduction="none"), case["beta_kl_per_sample"])
     grad_clean, grad_adv = torch.autograd.grad(loss_B.mean(), (clean, adv))
@@ -72,36 +69,6 @@ def test_las_trades_takes_each_images_own_beta():
 def test_pgd_at_and_clean_are_cross_entropy():
     case = golden("trades")
     for name in ("pgd-at", "clean"):
-        loss_B = METHODS[name].loss(Logits(adv=case["logits_adv"]), case["y"], no_strategy(12), LossConfig())
+        loss_B = METHODS[name].loss(inputs_of(case["y"], no_strategy(12), adv=case["logits_adv"]))
         close(loss_B, F.cross_entropy(case["logits_adv"], case["y"], reduction="none"))
     assert METHODS["pgd-at"].attacks and not METHODS["clean"].attacks
-
-
-@pytest.mark.parametrize("name", METHODS)
-@pytest.mark.parametrize("smoothing", [0.0, 0.3])
-def test_a_loss_is_per_image(name, smoothing):
-    """Image n's loss and its gradient know nothing of the other images."""
-    case, config = golden("las_trades"), LossConfig(label_smoothing=smoothing)
-    clean, adv, y = case["logits_nat"], case["logits_adv"].requires_grad_(True), case["y"]
-    strategy = no_strategy(10, trades_beta=case["beta"].double())
-    loss_B = METHODS[name].loss(Logits(adv=adv, clean=clean), y, strategy, config)
-    assert loss_B.shape == (10,)
-    for n in (0, 7):
-        row = torch.tensor([n])
-        alone = METHODS[name].loss(Logits(adv=adv[row], clean=clean[row]), y[row], strategy[row], config)
-        close(alone, loss_B[row], atol=1e-14)
-        (grad,) = torch.autograd.grad(loss_B[n], adv, retain_graph=True)
-        assert grad.abs().sum(1).nonzero().flatten().tolist() == [n]
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_smoothing_changes_a_loss(name):
-    case = golden("las_trades")
-    logits = Logits(adv=case["logits_adv"], clean=case["logits_nat"])
-    plain, smooth = (
-        METHODS[name].loss(
-            logits, case["y"], no_strategy(10), dataclasses.replace(LossConfig(), label_smoothing=s)
-        )
-        for s in (0.0, 0.3)
-    )
-    assert (plain - smooth).abs().min() > 1e-6

@@ -1,0 +1,27 @@
+"""CAT, curriculum adversarial training: attacks grow from 0 steps to k, and k grows when the net
+withstands the present strength (Cai et al. 2018, algorithms 1 and 2, with batch mixing)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from lasat_ray.methods import pgd_at
+from lasat_ray.methods.base import Scene
+from lasat_ray.types import Strategy
+
+
+def limit(scene: Scene) -> Strategy:
+    """Batch mixing: each image gets a number of steps drawn from 0..k, at most its strategy's own."""
+    drawn = scene.stream.child("cat strength").integers(scene.batch.index, (), scene.strength + 1)
+    strategy = scene.strategy
+    return dataclasses.replace(strategy, num_steps=torch.minimum(strategy.num_steps, drawn))
+
+
+def next_strength(strength: int, accuracy: float, threshold: float, most: int) -> int:
+    """k + 1 once the validation accuracy under PGD-k reaches the threshold, at most ``most``."""
+    return min(strength + 1, most) if accuracy >= threshold else strength
+
+
+METHOD = dataclasses.replace(pgd_at.METHOD, limit=limit, grows=True)

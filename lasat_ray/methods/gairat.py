@@ -1,0 +1,87 @@
+"""GAIRAT: images near the decision boundary count more (Zhang et al. 2021, eq. 6).
+
+Nearness is kappa, the number of the attack's steps at whose start the image is still classified
+correctly. The weights have mean 1 over the global batch.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lasat_ray.attacks.pgd import Look, Rule
+from lasat_ray.config import LossConfig
+from lasat_ray.methods.base import Method, MethodInputs, Scene
+from lasat_ray.methods.losses import smoothed_cross_entropy
+from lasat_ray.methods.schedules import stretched
+from lasat_ray.types import Notes
+
+PUBLISHED = (60.0, 90.0, 110.0)  # of 120 epochs, counted from 1: when Lambda becomes finite, then drops
+DROPS = (0.0, 1.0, 1.5)  # piecewise: subtracted from Lambda at each milestone
+
+
+class CountCorrect(Rule):
+    """Every image takes every step; counts those begun correctly classified."""
+
+    def __init__(self, y: Tensor):
+        self.y, self.kappa = y, torch.zeros_like(y)
+
+    def moves(self, look: Look) -> None:
+        self.kappa[look.rows] += (look.logits.argmax(1) == self.y[look.rows]).long()
+
+    def notes(self) -> Notes:
+        return {"kappa": self.kappa}
+
+
+def lambda_at(epoch: int, epochs: int, config: LossConfig, milestones: tuple[float, ...]) -> float:
+    """Lambda in an epoch counted from 0; infinity means no weighting.
+
+    Before the first milestone it is Lambda_max. Then ``fixed``: Lambda; ``linear``: down from
+    Lambda_max; ``piecewise``: Lambda, less 1 and 1.5 after the later milestones (the published
+    code's later branches never run: leave the later milestones out to have that).
+    """
+    top = math.inf if config.gairat_lambda_max is None else config.gairat_lambda_max
+    number = epoch + 1
+    passed = sum(number >= milestone for milestone in milestones)
+    if not passed:
+        return top
+    if config.gairat_schedule == "linear":
+        return top - number / epochs * (top - config.gairat_lambda)
+    if config.gairat_schedule == "piecewise":
+        return config.gairat_lambda - DROPS[min(passed, len(DROPS)) - 1]
+    return config.gairat_lambda
+
+
+def unnormalized_weight(kind: str, kappa_B: Tensor, num_steps_B: Tensor, lam: float) -> Tensor:
+    """Falls with kappa from about 1 to about 0; [B], [B] -> [B]."""
+    half = torch.clamp(torch.div(num_steps_B, 2, rounding_mode="floor"), min=1)
+    reach = lam + 5 * (half - kappa_B) / half
+    if kind == "tanh":
+        return (torch.tanh(reach) + 1) / 2
+    if kind == "sigmoid":
+        return torch.sigmoid(reach)
+    return (num_steps_B + 1 - kappa_B) / (num_steps_B + 1)
+
+
+def conclude(notes: Notes, scene: Scene) -> Notes:
+    """Adds each image's ``weight``, mean 1 over the global batch, once the burn-in is over."""
+    milestones = scene.config.gairat_milestones or stretched(PUBLISHED, 120, scene.epochs)
+    if scene.epoch + 1 < milestones[0]:
+        return notes
+    dtype = scene.batch.x.dtype
+    lam = lambda_at(scene.epoch, scene.epochs, scene.config, milestones)
+    kappa, steps = notes["kappa"].to(dtype), scene.strategy.num_steps.to(dtype)
+    raw = unnormalized_weight(scene.config.gairat_weight, kappa, steps, lam)
+    return {**notes, "weight": raw * scene.batch.global_size / scene.world.sum(raw.sum())}
+
+
+def loss(inputs: MethodInputs) -> Tensor:
+    """weight CE(f(x_adv), y); plain cross-entropy during the burn-in; -> [B]."""
+    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
+    weight = inputs.notes.get("weight")
+    return plain if weight is None else weight * plain
+
+
+METHOD = Method(loss=loss, rule=lambda scene: CountCorrect(scene.batch.y), conclude=conclude)

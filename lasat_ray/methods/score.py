@@ -1,0 +1,25 @@
+"""SCORE: TRADES with squared errors of probabilities in place of cross-entropy and KL
+(Pang et al. 2022, section 4; form and attack of the authors' code)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lasat_ray.attacks.objectives import squared_error
+from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.losses import beta_of
+
+
+def loss(inputs: MethodInputs) -> Tensor:
+    """||p(x) - target||^2 + beta ||p(x_adv) - p(x)||^2, the target label-smoothed; -> [B]."""
+    logits, y, smoothing = inputs.logits, inputs.y, inputs.config.label_smoothing
+    assert logits.clean is not None
+    p_adv, p_clean = F.softmax(logits.adv, dim=1), F.softmax(logits.clean, dim=1)
+    others = smoothing / (p_clean.shape[1] - 1)
+    target = torch.full_like(p_clean, others).scatter(1, y[:, None], 1.0 - smoothing)
+    return squared_error(p_clean, target) + beta_of(inputs) * squared_error(p_adv, p_clean)
+
+
+METHOD = Method(loss=loss, attack_loss="squared", start="uniform", needs_clean=True, fields=("trades_beta",))

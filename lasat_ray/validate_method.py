@@ -1,0 +1,91 @@
+"""Refuses settings that do not go with the training method; the part of ``validate.py`` that knows
+methods by name, so that no torch is loaded."""
+
+from __future__ import annotations
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.config_io import flag
+from lasat_ray.errors import refusal
+
+METHODS_WITH_BETA = frozenset(
+    {
+        "trades",
+        "gowal",
+        "rebuffi",
+        "mart",
+        "fat-trades",
+        "fat-mart",
+        "trades-awp",
+        "lbgat",
+        "score",
+        "hat",
+        "ltd",
+    }
+)  # methods whose loss has a trades_beta
+METHODS_THAT_MIX = frozenset(
+    {"trades", "gowal", "rebuffi", "trades-awp", "lbgat", "score"}
+)  # linear in the label up to a constant, with an attack that has none
+METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
+
+
+def check_method(config: TrainConfig) -> None:
+    """UsageError for the first setting that does not go with the method or its companions."""
+    _check_teacher(config)
+    _check_attack_of(config)
+    method, loss = config.method, config.loss
+    if config.data.cutmix:
+        _check_cutmix(config)
+    if method == "cat" and config.data.val_fraction == 0:
+        what = "leaves CAT no images to measure its strength by"
+        raise refusal("--data.val-fraction", "0", what, "give 0.02, say")
+    if loss.gairat_schedule == "linear" and loss.gairat_lambda_max is None:
+        what = "comes down from --loss.gairat-lambda-max, which is not set"
+        raise refusal("--loss.gairat-schedule", "'linear'", what, "give it, say 4")
+    if loss.awp_warmup >= config.epochs:
+        what = "leaves no epoch with perturbed weights"
+        raise refusal("--loss.awp-warmup", loss.awp_warmup, what, f"give less than {config.epochs}")
+    for name in ("fat_milestones", "gairat_milestones"):
+        check_milestones(f"loss.{name}", getattr(loss, name))
+
+
+def _check_cutmix(config: TrainConfig) -> None:
+    if config.method not in METHODS_THAT_MIX and ":" not in config.method:
+        what = f"mixes labels, which --method {config.method} cannot read"
+        raise refusal("--data.cutmix", "True", what, f"use one of: {', '.join(sorted(METHODS_THAT_MIX))}")
+    if config.attack.loss in ("ce", "margin"):
+        what = "mixes labels, which an attack on one label cannot read"
+        raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
+    if config.strategy == "learned":
+        what = "mixes labels, for which no reward is defined"
+        raise refusal("--data.cutmix", "True", what, "use --strategy fixed, random or curriculum")
+
+
+def check_milestones(path: str, milestones: tuple[float, ...]) -> None:
+    """UsageError where a setting's epochs do not increase from above 0."""
+    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
+        shown = " ".join(f"{m:g}" for m in milestones)
+        raise refusal(flag(path), shown, "does not increase from above 0", "give them in order, once each")
+
+
+def _check_teacher(config: TrainConfig) -> None:
+    method = config.method
+    if method in METHODS_WITH_TEACHER and config.teacher is None:
+        what = f"leaves --method {method} nobody to learn from"
+        raise refusal("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
+    if config.teacher is not None and method not in METHODS_WITH_TEACHER and ":" not in method:
+        remedy = f"leave it out, or --method {' or '.join(sorted(METHODS_WITH_TEACHER))}"
+        raise refusal("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
+    if config.teacher_model is not None and method != "lbgat" and ":" not in method:
+        what = f"is trained by lbgat alone, not by --method {method}"
+        raise refusal("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
+
+
+def _check_attack_of(config: TrainConfig) -> None:
+    method, attack = config.method, config.attack
+    if method == "dart" and attack.loss not in ("method", "ce"):
+        what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
+        raise refusal("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
+    kind = attack.loss if attack.loss != "method" else "kl" if method == "fat-trades" else ""
+    if attack.start == "zero" and kind in ("kl", "squared"):
+        what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
+        raise refusal("--attack.start", "'zero'", what, "use uniform or normal")

@@ -1,0 +1,64 @@
+"""CutMix: the box, the shares, and that no worker's share of the batch changes what an image becomes."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from lasat_ray.config import DataConfig
+from lasat_ray.data import Batches
+from lasat_ray.data.cutmix import boxes, cutmix, partners
+from lasat_ray.methods import METHODS
+from lasat_ray.rng import Stream
+from lasat_ray.target_step import Task
+from lasat_ray.types import Logits
+from lasat_ray.world import World
+from tests.helpers import make_images, small_config, strategy_of
+
+MIXED = DataConfig(crop_padding=1, cutmix=True)
+
+
+def batches(world=None, augment=MIXED):
+    kept = {"batch_size": 8, "seed": 0, "device": "cpu", "dtype": torch.float64}
+    return Batches(make_images(40), world=world or World(), augment=augment, **kept)
+
+
+def test_a_share_is_the_area_that_stayed():
+    x, other = torch.zeros(500, 1, 32, 24), torch.ones(500, 1, 32, 24)
+    inside = boxes(torch.arange(500), 32, 24, Stream.of(0, "t"))
+    mixed, share = cutmix(x, other, inside)
+    torch.testing.assert_close(mixed.mean((1, 2, 3)).double(), 1 - share, atol=1e-6, rtol=0)
+    assert 0 <= share.min() < 0.2 and share.max() == 1 and 0.5 < share.mean() < 0.85
+    rows, columns = inside.any(2), inside.any(1)
+    assert torch.equal(inside, rows[:, :, None] & columns[:, None, :])
+    assert partners(torch.arange(500), 40, Stream.of(0, "t")).unique().numel() > 35
+
+
+def test_workers_share_the_batch_that_one_would_mix():
+    whole = batches().batch(3)
+    parts = [batches(World(rank, 2)).batch(3) for rank in range(2)]
+    for name in ("x", "y", "index", "y_other", "share"):
+        assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(whole, name))
+    assert not torch.equal(batches().batch(4).share, whole.share)
+    plain = batches(augment=dataclasses.replace(MIXED, cutmix=False)).batch(3)
+    assert plain.share is None and torch.equal(plain.index, whole.index) and torch.equal(plain.y, whole.y)
+    untouched = whole.share == 1
+    assert torch.equal(plain.x[untouched], whole.x[untouched]) and not torch.equal(plain.x, whole.x)
+
+
+@pytest.mark.parametrize("name", ["trades", "score"])
+def test_a_mixed_image_is_trained_by_the_shares_of_its_labels(name):
+    batch = batches().batch(0)
+    g = torch.Generator().manual_seed(0)
+    logits = Logits(**dict(zip(("adv", "clean"), torch.randn(2, 8, 4, generator=g).double(), strict=True)))
+    ones = torch.ones(8, dtype=torch.float64)
+    settings = small_config().loss
+
+    def loss_of(**changes):
+        changed = dataclasses.replace(batch, **changes)
+        strategy = strategy_of(ones, ones.long(), ones)
+        task = Task(method=METHODS[name], batch=changed, x_adv=batch.x, strategy=strategy)
+        return task.loss(logits, settings)
+
+    own, other = (loss_of(y=y, y_other=None, share=None) for y in (batch.y, batch.y_other))
+    torch.testing.assert_close(loss_of(), batch.share * own + (1 - batch.share) * other)

@@ -1,0 +1,119 @@
+"""AWP around a loss: the golden vectors to 1e-10, the lookahead of LAS-AWP by hand, BatchNorm left alone."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from lasat_ray.methods import METHODS
+from lasat_ray.methods.awp import climb_of, climbers, perturbed
+from lasat_ray.models import build_classifier
+from lasat_ray.target_step import TargetStep
+from lasat_ray.world import World
+from tests.helpers import close, golden, make_batch, small_config
+from tests.methods.test_golden_methods import F64, constant, net_of
+
+
+@pytest.fixture
+def awp():
+    return golden("awp_at")
+
+
+def test_the_climb_is_the_proxys_difference(awp):
+    net, batch = net_of(awp, "w0."), make_batch(awp["x"], awp["y"])
+    assert set(climbers(net)) == {"conv.weight", "fc.weight"}
+
+    def loss():
+        return F.cross_entropy(net(awp["x_adv"]), batch.y, reduction="none")
+
+    climb, loss_B = climb_of(net, loss, awp["gamma"], 10, World())
+    close(loss_B, loss().detach())
+    for name, value in climb.items():
+        close(value / awp["gamma"], awp[f"diff.{name}"])
+    (grad,) = torch.autograd.grad(loss().mean(), net.conv.weight)
+    close((net.conv.weight + awp["proxy_lr"] * grad).detach(), awp["proxy.conv.weight"])
+    with perturbed(net, climb):
+        for name, parameter in net.named_parameters():
+            close(parameter.detach(), awp[f"perturbed.{name}"])
+    for name, parameter in net.named_parameters():
+        close(parameter.detach(), awp[f"w0.{name}"], atol=1e-15)
+
+
+def test_two_steps_with_perturbed_weights(awp):
+    """Decay acts at the perturbed weights, which moves the result by 2e-6 only."""
+    config = small_config(
+        method="at-awp",
+        strategy="fixed",
+        precision="fp64",
+        optim__lr=awp["lr"],
+        optim__schedule="constant",
+        optim__momentum=awp["momentum"],
+        optim__weight_decay=awp["weight_decay"],
+    )
+    assert METHODS["at-awp"].awp_gamma == awp["gamma"] and METHODS["trades-awp"].awp_gamma == 0.005
+    net = net_of(awp, "w0.")
+    target = TargetStep(net, config, World(), rounds_per_epoch=3)
+    first = target(make_batch(awp["x"], awp["y"]), awp["x_adv"], constant(10), 0)
+    close(first.loss.mean(), awp["loss_step1"])
+    for name, parameter in net.named_parameters():
+        close(parameter.grad, awp[f"grad.{name}"])
+        close(parameter.detach(), awp[f"restored1.{name}"])
+    second = target(make_batch(awp["x2"], awp["y2"]), awp["x2_adv"], constant(10), 1)
+    close(second.loss.mean(), awp["loss_step2"])
+    for name, parameter in net.named_parameters():
+        close(parameter.detach(), awp[f"restored2.{name}"])
+
+
+@pytest.mark.parametrize("warmup", [0, 1])
+def test_the_lookahead_of_las_awp_steps_at_perturbed_weights(awp, warmup):
+    """Climb on plain cross-entropy, one plain step on the smoothed one with decay, climb undone."""
+    config = small_config(
+        method="at-awp",
+        precision="fp64",
+        optim__schedule="constant",
+        optim__lr=0.1,
+        reward__lookahead="copy",
+        reward__copy_label_smoothing=0.3,
+        reward__copy_weight_decay=5e-4,
+        loss__awp_warmup=warmup,
+    )
+    net, twin = net_of(awp, "w0."), net_of(awp, "w0.")
+    target = TargetStep(net, config, World(), rounds_per_epoch=3)
+    batch = make_batch(awp["x"], awp["y"])
+    copied = target.stepped_copy(batch, awp["x_adv"], constant(10), 0)
+    weights = list(twin.parameters())
+    grads = torch.autograd.grad(F.cross_entropy(twin(awp["x_adv"]), awp["y"]), weights)
+    climb = [
+        0.01 * w.norm() / g.norm() * g if w.ndim > 1 and not warmup else 0 * w
+        for w, g in zip(weights, grads, strict=True)
+    ]
+    with torch.no_grad():
+        for w, c in zip(weights, climb, strict=True):
+            w.add_(c)
+    smooth = F.cross_entropy(twin(awp["x_adv"]), awp["y"], label_smoothing=0.3 * 5 / 4)
+    grads = torch.autograd.grad(smooth, weights)
+    for w, c, g, ours in zip(weights, climb, grads, copied.parameters(), strict=True):
+        close(ours.detach(), (w - 0.1 * (g + 5e-4 * w) - c).detach())
+    for name, parameter in net.named_parameters():
+        close(parameter.detach(), awp[f"w0.{name}"], atol=0)
+    l1, _ = target.attack_strength(batch, awp["x_adv"], constant(10))
+    close(l1, F.cross_entropy(net(awp["x_adv"]), awp["y"], reduction="none").detach())
+
+
+def test_the_climb_moves_no_batch_statistics():
+    config = small_config(method="trades-awp", precision="fp64")
+    torch.manual_seed(0)
+    net = build_classifier("small_cnn_bn", num_classes=4, image_shape=(1, 8, 8), precision="fp64")
+    target, twin = TargetStep(net, config, World(), 3), copy.deepcopy(net).train()
+    x = torch.rand(6, 1, 8, 8, dtype=F64)
+    batch, x_adv, strategy = make_batch(x, torch.arange(6) % 4), (x + 0.1).clamp(0, 1), constant(6)
+    climb, _ = target._climb(target.task(batch, x_adv, strategy, 0), twin, 0)
+    assert set(climb) == set(climbers(twin)) and all(c.abs().max() > 0 for c in climb.values())
+    for ours, before in zip(twin.buffers(), net.buffers(), strict=True):
+        assert torch.equal(ours, before)
+    with perturbed(twin, climb):  # statistics come from the two passes at the perturbed weights
+        twin(x), twin(x_adv)
+    target(batch, x_adv, strategy, 0)
+    for ours, by_hand in zip(net.buffers(), twin.buffers(), strict=True):
+        torch.testing.assert_close(ours, by_hand, rtol=0, atol=1e-12)

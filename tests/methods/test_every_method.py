@@ -1,0 +1,178 @@
+"""What every method promises, whatever it is: a line in METHODS is covered by these tests."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
+from lasat_ray.config import LossConfig
+from lasat_ray.folder import RunFolder
+from lasat_ray.loop import Place, Trainer
+from lasat_ray.methods import METHODS, MethodInputs
+from lasat_ray.models import build_classifier
+from lasat_ray.types import Logits
+from lasat_ray.world import World
+from tests.helpers import CPU, small_config, strategy_of
+from tests.test_checkpoint import same
+
+F64 = torch.float64
+TINY_RUN = {
+    "precision": "fp64",
+    "epochs": 2,
+    "batch_size": 32,
+    "data__max_train": 80,
+    "data__max_test": 20,
+    "data__val_fraction": 0.2,
+    "model": "small_cnn_bn",
+    "evaluation__test_num_steps": (1,),
+    "evaluation__val_num_steps": 1,
+    "reward__ref_num_steps": 1,
+    "loss__cat_threshold": 0.05,
+    "policy__lr": 0.01,
+}
+
+
+@pytest.fixture(scope="session")
+def teacher(tmp_path_factory):
+    """A checkpoint of an untrained net for the methods that learn from a frozen one."""
+    path = tmp_path_factory.mktemp("teacher") / "best.safetensors"
+    torch.manual_seed(3)
+    net = build_classifier("small_cnn", num_classes=10, image_shape=(1, 8, 8))
+    card = {"model": "small_cnn", "precision": "fp32", "num_classes": 10, "image_shape": [1, 8, 8]}
+    save_checkpoint(path, {"target_net": net.state_dict(), "card": card})
+    return str(path)
+
+
+def run_config(name, teacher, **changes):
+    method = METHODS[name]
+    if method.companion == "frozen":
+        changes["teacher"] = teacher
+    if name == "rebuffi":
+        changes |= {"strategy": "random", "data__cutmix": True, "optim__ema_decay": 0.9}
+    if not method.attacks:
+        changes["strategy"] = "fixed"
+    return small_config(**{**TINY_RUN, "method": name, **changes})
+
+
+def trainer_in(path, config, world=None):
+    folder = RunFolder(path) if path.exists() else RunFolder.create(path, config)
+    return Trainer(config, Place(world=world or World(), device=CPU, folder=folder))
+
+
+def outcome(folder):
+    """All of the last checkpoint that training decides."""
+    state = load_checkpoint(folder.checkpoints / "last.safetensors")
+    return {key: value for key, value in state.items() if key not in ("train_seconds", "metrics_offset")}
+
+
+def random_inputs(count=6, classes=5, config=None):
+    g = torch.Generator().manual_seed(0)
+    adv, clean, helper, companion = torch.randn(4, count, classes, generator=g, dtype=F64)
+    ones = torch.ones(count, dtype=F64)
+    beta = torch.linspace(1, 9, count, dtype=F64)
+    return MethodInputs(
+        logits=Logits(adv=adv.requires_grad_(True), clean=clean, helper=helper, companion=companion),
+        y=torch.arange(count) % classes,
+        strategy=strategy_of(ones, ones.long(), ones, trades_beta=beta),
+        config=config or LossConfig(),
+        notes={"weight": beta / 5},
+    )
+
+
+def rows_of(inputs, rows):
+    logits = inputs.logits
+    parts = {f.name: getattr(logits, f.name)[rows] for f in dataclasses.fields(logits)}
+    return dataclasses.replace(
+        inputs,
+        logits=Logits(**parts),
+        y=inputs.y[rows],
+        strategy=inputs.strategy[rows],
+        notes={name: value[rows] for name, value in inputs.notes.items()},
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_loss_is_per_image(name, smoothing):
+    """Image n's loss and its gradient know nothing of the other images."""
+    inputs = random_inputs(config=LossConfig(label_smoothing=smoothing))
+    loss_B = METHODS[name].loss(inputs)
+    assert loss_B.shape == (6,) and loss_B.isfinite().all()
+    for n in (0, 4):
+        alone = METHODS[name].loss(rows_of(inputs, torch.tensor([n])))
+        torch.testing.assert_close(alone, loss_B[n : n + 1], rtol=0, atol=1e-14)
+        (grad,) = torch.autograd.grad(loss_B[n], inputs.logits.adv, retain_graph=True)
+        assert grad.abs().sum(1).nonzero().flatten().tolist() == [n]
+
+
+@pytest.mark.parametrize("name", METHODS.keys() - {"ltd"})
+def test_smoothing_changes_a_loss(name):
+    plain, smooth = (
+        METHODS[name].loss(random_inputs(config=LossConfig(label_smoothing=s))) for s in (0, 0.3)
+    )
+    assert (plain - smooth).abs().min() > 1e-6
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_beta_matters_where_a_method_says_so(name):
+    inputs = random_inputs()
+    other = dataclasses.replace(inputs.strategy, trades_beta=inputs.strategy.trades_beta + 1)
+    moved = (
+        METHODS[name].loss(inputs) - METHODS[name].loss(dataclasses.replace(inputs, strategy=other))
+    ).abs()
+    assert (moved.min() > 1e-6) == ("trades_beta" in METHODS[name].fields)
+
+
+DISTINCT = [name for name in METHODS if name not in ("madry", "gowal")]
+"""Without the second names of pgd-at and trades."""
+
+
+@pytest.mark.parametrize("name", DISTINCT)
+def test_a_run_trains_and_resumes_bit_for_bit(name, teacher, tmp_path):
+    """Two epochs of two rounds, in one go and stopped inside the second, with an epoch's state."""
+    config = run_config(name, teacher)
+    summary = trainer_in(tmp_path / "whole", config).run()
+    assert summary["rounds"] == 4 and summary["method"] == name
+    trainer_in(tmp_path / "stopped", config).run(stop_after=3)
+    trainer_in(tmp_path / "stopped", config).run()
+    assert same(outcome(RunFolder(tmp_path / "stopped")), outcome(RunFolder(tmp_path / "whole")))
+
+
+def work(rank, size, name, teacher, path):
+    torch.set_num_threads(1)
+    config = run_config(name, teacher, model="small_cnn")
+    dist.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=size)
+    try:
+        trainer_in(path / "two", config, World(rank, size)).run(stop_after=3)
+    finally:
+        dist.destroy_process_group()
+
+
+def work_on_all(rank, size, names, teacher, path):
+    for name in names:
+        (path / name).mkdir(exist_ok=True)
+        work(rank, size, name, teacher, path / name)
+
+
+@pytest.mark.slow
+def test_two_workers_train_the_net_that_one_trains(teacher, tmp_path):
+    """All methods in one pair of processes, since starting a process costs more than the rounds."""
+    for name in DISTINCT:
+        (tmp_path / name).mkdir()
+        RunFolder.create(tmp_path / name / "two", run_config(name, teacher, model="small_cnn"))
+    mp.spawn(work_on_all, args=(2, DISTINCT, teacher, tmp_path), nprocs=2)
+    for name in DISTINCT:
+        config = run_config(name, teacher, model="small_cnn")
+        trainer_in(tmp_path / name / "one", config).run(stop_after=3)
+        one, two = (
+            load_checkpoint(tmp_path / name / which / "checkpoints" / "last.safetensors")
+            for which in ("one", "two")
+        )
+        assert one["strength"] == two["strength"]
+        for part in ("target_net", "companion"):
+            for key, value in (one[part] or {}).items():
+                told = f"{name}: {part} {key}"
+                torch.testing.assert_close(two[part][key], value, rtol=0, atol=1e-9, msg=told)
