@@ -50,8 +50,8 @@ class EvaluateOptions:
     """Step of pgd and cw; None takes the run's where eps is the run's too, else eps / 4."""
     restarts: int = 1
     """Random starts of pgd and cw."""
-    stop_early: Switch = False
-    """pgd, cw: an image is done at the first step that fools the net; stronger, and cheaper."""
+    all_steps: Switch = False
+    """pgd, cw: take every step and count the last, not the first that fools the net; dearer, weaker."""
     worst_case: Switch = False
     """Attack only what the attacks before left; the last accuracy is the worst case."""
     sanity_examples: int = 64
@@ -164,7 +164,7 @@ def make_plan(options: EvaluateOptions, subject: Subject) -> Plan:
         n_examples=options.n_examples,
         chunk_size=options.chunk_size,
         seed=seed,
-        stop_early=options.stop_early,
+        all_steps=options.all_steps,
         worst_case=options.worst_case,
         save_images=options.save_images,
         sanity_examples=options.sanity_examples,

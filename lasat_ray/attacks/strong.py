@@ -22,9 +22,10 @@ LOSSES = {"ce": cross_entropy, "margin": margin}
 class Climb:
     """PGD as an evaluation runs it; ``eps`` and ``step_size`` in [0,1] pixels, norm linf or l2.
 
-    ``stop_early``: an image that the net gets wrong at any step is done and leaves the batch; else
-    all steps are taken and the last counts, as published figures have it. Images fooled in one of
-    ``restarts`` take no part in the next. ``random_start`` False begins at the clean image.
+    ``stop_early``: an image that the net gets wrong at any step is done and leaves the batch, as in
+    the attack of the published LAS-AT code (which it has from Wong et al. 2020); else all steps are
+    taken and the last counts. Images fooled in one of ``restarts`` take no part in the next.
+    ``random_start`` False begins at the clean image.
     """
 
     norm: str

@@ -19,7 +19,9 @@ class Plan:
     """An evaluation as a user asks for it; ``eps`` and ``step_size`` in [0,1] pixels.
 
     ``step_size`` None means eps / 4 (2/255 at 8/255). ``n_examples`` None: all images, else the
-    first so many. ``stop_early``, ``restarts``: see ``attacks.strong.Climb``; they concern pgd and cw.
+    first so many. pgd and cw: ``restarts`` random starts; an image is done at the first step that
+    fools the net, as in the code behind the published LAS-AT figures; ``all_steps`` takes every step
+    and counts the last, as torchattacks and training's own figure do (never fewer robust images).
     ``sanity_examples``: images of the sanity check; 0 leaves it out and the report says so.
     """
 
@@ -31,7 +33,7 @@ class Plan:
     n_examples: int | None = None
     chunk_size: int = 100
     seed: int = 0
-    stop_early: bool = False
+    all_steps: bool = False
     worst_case: bool = False
     save_images: bool = False
     sanity_examples: int = 64
@@ -78,7 +80,7 @@ def _spec(name: str, plan: Plan, step_size: float) -> AttackSpec:
         step_size=step_size,
         num_steps=steps,
         restarts=plan.restarts,
-        stop_early=plan.stop_early,
+        stop_early=not plan.all_steps,
     )
 
 

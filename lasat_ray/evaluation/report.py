@@ -98,7 +98,8 @@ def _entry(book: Book, spec: AttackSpec) -> dict[str, Any]:
     if spec.num_steps:
         entry |= {"num_steps": spec.num_steps, "step_size": spec.step_size, "restarts": spec.restarts}
         entry |= {"stop_early": spec.stop_early}
-        entry["accuracy_any_step"] = sum(int(part.robust_always.sum()) for part in parts) / n
+        if not spec.stop_early:
+            entry["accuracy_any_step"] = sum(int(part.robust_always.sum()) for part in parts) / n
     if told := [line for part in parts for line in part.warnings]:
         entry["warnings"] = list(dict.fromkeys(told))
     return entry

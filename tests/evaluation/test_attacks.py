@@ -73,7 +73,7 @@ def test_other_names_are_refused_in_one_line(name):
 def test_pgd_10_reproduces_the_golden_images():
     """eps 8/255, step 2/255, ten steps from the stored start, in double precision."""
     case = golden("las_attack")
-    net = load_tiny(case)
+    net = load_tiny({name: case[name].numpy() for name in case if name.startswith("net.")})
     batch = make_batch(case["x"], case["y"])
 
     class Stored:
@@ -85,6 +85,26 @@ def test_pgd_10_reproduces_the_golden_images():
         attack = Climb(norm="linf", eps=8 / 255, step_size=2 / 255, num_steps=10)
         found = climb(net, batch, attack, Stored())
     torch.testing.assert_close(found.x_adv - case["x"], case["delta_uniform_8_10_2"], rtol=0, atol=1e-10)
+
+
+def test_stopping_early_reproduces_the_attack_of_the_published_code():
+    """Its PGD-10 moves only images that are still classified correctly."""
+    case = golden("las_reward")
+    net = load_tiny(
+        {name: case[name].numpy() for name in case if name.startswith("lookahead.")}, "lookahead."
+    )
+    eps = case["pgd_eps"]
+
+    class Stored:
+        def uniform(self, index_B, shape, dtype):
+            return (case["pgd_init"][0][index_B] / eps + 1) / 2
+
+    attack = Climb(
+        norm="linf", eps=eps, step_size=case["pgd_step"], num_steps=case["pgd_iters"], stop_early=True
+    )
+    with frozen_eval(net):
+        found = climb(net, make_batch(case["x"], case["y"]), attack, Stored())
+    torch.testing.assert_close(found.x_adv - case["x"], case["pgd_delta_1restart"], rtol=0, atol=1e-10)
 
 
 def test_fgsm_is_one_whole_step_from_the_clean_image(net, batch):

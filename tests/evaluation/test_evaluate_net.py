@@ -17,7 +17,7 @@ from tests.evaluation import nets
 from tests.evaluation.nets import EPS
 
 SUITE = ("clean", "fgsm", "pgd-3", "pgd-10", "cw-5")
-PLAN = Plan(attacks=SUITE, eps=EPS, chunk_size=16, sanity_examples=8)
+PLAN = Plan(attacks=SUITE, eps=EPS, chunk_size=16, sanity_examples=8, all_steps=True)
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,15 @@ def test_pgd_is_the_accuracy_that_training_reports(report, net, images, steps):
     assert report[1]["attacks"][f"pgd-{steps}" if steps else "clean"]["accuracy"] == expected
 
 
+def test_an_image_is_done_at_the_first_step_that_fools_the_net(report, net, images, tmp_path):
+    """The default: as strong as the best step, and cheaper by what need not be attacked any more."""
+    told = evaluate_net(net, images, dataclasses.replace(PLAN, all_steps=False), out=tmp_path)
+    for name in ("pgd-3", "pgd-10", "cw-5"):
+        every, early = report[1]["attacks"][name], told["attacks"][name]
+        assert early["accuracy"] == every["accuracy_any_step"] <= every["accuracy"]
+        assert early["backward_passes_per_image"] < every["backward_passes_per_image"]
+
+
 def test_the_size_of_chunks_does_not_matter_to_our_own_attacks(report, net, images, tmp_path):
     evaluate_net(net, images, dataclasses.replace(PLAN, chunk_size=60), out=tmp_path)
     ours, theirs = flags_of(report[0]), flags_of(tmp_path)
@@ -110,7 +119,15 @@ def test_a_finished_evaluation_is_read_and_not_run_again(report, net, images):
 
 @pytest.mark.parametrize(
     "change",
-    [{"eps": 0.1}, {"seed": 1}, {"chunk_size": 8}, {"n_examples": 30}, {"restarts": 2}, {"worst_case": True}],
+    [
+        {"eps": 0.1},
+        {"all_steps": False},
+        {"seed": 1},
+        {"chunk_size": 8},
+        {"n_examples": 30},
+        {"restarts": 2},
+        {"worst_case": True},
+    ],
 )
 def test_changed_settings_never_meet_old_parts(report, net, images, change):
     known = []
