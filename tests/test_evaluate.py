@@ -57,7 +57,7 @@ def test_a_run_is_evaluated_as_it_was_trained(run, capsys):
     accuracy = 100 * report["attacks"]["pgd-3"]["accuracy"]
     assert re.search(rf"pgd-3 +0.2 linf +{accuracy:.2f} %", shown)
     assert "sanity check on 5 images: passed" in shown
-    assert re.search(r"chunks of other attacks left, about \d+ s", shown)
+    assert re.search(r"1 of 1 chunks, (accuracy [\d.]+ %, )?\d+ pieces of work left, about \d+ s", shown)
     assert [*flags(run)] == ["index", "label", "clean", "fgsm", "pgd-3", "cw-20"]
 
 

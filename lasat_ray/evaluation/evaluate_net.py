@@ -60,19 +60,13 @@ def evaluate_net(
     """
     suite = make_suite(plan, len(images), tuple(images.x.shape[1:]))
     sha, source = weights_sha256(net), provenance()
-    packages = source.pop("packages")
-    versions = {"lasat_ray": __version__, "python": source.pop("python"), **packages}
-    identity = {
-        "format": FORMAT,
-        "weights": sha,
-        "net": repr(net),
-        "images": images_sha256(images.take(torch.arange(suite.n))),
-        "device": torch.device(device).type,
-        "torch": versions["torch"],
-        "pyautoattack": versions["pyautoattack"],
-        **suite.common(),
-    }
-    store = PartStore(out / ".parts" / digest(identity)[:16]) if out else None
+    versions = {"lasat_ray": __version__, "python": source.pop("python"), **source.pop("packages")}
+    store = None
+    if out:
+        same = {"format": FORMAT, "weights": sha, "net": repr(net), "device": torch.device(device).type}
+        same |= {name: versions[name] for name in ("torch", "pyautoattack")}
+        same["data"] = images_sha256(images.take(torch.arange(suite.n)))
+        store = PartStore(out / ".parts" / digest([same, suite.common()])[:16])
     began = time.perf_counter()
     book = run(suite, net, images, store=store, listener=announce(suite), device=device)
     told = {**(facts or {}), **source, "wall_seconds": time.perf_counter() - began}

@@ -14,9 +14,12 @@ from lasat_ray.evaluation.part import Part
 from lasat_ray.evaluation.spec import Job, Suite
 from lasat_ray.units import format_budget
 
+SILENCE = 15.0
+
 
 class EvaluationDisplay:
-    """Hears every finished chunk. On a terminal: bars; elsewhere: a line whenever an attack is done."""
+    """Hears every finished chunk. On a terminal: bars; elsewhere: a line when an attack is done, or
+    when none was told for SILENCE seconds."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -25,6 +28,8 @@ class EvaluationDisplay:
         self._left: dict[str, int] = {}
         self._robust: dict[str, int] = {}
         self._began, self._done, self._total = time.perf_counter(), 0, 0
+        self._told = self._began
+        self._chunks: dict[str, int] = {}
 
     def __enter__(self) -> EvaluationDisplay:
         return self
@@ -38,6 +43,7 @@ class EvaluationDisplay:
         self._began, self._n = time.perf_counter(), suite.n
         for job in suite.jobs():
             self._left[_label(job)] = self._left.get(_label(job), 0) + 1
+        self._chunks = dict(self._left)
         self._total = sum(self._left.values())
         if self._console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
@@ -59,19 +65,26 @@ class EvaluationDisplay:
             self._done += 1
         if self._progress:
             self._progress.advance(self._tasks[name])
-        elif self._left[name] == 0:
+        elif self._left[name] == 0 or time.perf_counter() - self._told > SILENCE:
+            self._told = time.perf_counter()
             self._console.print(self._line(name), highlight=False, soft_wrap=True)
 
     def _line(self, name: str) -> str:
-        left = self._total - self._done
-        seconds = (time.perf_counter() - self._began) / max(self._done, 1) * left
-        eta = f"; {left} chunks of other attacks left, about {seconds:.0f} s" if left else ""
-        found = "" if name == "sanity check" else f" accuracy {100 * self._robust[name] / self._n:.2f} %"
-        return f"{name}: done,{found}{eta}" if found else f"{name}: done{eta}"
+        chunks, left = self._chunks[name], self._total - self._done
+        told = [f"{chunks - self._left[name]} of {chunks} chunks"]
+        if not self._left[name] and name != SANITY:
+            told.append(f"accuracy {100 * self._robust[name] / self._n:.2f} %")
+        if left:
+            seconds = (time.perf_counter() - self._began) / max(self._done, 1) * left
+            told.append(f"{left} pieces of work left, about {seconds:.0f} s")
+        return f"{name}: {', '.join(told)}"
+
+
+SANITY = "sanity check"
 
 
 def _label(job: Job) -> str:
-    return "sanity check" if job.spec.sanity else job.spec.name
+    return SANITY if job.spec.sanity else job.spec.name
 
 
 def attack_table(report: dict[str, Any]) -> Table:
