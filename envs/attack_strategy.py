@@ -186,8 +186,15 @@ class AttackStrategyVectorEnv(VectorEnv):
         info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
         if config.credit == "influence":
             task = self.target.task(batch, info["x_adv"], strategy, self.round, notes)
-            world = self.target.world
-            info["influence"] = influence(looked_ahead, task, x_ref, self.config.loss, config, world)
+            info["influence"] = influence(
+                looked_ahead,
+                task,
+                x_ref,
+                self.config.loss,
+                config,
+                self.target.world,
+                reach=self.target.reach,
+            )
         return combine(terms, config, batch.global_size, self.target.world, info.get("influence"))
 
 

@@ -12,7 +12,7 @@ from envs.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import Batches, Images, load_dataset, load_extra
 from lasat_ray.errors import UsageError
-from lasat_ray.load import load_checkpointed
+from lasat_ray.load import fill, load_checkpointed
 from lasat_ray.methods import find_method
 from lasat_ray.models import SteadyNet, build_classifier
 from lasat_ray.recipes import get_recipe
@@ -28,16 +28,19 @@ def dtype_of(config: TrainConfig) -> torch.dtype:
 
 
 def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """The target net with its first weights, which the seed alone decides."""
+    """The target net with its first weights: those of --init-from, else decided by the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream.of(config.seed, "target init").low)
-        return build_classifier(
+        net = build_classifier(
             config.model,
             num_classes=num_classes,
             image_shape=image_shape,
             precision=config.precision,
             field="--model",
         )
+    if config.init_from is not None:
+        fill(net, load_checkpointed(config.init_from)[0].state_dict(), config.init_from)
+    return net
 
 
 def build_companion(

@@ -129,6 +129,12 @@ class LossConfig:
     """HAT: weight of the helper examples' cross-entropy."""
     ltd_temperature: float = 5.0
     """LTD: temperature of the teacher's softmax."""
+    hydra_keep: float = 0.1
+    """HYDRA: share of each layer's weights that is kept."""
+    hydra_epochs: int | None = None
+    """HYDRA: epochs that learn which weights to keep; none: 20 of 120, stretched; the rest fine-tunes."""
+    hydra_tune_rate: float = 0.1
+    """HYDRA: learning rate of fine-tuning relative to optim.lr; each stage runs a whole schedule."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -249,6 +255,8 @@ class TrainConfig:
     """Backbone of the strategy net, spelled as --model."""
     method: str = "pgd-at"
     """What the target net minimizes."""
+    init_from: str | None = None
+    """Run folder or checkpoint whose weights the target starts from; hydra prunes that net."""
     teacher: str | None = None
     """Run folder or checkpoint of the frozen net that hat and ltd learn from."""
     teacher_model: str | None = None

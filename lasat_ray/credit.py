@@ -34,13 +34,16 @@ def influence(
     loss_config: LossConfig,
     config: RewardConfig,
     world: World,
+    *,
+    reach: Callable[[Weights], Weights] = lambda direction: direction,
 ) -> Tensor:
     """<v, grad_w L_n> of every image, [B], L the loss the target was trained with; eval mode.
 
     Up to the common factor lr/N, what training on image n's x_adv added to alpha L2 + beta L3.
+    ``reach``: the part of v that updates can take, where a method holds weights fast.
     """
     with eval_mode(net, task.companion):
-        direction = outcome_gradient(net, task.batch, x_ref, config, world)
+        direction = reach(outcome_gradient(net, task.batch, x_ref, config, world))
         return directional_derivative(
             lambda weights: task.loss_of(lambda x: functional_call(net, weights, (x,)), loss_config),
             {name: p.detach() for name, p in net.named_parameters()},

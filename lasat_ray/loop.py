@@ -106,6 +106,8 @@ class Trainer:
             "options": self._options(self.recorder.sum_option_counts()),
         }
         self.recorder.option_counts = None
+        if self.env.target.pruning:
+            record["sparsity"] = self.env.target.pruning.sparsity(self.env.net)
         validate = epoch % self.config.evaluation.every == 0 or epoch == self.config.epochs
         if validate and len(self.val_images):
             record |= self._validate()
@@ -194,6 +196,8 @@ class Trainer:
         }
         for steps in self.config.evaluation.test_num_steps:
             summary[f"robust_acc_pgd{steps}"] = self.evaluate(net, test, steps)
+        if self.env.target.pruning:
+            summary["sparsity"] = self.env.target.pruning.sparsity(net)
         summary["train_seconds"] = self.train_seconds
         summary["img_per_second"] = self.env.round * self.config.batch_size / max(self.train_seconds, 1e-9)
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})

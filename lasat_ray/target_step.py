@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lasat_ray.config import LossConfig, TrainConfig
 from lasat_ray.methods import Method, MethodInputs, find_method
 from lasat_ray.methods.awp import Climb, climb_of, perturbed
+from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
 from lasat_ray.models import batch_norm_buffers
 from lasat_ray.optim import WeightAverage, learning_rate, make_optimizer
 from lasat_ray.types import Batch, Logits, Notes, StepReport, Strategy
@@ -83,17 +84,31 @@ class TargetStep:
             if self.method.companion == "trained":
                 self.trained = nn.ModuleList([net, companion])
         world.share(net)
+        self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
+        if self.pruning:
+            self.trained = nn.ModuleList([net, self.pruning])
         self.optimizer = make_optimizer(self.trained, config.optim)
         decay = config.optim.ema_decay
         self.average = WeightAverage(net, decay) if decay else None
 
     def rate(self, round: int) -> float:
         """The learning rate of a round."""
-        return learning_rate(self.config.optim, round / self.rounds_per_epoch, self.config.epochs)
+        epoch, epochs, factor = round / self.rounds_per_epoch, self.config.epochs, 1.0
+        if self.pruning:
+            epoch, epochs, factor = stage_of(self.config.loss, epoch, epochs)
+        return factor * learning_rate(self.config.optim, epoch, epochs)
 
     def epoch(self, round: int) -> int:
         """The epoch that a round belongs to, counted from 0."""
         return round // self.rounds_per_epoch
+
+    def _searches(self, round: int) -> bool:
+        """Whether a round of HYDRA still learns which weights to keep."""
+        return self.epoch(round) < search_epochs(self.config.loss, self.config.epochs)
+
+    def reach(self, direction: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The part of a direction in weight space, by parameter name, that updates can take."""
+        return self.pruning.reach(direction) if self.pruning else direction
 
     def awp_gamma(self, round: int) -> float:
         """Relative size of the weight perturbation in a round; 0 before its warm-up is over."""
@@ -124,6 +139,8 @@ class TargetStep:
             group["lr"] = self.rate(round)
         task = self.task(batch, x_adv, strategy, round, notes)
         self.trained.train()
+        if self.pruning:
+            self.pruning.searching = self._searches(round)
         climb, l1 = self._climb(task, self.net, round)
         with perturbed(self.net, climb):
             logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
@@ -131,6 +148,8 @@ class TargetStep:
             grad_norm = self._descend(loss_B, batch.global_size)
         if self.average:
             self.average.update(self.net)
+            if self.pruning:
+                self.pruning.sparsify(self.average.net)
         with torch.no_grad():
             if l1 is None:
                 l1 = task.loss(logits.detach(), self.unsmoothed)
@@ -178,6 +197,7 @@ class TargetStep:
             "average": average and {"net": average.net.state_dict(), "updates": average.updates},
             "companion": None if companion is None else companion.state_dict(),
             "strength": self.strength,
+            "pruning": self.pruning and self.pruning.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -190,6 +210,9 @@ class TargetStep:
         if self.companion is not None:
             self.companion.load_state_dict(state["companion"])
         self.strength = state.get("strength", self.strength)
+        if self.pruning:
+            self.pruning.load_state_dict(state["pruning"])
+            self.pruning.refresh()
 
     def _climb(self, task: Task, net: nn.Module, round: int) -> tuple[Climb, Tensor | None]:
         """The weight perturbation of this round and, where there is one, L1 at the unperturbed weights."""
@@ -205,11 +228,15 @@ class TargetStep:
     def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
         _backward(self.trained, loss_B, global_size, self.world)
+        if self.pruning:
+            self.pruning.route(self.net)
         parameters = list(self.trained.parameters())
         grad_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.config.optim.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.config.optim.grad_clip, grad_norm)
         self.optimizer.step()
+        if self.pruning:
+            self.pruning.write(self.net)
         return grad_norm
 
 

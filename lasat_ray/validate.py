@@ -54,7 +54,8 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), _NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
     "loss.sat_start": _GAP,
-    "loss.cat_threshold": _FACTOR,
+    **dict.fromkeys(("loss.cat_threshold", "loss.hydra_keep", "loss.hydra_tune_rate"), _FACTOR),
+    "loss.hydra_epochs": _COUNT,
 }
 GRID_BOUNDS: dict[str, Bound] = {
     "eps": _EPS,

@@ -20,18 +20,22 @@ METHODS_WITH_BETA = frozenset(
         "score",
         "hat",
         "ltd",
+        "hydra",
     }
 )  # methods whose loss has a trades_beta
 METHODS_THAT_MIX = frozenset(
     {"trades", "gowal", "rebuffi", "trades-awp", "lbgat", "score"}
 )  # linear in the label up to a constant, with an attack that has none
 METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
+METHODS_THAT_PRUNE = frozenset({"hydra"})  # methods that take weights from a trained net
 
 
 def check_method(config: TrainConfig) -> None:
     """UsageError for the first setting that does not go with the method or its companions."""
     _check_teacher(config)
     _check_attack_of(config)
+    if config.method in METHODS_THAT_PRUNE:
+        _check_pruning(config)
     method, loss = config.method, config.loss
     if config.data.cutmix:
         _check_cutmix(config)
@@ -78,6 +82,22 @@ def _check_teacher(config: TrainConfig) -> None:
     if config.teacher_model is not None and method != "lbgat" and ":" not in method:
         what = f"is trained by lbgat alone, not by --method {method}"
         raise refusal("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
+
+
+def _check_pruning(config: TrainConfig) -> None:
+    method, loss = config.method, config.loss
+    if config.init_from is None:
+        what = f"leaves --method {method} nothing to prune"
+        raise refusal("--init-from", "None", what, "name the run folder or checkpoint of a robust net")
+    if loss.awp_gamma is not None:
+        what = f"would move weights that --method {method} has pruned"
+        raise refusal("--loss.awp-gamma", loss.awp_gamma, what, "leave it out")
+    if config.strategy == "learned" and config.reward.lookahead == "copy":
+        what = f"steps a copy that knows nothing of the pruning of --method {method}"
+        raise refusal("--reward.lookahead", "'copy'", what, "use --reward.lookahead real")
+    if config.epochs < 2 or (loss.hydra_epochs or 1) >= config.epochs:
+        what = "leaves no epoch to fine-tune the kept weights in"
+        raise refusal("--epochs", config.epochs, what, f"give more than {loss.hydra_epochs or 1}")
 
 
 def _check_attack_of(config: TrainConfig) -> None:

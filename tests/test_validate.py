@@ -16,7 +16,7 @@ from lasat_ray.validate_method import METHODS_WITH_BETA, METHODS_WITH_TEACHER
 LEARNERS = ("reinforce",)
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
-    *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs"),
+    *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
 }
 
 
@@ -64,7 +64,8 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), (-101.0, 101.0)),
     "loss.sat_start": (-1.1, 1.1),
-    "loss.cat_threshold": (0.0, 1.1),
+    **dict.fromkeys(("loss.cat_threshold", "loss.hydra_keep", "loss.hydra_tune_rate"), (0.0, 1.1)),
+    "loss.hydra_epochs": (0, -1),
 }
 RANGE_CASES = [(path, value) for path, values in OUT_OF_RANGE.items() for value in values]
 
@@ -168,6 +169,7 @@ def test_the_learner_matters_only_where_one_learns():
     check(changed(get_recipe("digits").config, {"learner": "?", "strategy": "random"}), METHODS, LEARNERS)
 
 
+HYDRA = {"method": "hydra", "init_from": "runs/a"}
 BATCH = {"reward.credit": "batch", "policy.baseline": "running"}
 COMBINATIONS = [
     ({"method": "clean"}, "--strategy: 'learned' has no attack to choose"),
@@ -180,6 +182,10 @@ COMBINATIONS = [
         "--data.cutmix: True mixes labels, which an attack on one label",
     ),
     ({"data.cutmix": True, "method": "rebuffi"}, "--data.cutmix: True mixes labels, for which no reward"),
+    ({"method": "hydra"}, "--init-from: None leaves --method hydra nothing to prune"),
+    ({**HYDRA, "loss.awp_gamma": 0.01}, "--loss.awp-gamma: 0.01 would move weights that --method hydra"),
+    ({**HYDRA, "reward.lookahead": "copy"}, "--reward.lookahead: 'copy' steps a copy that knows nothing"),
+    ({**HYDRA, "loss.hydra_epochs": 20}, "--epochs: 20 leaves no epoch to fine-tune"),
     ({"method": "dart", "attack.loss": "kl"}, "--attack.loss: 'kl' has no convergence criterion"),
     ({"attack.loss": "kl", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),
     ({"method": "fat-trades", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),

@@ -13,6 +13,7 @@ from lasat_ray.methods import (
     fat,
     gairat,
     hat,
+    hydra,
     lbgat,
     ltd,
     mart,
@@ -45,6 +46,7 @@ METHODS: dict[str, Method] = {
     "score": score.METHOD,
     "hat": hat.METHOD,
     "ltd": ltd.METHOD,
+    "hydra": hydra.METHOD,
 }
 
 

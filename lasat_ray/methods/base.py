@@ -62,7 +62,7 @@ class Method:
     and may sum over workers. ``companion``: a second net, trained beside the target or frozen,
     that sees the clean or the adversarial images; ``needs_helper``: the target also passes
     x + 2 delta. ``awp_gamma``: weight perturbation where the settings name none. ``grows``: the
-    strength rises when validation accuracy allows it.
+    strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
     """
 
     loss: MethodLoss
@@ -79,3 +79,4 @@ class Method:
     needs_helper: bool = False
     awp_gamma: float = 0.0
     grows: bool = False
+    prunes: bool = False

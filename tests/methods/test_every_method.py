@@ -50,6 +50,8 @@ def run_config(name, teacher, **changes):
     method = METHODS[name]
     if method.companion == "frozen":
         changes["teacher"] = teacher
+    if method.prunes:
+        changes |= {"init_from": teacher, "model": "small_cnn"}
     if name == "rebuffi":
         changes |= {"strategy": "random", "data__cutmix": True, "optim__ema_decay": 0.9}
     if not method.attacks:
