@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from envs.attack_strategy import AttackStrategyVectorEnv
 from envs.build import build_game, dtype_of
 from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, Images, load_dataset, split_validation
 from lasat_ray.evaluation import accuracy
 from lasat_ray.folder import RunFolder
-from lasat_ray.learners import Learner, LearnerContext, make_learner
+from lasat_ray.learners import LearnerContext, seeded_learner
 from lasat_ray.methods.cat import next_strength
 from lasat_ray.models import num_parameters
+from lasat_ray.probe import choose_probe, look, watched
 from lasat_ray.recorder import Listener, Recorder
 from lasat_ray.rng import Stream
 from lasat_ray.round import play_round
@@ -57,9 +57,22 @@ class Trainer:
         self.env = build_game(
             config, self.train_images, self.dataset.num_classes, world=place.world, device=place.device
         )
-        self.learner = build_learner(config, self.env, self.dataset, place)
         self.rounds_per_epoch = self.env.target.rounds_per_epoch
-        self.recorder = Recorder(place.folder, place.world, self.rounds_per_epoch, place.listener)
+        self.learner = seeded_learner(
+            LearnerContext(
+                space=self.env.space,
+                image_shape=self.dataset.image_shape,
+                config=config,
+                world=place.world,
+                device=place.device,
+                total_rounds=self.total_rounds,
+            )
+        )
+        self.recorder = Recorder(
+            place.folder, place.world, self.rounds_per_epoch, place.listener, grid_of(config)
+        )
+        self.probe = choose_probe(self.train_images, config.seed)
+        self.watched_images = watched(self.train_images, len(self.val_images), config.seed)
         self.best_robust = -1.0
         self.train_seconds = 0.0
         self.warnings: list[str] = []
@@ -67,6 +80,10 @@ class Trainer:
     @property
     def total_rounds(self) -> int:
         return self.config.epochs * self.rounds_per_epoch
+
+    @property
+    def img_per_second(self) -> float:
+        return self.env.round * self.config.batch_size / max(self.train_seconds, 1e-9)
 
     def run(self, stop_after: int | None = None) -> dict[str, Any]:
         """Train to the end (or through round ``stop_after`` - 1), evaluate, return the summary."""
@@ -102,8 +119,8 @@ class Trainer:
             "epochs": self.config.epochs,
             "lr": self.env.target.rate(self.env.round - 1),
             "train_seconds": self.train_seconds,
-            "img_per_second": self.env.round * self.config.batch_size / max(self.train_seconds, 1e-9),
-            "options": self._options(self.recorder.sum_option_counts()),
+            "img_per_second": self.img_per_second,
+            "options": self.env.space.per_field(self.recorder.sum_option_counts()),
         }
         self.recorder.option_counts = None
         if self.env.target.pruning:
@@ -112,10 +129,19 @@ class Trainer:
         if validate and len(self.val_images):
             record |= self._validate()
         self.recorder.write(record)
+        self._show_probe(epoch)
         if validate:
             self.save()
             if self.place.after_epoch:
                 self.place.after_epoch(record)
+
+    def _show_probe(self, epoch: int) -> None:
+        """The probe's record and pictures; one worker looks, nothing of the run is touched."""
+        if self.place.world.is_first:
+            stream = Stream.of(self.config.seed, "probe", epoch)
+            facts, pictures = look(self.probe, self.deployed_net(), self.learner, self.env, stream)
+            self.recorder.write({"kind": "probe", "round": self.env.round, "epoch": epoch, **facts})
+            self.recorder.events.pictures(pictures, self.env.round - 1)
 
     def deployed_net(self) -> nn.Module:
         """The net that is evaluated and kept: the weight average where there is one."""
@@ -124,15 +150,15 @@ class Trainer:
 
     def evaluate(self, net: nn.Module, images: Images, num_steps: int) -> float:
         """Accuracy of ``net`` in [0,1] under PGD with so many steps; 0 means clean."""
-        evaluation = self.config.evaluation
+        setting = self.config.evaluation
         return accuracy(
             net,
             images,
             num_steps=num_steps,
-            eps=evaluation.eps,
-            step_size=evaluation.step_size,
+            eps=setting.eps,
+            step_size=setting.step_size,
             seed=self.config.seed,
-            batch_size=evaluation.batch_size,
+            batch_size=setting.batch_size,
             world=self.place.world,
             device=self.place.device,
             dtype=dtype_of(self.config),
@@ -145,6 +171,7 @@ class Trainer:
         record = {
             "val_clean_acc": self.evaluate(net, self.val_images, 0),
             f"val_robust_acc_pgd{steps}": robust,
+            f"train_robust_acc_pgd{steps}": self.evaluate(net, self.watched_images, steps),
         }
         if net is not self.env.net:
             record[f"val_unaveraged_robust_acc_pgd{steps}"] = self.evaluate(
@@ -166,14 +193,6 @@ class Trainer:
         before, threshold = target.strength, self.config.loss.cat_threshold
         target.strength = next_strength(before, accuracy, threshold, most)
         return {"curriculum_strength": before, "val_curriculum_acc": accuracy}
-
-    def _options(self, counts: list[float]) -> dict[str, list[float]]:
-        """How often each value of each field was chosen this epoch."""
-        space, left = self.env.space, list(counts)
-        return {
-            name: [left.pop(0) for _ in range(size)]
-            for name, size in zip(space.names, space.sizes, strict=True)
-        }
 
     def finish(self) -> dict[str, Any]:
         """Open the test set once, evaluate the best net, write summary.json."""
@@ -199,7 +218,7 @@ class Trainer:
         if self.env.target.pruning:
             summary["sparsity"] = self.env.target.pruning.sparsity(net)
         summary["train_seconds"] = self.train_seconds
-        summary["img_per_second"] = self.env.round * self.config.batch_size / max(self.train_seconds, 1e-9)
+        summary["img_per_second"] = self.img_per_second
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})
         self.recorder.close()
         if self.place.world.is_first:
@@ -240,6 +259,7 @@ class Trainer:
         """Everything the next process needs, at a round boundary. Random numbers need no state:
         they are named by seed, round and image."""
         self.recorder.flush()
+        self.recorder.events.flush()
         counts = self.recorder.sum_option_counts()
         if self.place.world.is_first:
             self.place.folder.save_last({**self.state_dict(), "option_counts": counts})
@@ -260,7 +280,9 @@ class Trainer:
         """Continue from the newest whole checkpoint, or begin. Every worker reads the same file."""
         state, faults = self.place.folder.load_last()
         self.warnings += faults
-        self.recorder.rewind(state["metrics_offset"] if state else 0)
+        self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
+        if self.place.world.is_first:
+            self.probe.save(self.place.folder, self.dataset.class_names)
         self.place.world.barrier()
         if state is None:
             return
@@ -277,24 +299,5 @@ class Trainer:
 def load_config_dataset(config: TrainConfig) -> ImageDataset:
     """The data set that a configuration names; the test part stays closed."""
     data = config.data
-    return load_dataset(
-        config.dataset, root=data.root, max_train=data.max_train, max_test=data.max_test, seed=config.seed
-    )
-
-
-def build_learner(
-    config: TrainConfig, env: AttackStrategyVectorEnv, dataset: ImageDataset, place: Place
-) -> Learner:
-    """The learner with its first weights, which the seed alone decides."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(Stream.of(config.seed, "strategy init").low)
-        return make_learner(
-            LearnerContext(
-                space=env.space,
-                image_shape=dataset.image_shape,
-                config=config,
-                world=place.world,
-                device=place.device,
-                total_rounds=config.epochs * env.target.rounds_per_epoch,
-            )
-        )
+    limits = {"max_train": data.max_train, "max_test": data.max_test}
+    return load_dataset(config.dataset, root=data.root, seed=config.seed, **limits)

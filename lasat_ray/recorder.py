@@ -6,7 +6,6 @@ Rounds are kept on the device and written in blocks, so that the loop waits for 
 from __future__ import annotations
 
 import json
-import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasat_ray.events import Events
 from lasat_ray.folder import RunFolder
 from lasat_ray.types import RoundReport
+from lasat_ray.units import Grid
 from lasat_ray.world import World
 
 Listener = Callable[[dict[str, Any]], None]
@@ -26,7 +27,14 @@ _BLOCKS = 20  # writes an epoch: one host sync and one small all-reduce each
 class Recorder:
     """Collective: every worker adds its share, the first one writes."""
 
-    def __init__(self, folder: RunFolder, world: World, rounds_per_epoch: int, listener: Listener | None):
+    def __init__(
+        self,
+        folder: RunFolder,
+        world: World,
+        rounds_per_epoch: int,
+        listener: Listener | None,
+        grid: Grid | None = None,
+    ):
         self.folder = folder
         self.world = world
         self.rounds_per_epoch = rounds_per_epoch
@@ -34,10 +42,12 @@ class Recorder:
         self.option_counts: Tensor | None = None
         """This worker's share of how often each strategy option was chosen this epoch, [sum V_k]."""
         self._pending: list[RoundReport] = []
-        self._events: Any = None
+        self.events = Events(folder.path / "tensorboard", grid or {})
 
-    def rewind(self, offset: int) -> None:
-        """Cut metrics.jsonl back to where a checkpoint was taken, so that every round stands once."""
+    def rewind(self, offset: int, round: int = 0) -> None:
+        """Cut metrics.jsonl back to where a checkpoint was taken, before ``round``, so that every
+        round stands once."""
+        self.events.first_round = round
         if self.world.is_first and self.folder.metrics.exists():
             with open(self.folder.metrics, "rb+") as file:
                 # A crash of the machine may have lost lines that the checkpoint counted.
@@ -85,22 +95,12 @@ class Recorder:
             return
         with open(self.folder.metrics, "a") as file:
             file.write(json.dumps(record) + "\n")
-        self._to_tensorboard(record)
+        self.events.write(record)
         if self.listener:
             self.listener(record)
 
-    def _to_tensorboard(self, record: dict[str, Any]) -> None:
-        if self._events is None:
-            from tensorboardX import SummaryWriter  # late: a second of imports
-
-            self._events = SummaryWriter(str(self.folder.path / "tensorboard"))
-        for name, value in record.items():
-            if isinstance(value, (int, float)) and name not in ("round", "epoch") and math.isfinite(value):
-                self._events.add_scalar(f"{record['kind']}/{name}", value, record["round"])
-
     def close(self) -> None:
-        if self._events is not None:
-            self._events.close()
+        self.events.close()
 
 
 def follow(metrics: Path, listener: Listener, done: threading.Event, poll_s: float = 0.2) -> None:

@@ -30,10 +30,10 @@ ROOMS = {
     7: ("envs",),
     8: ("learners",),
     9: ("round",),
-    10: ("evaluation", "recorder", "folder", "report", "display"),
+    10: ("evaluation", "recorder", "events", "folder", "probe", "reporting", "trackers", "display"),
     11: ("loop",),
     12: ("cluster",),
-    13: ("options", "commandline", "train", "evaluate", "leaderboard"),
+    13: ("options", "commandline", "train", "evaluate", "leaderboard", "report", "explain", "export"),
     14: ("tuning",),
 }
 NUMBER = {name: number for number, names in ROOMS.items() for name in names}

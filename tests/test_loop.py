@@ -193,7 +193,7 @@ def test_a_killed_run_goes_on_from_the_checkpoints_between(whole, tmp_path, monk
     with pytest.raises(Killed):
         trainer.run()
     assert run.folder.load_last()[0]["round"] == 4
-    assert [r["round"] for r in records_of(run.folder)] == [0, 1, 2, 3, 3, 4]
+    assert [r["round"] for r in records_of(run.folder)] == [0, 1, 2, 3, 3, 3, 4]
     trainer, summary = run.go(checkpoint_every=2)
     assert_same(run, trainer, summary, whole("learned"))
 
@@ -225,10 +225,12 @@ def test_records_are_complete_and_in_order(whole):
         ("round", 1),
         ("round", 2),
         ("epoch", 3),
+        ("probe", 3),
         ("round", 3),
         ("round", 4),
         ("round", 5),
         ("epoch", 6),
+        ("probe", 6),
         ("final", 6),
     ]
     rounds = [r for r in records if r["kind"] == "round"]

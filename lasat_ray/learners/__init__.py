@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.learners.base import Learner, LearnerContext
 from lasat_ray.learners.controls import Curriculum, Fixed, Random
 from lasat_ray.learners.reinforce import Reinforce
 from lasat_ray.plugins import load_plugin
+from lasat_ray.rng import Stream
 
 LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
     "reinforce": Reinforce,
@@ -39,4 +42,11 @@ def make_learner(context: LearnerContext) -> Learner:
     return LEARNERS[name](context)
 
 
-__all__ = ["LEARNERS", "Learner", "LearnerContext", "make_learner"]
+def seeded_learner(context: LearnerContext) -> Learner:
+    """The learner with its first weights, which the seed alone decides."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Stream.of(context.config.seed, "strategy init").low)
+        return make_learner(context)
+
+
+__all__ = ["LEARNERS", "Learner", "LearnerContext", "make_learner", "seeded_learner"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -47,3 +48,10 @@ class StrategySpace:
         """How often each option was taken, heads one after the other, [sum V_k] float32."""
         parts = [torch.bincount(action_BK[:, k], minlength=size) for k, size in enumerate(self.sizes)]
         return torch.cat(parts).float()
+
+    def per_field(self, counts: Sequence[float]) -> dict[str, list[float]]:
+        """``counts`` as above, field by field."""
+        left = iter(counts)
+        return {
+            name: [next(left) for _ in range(size)] for name, size in zip(self.names, self.sizes, strict=True)
+        }

@@ -1,0 +1,90 @@
+"""TensorBoard events of a run: scalars, histograms of the chosen strategies, pictures of the probe.
+
+Every event's step is the round that it was written after, so that a resumed run can name the first
+step that is written anew; TensorBoard drops what an interrupted process wrote from there on.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lasat_ray.units import Grid
+
+
+class Events:
+    """One process' event file in ``folder``; opened with the first event."""
+
+    def __init__(self, folder: Path, grid: Grid):
+        self.folder = folder
+        self.grid = grid
+        self.first_round = 0
+        """Set by a resumed run: events of this round and later ones are void."""
+        self._writer: Any = None
+
+    def write(self, record: dict[str, Any]) -> None:
+        """The numbers of a record of metrics.jsonl; of an epoch also how often each value was chosen."""
+        step = step_of(record)
+        for name, value in record.items():
+            if isinstance(value, (int, float)) and name not in ("round", "epoch") and math.isfinite(value):
+                self._open().add_scalar(f"{record['kind']}/{name}", value, step)
+        for name, counts in record.get("options", {}).items():
+            if len(self.grid.get(name, ())) > 1:
+                self._histogram(f"strategy/{name}", self.grid[name], counts, step)
+
+    def pictures(self, rows: dict[str, Tensor], step: int) -> None:
+        """One strip of images a name; [P,C,H,W] in [0,1] each."""
+        for name, x in rows.items():
+            self._open().add_images(f"probe/{name}", x.float().cpu().numpy(), step)
+
+    def flush(self) -> None:
+        """Onto the disk, so that a checkpoint never stands without the events before it."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _histogram(self, tag: str, values: tuple[float, ...], counts: list[float], step: int) -> None:
+        """A bucket a value; TensorBoard wants each bucket's upper end, in order."""
+        pairs = sorted(zip(values, counts, strict=True))
+        middles = [(a + b) / 2 for (a, _), (b, _) in itertools.pairwise(pairs)]
+        width = pairs[-1][0] - middles[-1]
+        total = sum(counts)
+        if not total:
+            return
+        self._open().add_histogram_raw(
+            tag,
+            min=pairs[0][0],
+            max=pairs[-1][0],
+            num=total,
+            sum=sum(v * c for v, c in pairs),
+            sum_squares=sum(v * v * c for v, c in pairs),
+            bucket_limits=[*middles, pairs[-1][0] + width],
+            bucket_counts=[c for _, c in pairs],
+            global_step=step,
+        )
+
+    def _open(self) -> Any:
+        if self._writer is None:
+            from tensorboardX import SummaryWriter  # late: a second of imports
+
+            again = any(self.folder.glob("*tfevents*"))
+            self._writer = SummaryWriter(
+                str(self.folder),
+                purge_step=self.first_round if again else None,
+                # Names carry whole seconds only; a quick restart must not write over its forerunner.
+                filename_suffix=f".{self.first_round:09d}.{os.getpid()}",
+            )
+        return self._writer
+
+
+def step_of(record: dict[str, Any]) -> int:
+    """The round after which a record was written. An epoch's own ``round`` counts the rounds done."""
+    return record["round"] - (record["kind"] in ("epoch", "probe"))
