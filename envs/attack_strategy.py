@@ -24,6 +24,7 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.credit import influence
 from lasat_ray.data import Batches
 from lasat_ray.methods import Scene
+from lasat_ray.models import AttackView
 from lasat_ray.reward import combine, reference_images, reference_starts, reward_terms
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
@@ -65,6 +66,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.train_target = train_target
         self._make_batches = make_batches
         self._rehearsed = False
+        self._attack_view = AttackView(config.speed)
         self._start_game(config.seed, first_round=0)
         self._declare_spaces()
 
@@ -147,13 +149,14 @@ class AttackStrategyVectorEnv(VectorEnv):
             scene = dataclasses.replace(scene, strategy=method.limit(scene))
         rule = method.rule(scene) if method.rule else None
         x_adv = attack_batch(
-            self.net,
+            self._attack_view(self.net, self.batch.x),
             self.batch,
             scene.strategy,
             stream,
             loss=method.attack_loss if attack.loss == "method" else attack.loss,
             start_kind=method.start if attack.start == "method" else attack.start,
             rule=rule,
+            bucket=self.config.speed.bucket,
         )
         notes = rule.notes() if rule else {}
         return x_adv, scene.strategy, method.conclude(notes, scene) if method.conclude else notes
@@ -180,8 +183,9 @@ class AttackStrategyVectorEnv(VectorEnv):
     ) -> Tensor:
         config, batch = self.config.reward, self.batch
         starts = reference_starts(batch, config, Stream.of(self.seed, "reference start", self.round))
-        x_ref = reference_images(looked_ahead, batch, config, starts)
-        terms: RewardTerms = reward_terms(looked_ahead, batch, x_ref, l1)
+        view = self._attack_view(looked_ahead, batch.x)
+        x_ref = reference_images(view, batch, config, starts)
+        terms: RewardTerms = reward_terms(view, batch, x_ref, l1)
         info |= {"l1": terms.l1, "l2": terms.l2, "l3": terms.l3}
         info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
         if config.credit == "influence":

@@ -37,6 +37,7 @@ def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[i
             image_shape=image_shape,
             precision=config.precision,
             field="--model",
+            channels_last=config.speed.channels_last,
         )
     if config.init_from is not None:
         fill(net, load_checkpointed(config.init_from)[0].state_dict(), config.init_from)
@@ -60,6 +61,7 @@ def build_companion(
             image_shape=image_shape,
             precision=config.precision,
             field="--teacher-model",
+            channels_last=config.speed.channels_last,
         )
 
 

@@ -242,6 +242,20 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedConfig:
+    """Other arithmetic for the same formulas: faster, equal up to rounding."""
+
+    fold_batch_norm: bool = True
+    """Attack a copy of the net whose BatchNorms are folded into the convolutions before them."""
+    channels_last: bool = False
+    """Keep images and weights with the channel as the fastest axis, as tensor cores want them."""
+    compile: Literal["none", "eager", "aot_eager", "inductor", "cudagraphs"] = "none"
+    """torch.compile for attacks and training passes; cudagraphs: inductor with CUDA graphs."""
+    bucket: int = 0
+    """Attack so many images or a multiple of it, finished ones along, so that few sizes occur; 0: off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
     """One run of adversarial training, complete."""
 
@@ -282,6 +296,7 @@ class TrainConfig:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
 
 
 def grid_of(config: TrainConfig) -> Grid:

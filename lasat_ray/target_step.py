@@ -15,7 +15,7 @@ from lasat_ray.config import LossConfig, TrainConfig
 from lasat_ray.methods import Method, MethodInputs, find_method
 from lasat_ray.methods.awp import Climb, climb_of, perturbed
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
-from lasat_ray.models import batch_norm_buffers
+from lasat_ray.models import batch_norm_buffers, begin_step, compiled
 from lasat_ray.optim import WeightAverage, learning_rate, make_optimizer
 from lasat_ray.types import Batch, Logits, Notes, StepReport, Strategy
 from lasat_ray.world import World, gradients
@@ -90,6 +90,16 @@ class TargetStep:
         self.optimizer = make_optimizer(self.trained, config.optim)
         decay = config.optim.ema_decay
         self.average = WeightAverage(net, decay) if decay else None
+        self._compiled: Net | None = None
+
+    @property
+    def passes(self) -> Net:
+        """The net for training passes, compiled where the settings ask for it."""
+        if self.config.speed.compile == "none":
+            return self.net
+        if self._compiled is None:
+            self._compiled = compiled(self.net, self.config.speed)
+        return self._compiled
 
     def rate(self, round: int) -> float:
         """The learning rate of a round."""
@@ -141,9 +151,10 @@ class TargetStep:
         self.trained.train()
         if self.pruning:
             self.pruning.searching = self._searches(round)
+        begin_step(self.config.speed)
         climb, l1 = self._climb(task, self.net, round)
         with perturbed(self.net, climb):
-            logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
+            logits = forward(self.passes, self.method, batch.x, x_adv, self.companion)
             loss_B = task.loss(logits, self.config.loss)
             grad_norm = self._descend(loss_B, batch.global_size)
         if self.average:

@@ -51,6 +51,7 @@ BOUNDS: dict[str, Bound] = {
     "optim.lr_decay": _FACTOR,
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     "loss.ltd_temperature": _POSITIVE,
+    "speed.bucket": _NOT_NEGATIVE,
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), _NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
     "loss.sat_start": _GAP,
@@ -92,6 +93,7 @@ def check(
     _check_reward(config)
     _check_policy(config)
     _check_optim(config)
+    _check_speed(config)
     _check_test_steps(config.evaluation.test_num_steps)
 
 
@@ -228,6 +230,13 @@ def _check_optim(config: TrainConfig) -> None:
         raise refusal(
             "--optim.warmup-epochs", shown, "leaves no epoch after it", f"give less than {config.epochs}"
         )
+
+
+def _check_speed(config: TrainConfig) -> None:
+    speed = config.speed
+    if speed.compile == "cudagraphs" and not speed.bucket:
+        what = "records a CUDA graph for every number of images still attacked"
+        raise refusal("--speed.compile", "'cudagraphs'", what, "add --speed.bucket 16, say")
 
 
 def _check_test_steps(counts: tuple[int, ...]) -> None:

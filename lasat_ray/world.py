@@ -56,7 +56,9 @@ class World:
         """Give every worker the first worker's weights and buffers."""
         if self.size > 1:
             for tensor in net.state_dict().values():
-                dist.broadcast(tensor, src=0)
+                sent = tensor.contiguous()  # weights may lie channels last
+                dist.broadcast(sent, src=0)
+                tensor.copy_(sent)
 
     def barrier(self) -> None:
         if self.size > 1:

@@ -66,6 +66,7 @@ OUT_OF_RANGE = {
     "loss.sat_start": (-1.1, 1.1),
     **dict.fromkeys(("loss.cat_threshold", "loss.hydra_keep", "loss.hydra_tune_rate"), (0.0, 1.1)),
     "loss.hydra_epochs": (0, -1),
+    "speed.bucket": (-1,),
 }
 RANGE_CASES = [(path, value) for path, values in OUT_OF_RANGE.items() for value in values]
 
@@ -100,6 +101,12 @@ def test_no_number_that_is_not_one_gets_through(path, value):
 def test_numbers_inside_lists_and_grids_are_looked_at():
     assert refusal({"optim.milestones": (3.0, math.nan)}).startswith("--optim.milestones: nan")
     assert refusal({"attack.grid": {"eps": (0.1, math.inf)}}).startswith("--attack.grid: inf")
+
+
+def test_cuda_graphs_want_few_batch_sizes():
+    told = refusal({"speed.compile": "cudagraphs"})
+    assert told.startswith("--speed.compile: 'cudagraphs'") and "--speed.bucket 16" in told
+    check(changed(get_recipe("digits").config, {"speed.compile": "cudagraphs", "speed.bucket": 16}))
 
 
 GRID_CASES = [

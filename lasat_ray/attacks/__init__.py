@@ -32,13 +32,14 @@ def attack_batch(
     loss: str,
     start_kind: str,
     rule: Rule | None = None,
+    bucket: int = 0,
 ) -> Tensor:
     """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched."""
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
     with frozen_eval(net):
         delta0 = start(start_kind, batch.x, radius, batch.index, stream)
         objective = make_objective(loss, net, batch.x, batch.y)
-        return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule)
+        return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket)
 
 
 class StillCorrect(Rule):

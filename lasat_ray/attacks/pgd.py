@@ -4,7 +4,8 @@ Cost: an image takes part in exactly its own ``num_steps`` forward and backward 
 sorted by step count once, so the ones still moving are always a leading slice: no gather per step.
 A rule may stop images earlier; they too leave the batch, at the price of one host sync a step.
 Gradients are taken with respect to the input alone (the caller froze the net), 2 instead of 3
-passes' worth a step.
+passes' worth a step. A compiled net wants few batch sizes: with ``bucket`` the batch of a step is
+filled up to a multiple of it with images that do not move.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def pgd(
     delta0: Tensor,
     rule: Rule | None = None,
     ball: Ball = LINF,
+    bucket: int = 0,
 ) -> Tensor:
     """Raise ``objective`` in each image's own ball (Madry et al. 2018, per-image as in LAS-AT).
 
@@ -76,8 +78,9 @@ def pgd(
         here = slice(count) if live is None else live[live < count]
         if not len(rows[here]):
             break
+        wide = _filled(here, count if live is None else len(rows[here]), bucket, len(rows))
         moved, moves = _step(
-            net, x_sorted[here], delta[here], rows[here], objective, size[here], step, rule, ball
+            net, x_sorted[wide], delta[wide], rows[here], objective, size[here], step, rule, ball
         )
         # In place: the images behind `count` are finished and keep their perturbation.
         delta[here] = ball.project(moved, x_sorted[here], eps[here])
@@ -99,12 +102,16 @@ def _step(
     rule: Rule | None,
     ball: Ball,
 ) -> tuple[Tensor, Tensor | None]:
-    """The perturbations after one step, not yet projected, and who was allowed to move."""
-    delta = delta.detach().requires_grad_(True)
+    """The perturbations after one step, not yet projected, and who was allowed to move.
+
+    ``x``, ``delta`` may hold more images than ``rows`` and ``size``: those behind only fill the batch.
+    """
+    count, delta = len(rows), delta.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = net(x + delta)
+        logits = net(x + delta)[:count]
         (grad,) = torch.autograd.grad(objective(logits, rows).sum(), delta)
-    delta, ascent = delta.detach(), ball.ascend(grad, size)
+    delta, grad = delta.detach()[:count], grad[:count]
+    ascent = ball.ascend(grad, size)
     if rule is None:
         return delta + ascent, None
     look = Look(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta)
@@ -112,6 +119,16 @@ def _step(
     if noise is not None:
         ascent = ascent + noise
     return delta + (ascent if moves is None else ascent * per_image(moves, x)), moves
+
+
+def _filled(here: slice | Tensor, count: int, bucket: int, most: int) -> slice | Tensor:
+    """``here`` (it picks ``count`` of ``most`` images), filled up to a multiple of ``bucket``."""
+    size = min(most, -(-count // bucket) * bucket) if bucket else count
+    if size == count:
+        return here
+    if isinstance(here, slice):
+        return slice(size)  # the images behind are finished
+    return torch.cat([here, here[:1].expand(size - count)])
 
 
 def _schedule(num_steps_B: Tensor) -> tuple[list[int], list[int]]:

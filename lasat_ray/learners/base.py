@@ -53,6 +53,7 @@ class LearnerContext:
             image_shape=self.image_shape,
             precision=config.precision,
             field="--strategy-model",
+            channels_last=config.speed.channels_last,
         )
         net = StrategyNet(features, dim, self.space)
         if config.precision == "fp64":

@@ -13,8 +13,10 @@ from functools import partial
 from torch import nn
 
 from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.models.attack_net import AttackNet, AttackView
 from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageShape
 from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values
+from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.modes import (
     SteadyNet,
     batch_norm_buffers,
@@ -33,13 +35,17 @@ __all__ = [
     "MODELS",
     "PATTERNS",
     "PRECISIONS",
+    "AttackNet",
+    "AttackView",
     "Backbone",
     "Classifier",
     "SteadyNet",
     "batch_norm_buffers",
     "batch_norm_state",
+    "begin_step",
     "build_classifier",
     "build_features",
+    "compiled",
     "find_builder",
     "frozen_eval",
     "norm_and_bias_parameters",
@@ -101,6 +107,7 @@ def build_classifier(
     field: str = "model",
     mean: float | Sequence[float] = 0.0,
     std: float | Sequence[float] = 1.0,
+    channels_last: bool = False,
 ) -> Classifier:
     """An untrained net, images [B,C,H,W] in [0,1] -> logits [B,num_classes].
 
@@ -110,18 +117,23 @@ def build_classifier(
     """
     if num_classes < 2:
         raise UsageError(f"num_classes: {num_classes} leaves nothing to tell apart; give at least 2")
-    return _build(name, num_classes, image_shape, precision, field, mean, std)
+    return _build(name, num_classes, image_shape, precision, field, mean, std, channels_last)
 
 
 def build_features(
-    name: str, *, image_shape: ImageShape, precision: str = "fp32", field: str = "strategy_model"
+    name: str,
+    *,
+    image_shape: ImageShape,
+    precision: str = "fp32",
+    field: str = "strategy_model",
+    channels_last: bool = False,
 ) -> tuple[Classifier, int]:
     """An untrained net without its head, x [B,C,H,W] in [0,1] -> [B,F], and F; names as above.
 
     A net from elsewhere has no known penultimate layer: it is built with 128 outputs, which serve
     as the features.
     """
-    net = _build(name, None, image_shape, precision, field, 0.0, 1.0)
+    net = _build(name, None, image_shape, precision, field, 0.0, 1.0, channels_last)
     if ":" in name:
         return net, OUTSIDE_FEATURES
     assert isinstance(net.backbone, Backbone)
@@ -136,6 +148,7 @@ def _build(
     field: str,
     mean: float | Sequence[float],
     std: float | Sequence[float],
+    channels_last: bool,
 ) -> Classifier:
     """``num_classes`` None: end at the features."""
     if len(image_shape) != 3 or min(image_shape) < 1:
@@ -148,7 +161,7 @@ def _build(
     outside = ":" in name
     outputs = OUTSIDE_FEATURES if outside and num_classes is None else num_classes
     backbone = builder(num_classes=outputs, image_shape=image_shape)  # type: ignore[arg-type]
-    net = Classifier(backbone, precision=precision, **pixel)
+    net = Classifier(backbone, precision=precision, channels_last=channels_last, **pixel)
     if outside:
         assert outputs is not None
         check_output(net, outputs, image_shape, name=name, field=field)

@@ -19,13 +19,15 @@ class Classifier(nn.Module):
     Gradients and budgets stay in [0,1] pixels because ``mean`` and ``std`` (persistent buffers
     [C,1,1]) are applied here. The published LAS-AT settings use 0 and 1. With bf16 weights and
     logits stay float32 and only the backbone's operations run in bfloat16 (autocast); with fp64
-    weights and logits are float64.
+    weights and logits are float64. With ``channels_last`` weights and images lie as [B,H,W,C] in memory.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, *, precision: str, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, precision: str, mean: Tensor, std: Tensor, channels_last: bool = False
+    ) -> None:
         super().__init__()
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
@@ -33,13 +35,18 @@ class Classifier(nn.Module):
         self.precision = precision
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        self.channels_last = channels_last
         if precision == "fp64":
             self.double()
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B,C,H,W] in [0,1] -> logits [B,N], float32 (fp64: float64)."""
         # A cast that the input gradient passes through: x may come in the caller's own dtype.
         x = (x.to(self.mean.dtype) - self.mean) / self.std
+        if self.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         bf16 = self.precision == "bf16"
         with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
             logits = self.backbone(x)

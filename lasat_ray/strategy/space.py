@@ -46,8 +46,13 @@ class StrategySpace:
 
     def counts(self, action_BK: Tensor) -> Tensor:
         """How often each option was taken, heads one after the other, [sum V_k] float32."""
-        parts = [torch.bincount(action_BK[:, k], minlength=size) for k, size in enumerate(self.sizes)]
-        return torch.cat(parts).float()
+        counts = torch.zeros(sum(self.sizes), device=action_BK.device)
+        first = 0
+        for k, size in enumerate(self.sizes):
+            # Not bincount: on a GPU it makes the host wait for the largest index.
+            counts.index_add_(0, action_BK[:, k] + first, counts.new_ones(len(action_BK)))
+            first += size
+        return counts
 
     def per_field(self, counts: Sequence[float]) -> dict[str, list[float]]:
         """``counts`` as above, field by field."""

@@ -1,0 +1,94 @@
+"""Which BatchNorms follow a convolution and can be folded into it, found by watching one pass.
+
+In eval mode BatchNorm is y -> scale * y + shift with fixed numbers, so a convolution before it can
+carry both: the same function with one pass over memory less, forward and backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+Pair = tuple[str, str]
+"""Names of a convolution and of the BatchNorm that alone reads its output."""
+
+
+class _Watch(TorchFunctionMode):
+    """Notes who reads each convolution's output; only calls that return tensors count as reading."""
+
+    def __init__(self, convs: Mapping[int, str], norms: Mapping[int, str]) -> None:
+        super().__init__()
+        self.convs, self.norms = convs, norms
+        self.calls: dict[str, int] = {}
+        self.readers: dict[str, list[str | None]] = {}
+        self._made: dict[int, str] = {}
+        self._kept: list[Tensor] = []  # alive, so that no id is used twice
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        given = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        if not made:
+            return out  # a shape or a flag was asked for
+        norm = next((self.norms[id(t)] for t in given if id(t) in self.norms), None)
+        reader = norm if func is F.batch_norm else None
+        if norm is not None:
+            self.calls[norm] = self.calls.get(norm, 0) + 1
+        for tensor in given:
+            if id(tensor) in self._made:
+                self.readers.setdefault(self._made[id(tensor)], []).append(reader)
+        conv = next((self.convs[id(t)] for t in given if id(t) in self.convs), None)
+        if conv is not None:
+            self.calls[conv] = self.calls.get(conv, 0) + 1
+            self._made[id(made[0])] = conv
+            self._kept.append(made[0])
+        return out
+
+
+def foldable(net: nn.Module, probe: Tensor) -> list[Pair]:
+    """Pairs (convolution, BatchNorm) that eval mode may merge, in the order of the modules.
+
+    ``probe`` [B,C,H,W] is passed once, in eval mode, without gradients; ``net`` should be a copy
+    that nobody counts. A pair needs: plain classes without hooks, each called once, running
+    statistics, weights of their own, and no other reader of the convolution's output.
+    """
+    plain = {name: m for name, m in net.named_modules() if not m._forward_hooks and not m._forward_pre_hooks}
+    convs = {id(m.weight): name for name, m in plain.items() if type(m) is nn.Conv2d}
+    norms = {
+        id(m.running_mean): name
+        for name, m in plain.items()
+        if type(m) is nn.BatchNorm2d and m.running_mean is not None
+    }
+    watch = _Watch(convs, norms)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]), watch:
+        net(probe)
+    pairs = []
+    for conv in convs.values():
+        readers = watch.readers.get(conv, [])
+        if len(readers) != 1 or readers[0] is None:
+            continue
+        if watch.calls[conv] == 1 and watch.calls[readers[0]] == 1:
+            pairs.append((conv, readers[0]))
+    return pairs
+
+
+def scale_and_shift(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The two numbers per channel, [C] each, that BatchNorm applies in eval mode."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = torch.rsqrt(norm.running_var + norm.eps)
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -norm.running_mean * scale
+    return scale, shift if norm.bias is None else shift + norm.bias
