@@ -90,7 +90,7 @@ def test_metrics_are_those_of_one_worker(game, one, two):
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
         for path in (root / slug(game), folder.path)
     )
-    assert len(ours) == len(theirs) == 4 + 1 + 1
+    assert len(ours) == len(theirs) == 4 + 1 + 1 + 1
     assert sum("reward" in record for record in ours) == 4
     for a, b in zip(ours, theirs, strict=True):
         for record in (a, b):
@@ -104,6 +104,8 @@ def assert_same_record(a, b):
     for name, value in a.items():
         if isinstance(value, dict):
             assert_same_record(value, b[name])
+        elif isinstance(value, list) and isinstance(value[0], list):
+            assert_same_record(dict(enumerate(value)), dict(enumerate(b[name])))
         else:
             wanted = value if isinstance(value, str) else pytest.approx(value, rel=0, abs=1e-9)
             assert b[name] == wanted, name
