@@ -7,6 +7,7 @@ one step long. The trainer steps this very object; no other code forms a reward.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import TrainConfig
 from lasat_ray.credit import influence
+from lasat_ray.credit_check import credit_correlation
 from lasat_ray.data import Batches
 from lasat_ray.methods import Scene
 from lasat_ray.models import AttackView
@@ -67,6 +69,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         self._make_batches = make_batches
         self._rehearsed = False
         self._attack_view = AttackView(config.speed)
+        self._before: nn.Module | None = None
         self._start_game(config.seed, first_round=0)
         self._declare_spaces()
 
@@ -100,6 +103,12 @@ class AttackStrategyVectorEnv(VectorEnv):
         learned = self.config.strategy == "learned"
         return learned and (self.round + 1) % self.config.update_interval == 0
 
+    @property
+    def check_due(self) -> bool:
+        """True in the rewarded rounds whose credit is compared with what images really did."""
+        every, update = self.config.reward.check_every, (self.round + 1) // self.config.update_interval
+        return bool(every) and self.reward_due and update % every == 0
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, Info]:
         """The present batch; with a seed, the first batch of that seed's order. Weights stay."""
         if seed is not None:
@@ -112,6 +121,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         x_adv, strategy, notes = self.attack_as_chosen(strategy)
         info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
         reward = torch.zeros_like(strategy.eps)
+        self._before = copy.deepcopy(self.net) if self.check_due and not self._rehearsed else None
         if self.reward_due and not self._rehearsed and self.config.reward.lookahead == "copy":
             reward = self._reward_by_copy(x_adv, strategy, notes, info)
         if self.train_target:
@@ -127,6 +137,7 @@ class AttackStrategyVectorEnv(VectorEnv):
 
     def rehearse(self, actions: Tensor) -> tuple[Tensor, Info]:
         """The reference code's order: a reward from a copy first; the round is still to be played."""
+        self._before = copy.deepcopy(self.net) if self.check_due else None
         strategy = self.space.decode(actions)
         x_adv, strategy, notes = self.attack_as_chosen(strategy)
         info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
@@ -185,21 +196,24 @@ class AttackStrategyVectorEnv(VectorEnv):
         starts = reference_starts(batch, config, Stream.of(self.seed, "reference start", self.round))
         view = self._attack_view(looked_ahead, batch.x)
         x_ref = reference_images(view, batch, config, starts)
-        terms: RewardTerms = reward_terms(view, batch, x_ref, l1)
+        by_influence, world = config.credit == "influence", self.target.world
+        # Only the net itself is tied to the weights that a credit differentiates.
+        looking = looked_ahead if by_influence else view
+        terms: RewardTerms = reward_terms(looking, batch, x_ref, l1, graph=by_influence)
+        outcome = config.alpha * terms.l2 + config.beta * terms.l3
+        task = self.target.task(batch, info["x_adv"], strategy, self.round, notes)
+        if by_influence:
+            reach = self.target.reach
+            info["influence"] = influence(looked_ahead, task, outcome, self.config.loss, world, reach=reach)
+            terms = terms.detach()
         info |= {"l1": terms.l1, "l2": terms.l2, "l3": terms.l3}
         info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
-        if config.credit == "influence":
-            task = self.target.task(batch, info["x_adv"], strategy, self.round, notes)
-            info["influence"] = influence(
-                looked_ahead,
-                task,
-                x_ref,
-                self.config.loss,
-                config,
-                self.target.world,
-                reach=self.target.reach,
+        if self._before is not None:
+            rate, credit = self.target.rate(self.round), info.get("influence", outcome)
+            info["credit_correlation"] = credit_correlation(
+                self._before, task, credit, x_ref, self.config.loss, config, lr=rate, world=world
             )
-        return combine(terms, config, batch.global_size, self.target.world, info.get("influence"))
+        return combine(terms, config, batch.global_size, world, info.get("influence"))
 
 
 class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):

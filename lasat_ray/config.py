@@ -151,6 +151,8 @@ class RewardConfig:
     """Weight of L3, the looked-ahead net on clean images."""
     l1_weight: float = 1.0
     """Weight of L1, the strength of the attack (1 in the paper)."""
+    check_every: int = 0
+    """Strategy updates between comparisons of the credit with what leaving images out does; 0: never."""
     standardize: bool = False
     """Give each term mean 0 and deviation 1 over the global batch before it is weighted."""
     lookahead: Literal["real", "copy"] = "real"

@@ -16,10 +16,8 @@ import torch.autograd.forward_ad as fwd
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from lasat_ray.attacks.objectives import cross_entropy
-from lasat_ray.config import LossConfig, RewardConfig
+from lasat_ray.config import LossConfig
 from lasat_ray.target_step import Task, eval_mode
-from lasat_ray.types import Batch
 from lasat_ray.world import World
 
 Weights = dict[str, Tensor]
@@ -30,36 +28,36 @@ LossOfWeights = Callable[[Weights], Tensor]
 def influence(
     net: nn.Module,
     task: Task,
-    x_ref: Tensor,
+    outcome_B: Tensor,
     loss_config: LossConfig,
-    config: RewardConfig,
     world: World,
     *,
     reach: Callable[[Weights], Weights] = lambda direction: direction,
 ) -> Tensor:
     """<v, grad_w L_n> of every image, [B], L the loss the target was trained with; eval mode.
 
-    Up to the common factor lr/N, what training on image n's x_adv added to alpha L2 + beta L3.
-    ``reach``: the part of v that updates can take, where a method holds weights fast.
+    ``outcome_B`` [B]: alpha L2 + beta L3, still tied to the weights, so that its forward passes are
+    the reward's own. Up to the common factor lr/N the result is what training on image n's x_adv
+    added to the mean outcome. ``reach``: the part of v that updates can take, where a method holds
+    weights fast.
     """
+    direction = reach(outcome_gradient(net, outcome_B, task.batch.global_size, world))
     with eval_mode(net, task.companion):
-        direction = reach(outcome_gradient(net, task.batch, x_ref, config, world))
         return directional_derivative(
             lambda weights: task.loss_of(lambda x: functional_call(net, weights, (x,)), loss_config),
-            {name: p.detach() for name, p in net.named_parameters()},
+            {name: p.detach() for name, p in net.named_parameters() if name in direction},
             direction,
         )
 
 
-def outcome_gradient(
-    net: nn.Module, batch: Batch, x_ref: Tensor, config: RewardConfig, world: World
-) -> Weights:
-    """v: the gradient of alpha CE(x_ref) + beta CE(x), mean over the global batch; by name."""
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    with torch.enable_grad():
-        outcome = config.alpha * cross_entropy(net(x_ref), batch.y)
-        outcome = outcome + config.beta * cross_entropy(net(batch.x), batch.y)
-        found = torch.autograd.grad(outcome.sum() / batch.global_size, parameters, allow_unused=True)
+def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, world: World) -> Weights:
+    """v: the gradient of -outcome = alpha CE(x_ref) + beta CE(x), mean over the global batch; by name.
+
+    Weights that the maker of the net froze have no gradient and no part in the update.
+    """
+    learning = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    names, parameters = zip(*learning.items(), strict=True)
+    found = torch.autograd.grad(-outcome_B.sum() / global_size, parameters, allow_unused=True)
     gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
     world.sum_in_place(gradient)
     return dict(zip(names, gradient, strict=True))

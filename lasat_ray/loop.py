@@ -24,6 +24,7 @@ from lasat_ray.probe import choose_probe, look, watched
 from lasat_ray.recorder import Listener, Recorder
 from lasat_ray.rng import Stream
 from lasat_ray.round import play_round
+from lasat_ray.types import RoundReport
 from lasat_ray.world import World
 
 AfterEpoch = Callable[[dict[str, Any]], None]
@@ -94,7 +95,7 @@ class Trainer:
             round = self.env.round
             # Nets from outside may draw from torch's own generator; name those draws too.
             torch.manual_seed(Stream.of(self.config.seed, "torch", round, self.place.world.rank).low)
-            self.recorder.add(play_round(self.env, self.learner))
+            self.recorder.add(self.play())
             if (round + 1) % self.rounds_per_epoch == 0:
                 self.train_seconds += time.perf_counter() - began
                 self.end_epoch((round + 1) // self.rounds_per_epoch)
@@ -108,6 +109,10 @@ class Trainer:
             self.save()
             return {}
         return self.finish()
+
+    def play(self) -> RoundReport:
+        """One round; a study may measure around it."""
+        return play_round(self.env, self.learner)
 
     def end_epoch(self, epoch: int) -> None:
         """Write the epoch's record; every ``evaluation.every`` epochs validate and checkpoint."""

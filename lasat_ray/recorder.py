@@ -6,6 +6,7 @@ Rounds are kept on the device and written in blocks, so that the loop waits for 
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -80,7 +81,7 @@ class Recorder:
                 "round": report.round,
                 "epoch": (report.round + 1) / self.rounds_per_epoch,
             }
-            record |= {name: next(totals) / report.global_size for name in report.sums}
+            record |= _deviations({name: next(totals) / report.global_size for name in report.sums})
             record |= {name: next(scalars) for name in report.scalars}
             self.write(record)
         self._pending = []
@@ -101,6 +102,15 @@ class Recorder:
 
     def close(self) -> None:
         self.events.close()
+
+
+def _deviations(means: dict[str, float]) -> dict[str, float]:
+    """``NAME_std`` arrives as the mean of squares and leaves as the standard deviation of NAME."""
+
+    def deviation(name: str, square: float) -> float:
+        return math.sqrt(max(0.0, square - means[name.removesuffix("_std")] ** 2))
+
+    return {name: deviation(name, v) if name.endswith("_std") else v for name, v in means.items()}
 
 
 def follow(metrics: Path, listener: Listener, done: threading.Event, poll_s: float = 0.2) -> None:

@@ -32,14 +32,17 @@ def reference_starts(batch: Batch, config: RewardConfig, stream: Stream) -> list
     return [start("uniform", batch.x, radius, batch.index, each) for each in streams]
 
 
-def reward_terms(looked_ahead: nn.Module, batch: Batch, x_ref: Tensor, l1: Tensor) -> RewardTerms:
+def reward_terms(
+    looked_ahead: nn.Module, batch: Batch, x_ref: Tensor, l1: Tensor, *, graph: bool = False
+) -> RewardTerms:
     """L2 = -CE(f(x_ref; w^), y) and L3 = -CE(f(x; w^), y) per image beside the given L1 [B].
 
-    The looked-ahead net speaks in eval mode; its training flag is restored.
+    The looked-ahead net speaks in eval mode; its training flag is restored. With ``graph`` L2 and
+    L3 stay tied to its weights, for a credit that differentiates them.
     """
     was_training = looked_ahead.training
     looked_ahead.eval()
-    with torch.no_grad():
+    with torch.set_grad_enabled(graph):
         ref_logits, clean_logits = looked_ahead(x_ref), looked_ahead(batch.x)
     looked_ahead.train(was_training)
     return RewardTerms(

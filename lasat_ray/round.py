@@ -58,11 +58,14 @@ def _report(
 ) -> RoundReport:
     sums = {name: info[name].double().sum() for name in (*_PER_IMAGE, *_NOTES) if name in info}
     sums |= {name: paid[name].double().sum() for name in (*_REWARD_TERMS, "reward") if name in paid}
+    spread = [name for name in ("l1", "l2", "l3", "influence", "reward") if name in paid]
+    sums |= {f"{name}_std": (paid[name].double() ** 2).sum() for name in spread}
     sums |= {name: value.double().sum() for name, value in learned.per_image.items()}
+    checked = {name: paid[name] for name in ("credit_correlation",) if name in paid}
     return RoundReport(
         round=round,
         global_size=batch.global_size,
         sums=sums,
-        scalars={"grad_norm": info["grad_norm"], **learned.scalars},
+        scalars={"grad_norm": info["grad_norm"], **checked, **learned.scalars},
         option_counts=env.space.counts(action.index),
     )

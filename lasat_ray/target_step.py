@@ -275,11 +275,22 @@ def eval_mode(*nets: nn.Module | None) -> Iterator[None]:
 
 
 def plain_step(
-    net: nn.Module, task: Task, settings: LossConfig, *, lr: float, weight_decay: float, world: World
+    net: nn.Module,
+    task: Task,
+    settings: LossConfig,
+    *,
+    lr: float,
+    weight_decay: float,
+    world: World,
+    weight_B: Tensor | None = None,
 ) -> nn.Module:
-    """w <- w - lr (grad of the mean loss + weight_decay w), in train mode; returns the same net."""
+    """w <- w - lr (grad of the mean loss + weight_decay w), in train mode; returns the same net.
+
+    ``weight_B`` [B] multiplies the images' losses; BatchNorm still sees every image.
+    """
     net.train().zero_grad(set_to_none=True)
-    _backward(net, task.loss_of(net, settings), task.batch.global_size, world)
+    loss_B = task.loss_of(net, settings)
+    _backward(net, loss_B if weight_B is None else weight_B * loss_B, task.batch.global_size, world)
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.grad is None:

@@ -89,6 +89,9 @@ class RewardTerms:
     ref_correct: Tensor
     clean_correct: Tensor
 
+    def detach(self) -> RewardTerms:
+        return RewardTerms(**{f.name: getattr(self, f.name).detach() for f in fields(self)})
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
@@ -138,7 +141,8 @@ class RoundReport:
     """Everything one round has to tell, still on the device: nothing in the loop waits for it.
 
     ``sums``: 0-d sums over this worker's images, to be added over workers and divided by
-    ``global_size``; ``scalars``: the same on every worker; ``option_counts`` [sum V_k].
+    ``global_size``; ``NAME_std`` sums the squares of NAME; ``scalars``: the same on every worker;
+    ``option_counts`` [sum V_k].
     """
 
     round: int

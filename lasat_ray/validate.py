@@ -36,7 +36,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
-    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout"), _NOT_NEGATIVE),
+    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), _NOT_NEGATIVE),
     **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), _FRACTION),
     **dict.fromkeys(("attack.eps", "reward.ref_eps", "evaluation.eps"), _EPS),
     **dict.fromkeys(("attack.step_size", "reward.ref_step_size", "evaluation.step_size"), _STEP),
@@ -198,6 +198,9 @@ def _check_reward(config: TrainConfig) -> None:
     if reward.credit == "influence" and not reward.standardize:
         what = "compares L1 and influences of unlike scale"
         raise refusal("--reward.credit", "'influence'", what, "add --reward.standardize")
+    if reward.credit == "batch" and reward.check_every:
+        what = "has nothing to compare with --reward.credit batch, which pays every image the same"
+        raise refusal("--reward.check-every", reward.check_every, what, "give 0")
     if reward.credit == "batch" and reward.standardize:
         what = "makes every reward 0 with --reward.credit batch"
         raise refusal("--reward.standardize", "True", what, "use --reward.no-standardize")

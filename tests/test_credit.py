@@ -12,7 +12,7 @@ from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.credit import central_difference, directional_derivative, influence, outcome_gradient
 from lasat_ray.methods import METHODS
-from lasat_ray.reward import combine
+from lasat_ray.reward import combine, reward_terms
 from lasat_ray.target_step import Task
 from lasat_ray.types import Batch, RewardTerms, Strategy
 from lasat_ray.world import World
@@ -53,6 +53,16 @@ def outcome(net: nn.Module, batch: Batch, x_ref: Tensor) -> Tensor:
     return (CONFIG.alpha * l2 + CONFIG.beta * l3).mean()
 
 
+def tied_outcome(net: nn.Module, batch: Batch, x_ref: Tensor) -> Tensor:
+    """alpha L2 + beta L3 of each image, still tied to the weights."""
+    terms = reward_terms(net, batch, x_ref, batch.x[:, 0, 0, 0], graph=True)
+    return CONFIG.alpha * terms.l2 + CONFIG.beta * terms.l3
+
+
+def influence_on(net: nn.Module, task: Task, x_ref: Tensor) -> Tensor:
+    return influence(net, task, tied_outcome(net, task.batch, x_ref), LOSS, World())
+
+
 def task_of(name: str, batch: Batch, x_adv: Tensor, strategy: Strategy) -> Task:
     """One update's loss; a method with a second net gets one that stays."""
     method = METHODS[name]
@@ -78,7 +88,7 @@ def test_influence_is_what_an_image_did_to_first_order(method: str, momentum: fl
 
     def relative_error(lr: float) -> float:
         net = looked_ahead(method, lr, momentum, decay, torch.ones(6, dtype=torch.float64))
-        found = influence(net, task_of(method, batch, x_adv, strategy), x_ref, LOSS, CONFIG, World())
+        found = influence_on(net, task_of(method, batch, x_adv, strategy), x_ref)
         true = torch.empty_like(found)
         for n in range(6):
             up, down = torch.ones(2, 6, dtype=torch.float64)
@@ -101,7 +111,7 @@ def test_influence_is_what_an_image_did_to_first_order(method: str, momentum: fl
 )
 def test_forward_mode_agrees_with_single_gradients_and_with_differences(norm: nn.Module | None) -> None:
     net, (batch, x_adv, x_ref, _) = smooth_net(norm), case()
-    direction = outcome_gradient(net, batch, x_ref, CONFIG, World())
+    direction = outcome_gradient(net, tied_outcome(net, batch, x_ref), len(batch.y), World())
     weights = {name: p.detach() for name, p in net.named_parameters()}
 
     def loss(values: dict[str, Tensor]) -> Tensor:
@@ -141,15 +151,15 @@ def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
             return _NoForwardMode.apply(self.net(x))
 
     task = task_of("pgd-at", batch, x_adv, strategy)
-    plain = influence(net, task, x_ref, LOSS, CONFIG, World())
-    fallen = influence(Refuses(), task, x_ref, LOSS, CONFIG, World())
+    plain = influence_on(net, task, x_ref)
+    fallen = influence_on(Refuses(), task, x_ref)
     torch.testing.assert_close(fallen, plain, rtol=1e-6, atol=1e-8)
 
 
 def test_influence_leaves_mode_gradients_and_statistics_alone() -> None:
     net, (batch, x_adv, x_ref, strategy) = smooth_net(nn.BatchNorm2d(8)).train(), case()
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    influence(net, task_of("trades", batch, x_adv, strategy), x_ref, LOSS, CONFIG, World())
+    influence_on(net, task_of("trades", batch, x_adv, strategy), x_ref)
     assert net.training
     assert all(p.grad is None for p in net.parameters())
     for name, tensor in net.state_dict().items():

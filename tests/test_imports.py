@@ -26,7 +26,7 @@ ROOMS = {
     3: ("attacks",),
     4: ("methods",),
     5: ("target_step",),
-    6: ("credit", "reward"),
+    6: ("credit", "credit_check", "reward"),
     7: ("envs",),
     8: ("learners",),
     9: ("round",),

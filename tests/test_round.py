@@ -151,11 +151,12 @@ def test_a_las_round_with_reward_adds_the_reference_attack_two_looks_and_the_pol
     assert strategy.cost == B + 3 * B
 
 
-def test_influence_adds_a_gradient_at_two_kinds_of_images_and_one_pass_in_forward_mode():
-    """The pass in forward mode counts as one here; it carries a tangent beside the value."""
+def test_influence_adds_two_backward_passes_and_one_pass_in_forward_mode():
+    """L2 and L3 are looked at once, by the reward and its gradient alike. The pass in forward mode
+    counts as one here; it carries a tangent beside the value."""
     credit = {"reward__credit": "influence", "reward__standardize": True}
     target, _, steps = counted_round(attack__grid=GRID, reward__ref_num_steps=10, **credit)
-    assert target.cost == 2 * steps + 3 * B + (10 * 2 + 2) * B + (2 * 3 + 1) * B
+    assert target.cost == 2 * steps + 3 * B + (10 * 2 + 2) * B + (2 * 2 + 1) * B
 
 
 def test_the_steps_of_the_published_grid_average_8_5():

@@ -46,7 +46,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), (0,)),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), (0,)),
     "data.max_train": (1, 0),
-    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout"), (-1,)),
+    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), (-1,)),
     **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), (1.0, -0.1)),
     **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), (1.0, -0.1)),
     **dict.fromkeys(("attack.eps", "reward.ref_eps", "evaluation.eps"), (0.0, -0.1, 8.0)),

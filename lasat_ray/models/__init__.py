@@ -62,6 +62,7 @@ RESNETS: dict[str, partial[ResNet]] = {
 MODELS: dict[str, BackboneBuilder] = {
     "small_cnn": SmallCNN,
     "small_cnn_bn": partial(SmallCNN, norm=True),
+    "tiny_cnn": partial(SmallCNN, widths=(16, 32, 32), hidden=64),
     **RESNETS,
 }
 PATTERNS = (
