@@ -250,7 +250,7 @@ class SpeedConfig:
     fold_batch_norm: bool = True
     """Attack a copy of the net whose BatchNorms are folded into the convolutions before them."""
     channels_last: bool = False
-    """Keep images and weights with the channel as the fastest axis, as tensor cores want them."""
+    """Keep images and weights with the channel as the fastest axis; nets narrower than 8 stay as they are."""
     compile: Literal["none", "eager", "aot_eager", "inductor", "cudagraphs"] = "none"
     """torch.compile for attacks and training passes; cudagraphs: inductor with CUDA graphs."""
     bucket: int = 0

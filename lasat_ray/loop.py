@@ -51,6 +51,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, place: Place, dataset: ImageDataset | None = None):
         self.config = config
         self.place = place
+        if place.device.type == "cuda":
+            torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
         self.dataset = dataset or load_config_dataset(config)
         self.train_images, self.val_images = split_validation(
             self.dataset.train, config.data.val_fraction, config.seed

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from lasat_ray.errors import UsageError, unknown_name
 
+LEAST_CHANNELS = 8
+"""Training narrower convolutions channels last ends in corrupted memory on a CPU (torch 2.15)."""
 PRECISIONS = ("fp32", "bf16", "fp64")
 
 
@@ -19,7 +21,8 @@ class Classifier(nn.Module):
     Gradients and budgets stay in [0,1] pixels because ``mean`` and ``std`` (persistent buffers
     [C,1,1]) are applied here. The published LAS-AT settings use 0 and 1. With bf16 weights and
     logits stay float32 and only the backbone's operations run in bfloat16 (autocast); with fp64
-    weights and logits are float64. With ``channels_last`` weights and images lie as [B,H,W,C] in memory.
+    weights and logits are float64. With ``channels_last`` weights and images lie as [B,H,W,C] in memory,
+    unless a layer is narrower than ``LEAST_CHANNELS``.
     """
 
     mean: Tensor
@@ -35,10 +38,10 @@ class Classifier(nn.Module):
         self.precision = precision
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.channels_last = channels_last
+        self.channels_last = channels_last and _is_wide(backbone)
         if precision == "fp64":
             self.double()
-        if channels_last:
+        if self.channels_last:
             self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,6 +54,11 @@ class Classifier(nn.Module):
         with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
             logits = self.backbone(x)
         return logits.to(self.mean.dtype)
+
+
+def _is_wide(net: nn.Module) -> bool:
+    convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
+    return all(conv.out_channels >= LEAST_CHANNELS for conv in convs)
 
 
 def channel_values(name: str, value: float | Sequence[float], channels: int) -> Tensor:

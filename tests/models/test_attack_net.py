@@ -165,7 +165,7 @@ def test_an_attack_on_the_folded_net_is_the_same_attack(name):
     close(attack(AttackNet(net, FOLD, x[:2]), x), attack(net, x), atol=1e-10)
 
 
-@pytest.mark.parametrize("name", ["resnet18-4", "wrn-10-1"])
+@pytest.mark.parametrize("name", ["resnet18-8", "wrn-10-1"])
 def test_channels_last_is_the_same_function(name):
     plain, turned = make_net(name), make_net(name, channels_last=True)
     x = images()
@@ -179,6 +179,11 @@ def test_channels_last_is_the_same_function(name):
         else True
     )
     close(attack(folded, x), attack(plain, x), atol=1e-10)
+
+
+def test_a_net_with_narrow_layers_stays_as_it_is():
+    assert make_net("resnet18-8", channels_last=True).channels_last
+    assert not make_net("resnet18-4", channels_last=True).channels_last
 
 
 class Sizes(nn.Module):

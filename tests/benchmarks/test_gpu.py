@@ -1,0 +1,64 @@
+"""The GPU benchmark runs from end to end on a CPU, and keeps what it has when time is up."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(out, *more):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--tiny", "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--out", str(out), *more], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(out.read_text())["sections"]
+
+
+@pytest.mark.slow
+def test_all_sections_have_figures_and_results_are_exact(tmp_path):
+    sections = run(tmp_path / "gpu.json")
+    assert not [name for name, found in sections.items() if "error" in found or "skipped" in found]
+    exact = sections["correctness"]
+    assert exact["float64_attack_from_cpu"] == 0.0
+    assert exact["float64_attack_folded"] < 1e-10 and exact["float64_attack_with_bucket"] < 1e-10
+    assert exact["golden_vectors"] < 1e-10
+    assert exact["repeated_fp32_run_equal"] and exact["repeated_bf16_run_equal"]
+    speeds = [found for name, found in sections.items() if "-at" in name]
+    assert len(speeds) >= 12 and all(found["img_per_second"] > 0 < found["tflops"] for found in speeds)
+    pgd_at = sections["resnet18-8 pgd-at fp32"]
+    assert pgd_at["passes_per_image"] == 23
+
+
+def test_when_time_is_up_the_record_says_what_was_left_out(tmp_path):
+    sections = run(tmp_path / "gpu.json", "--budget-seconds", "0")
+    assert sections and all("skipped" in found for found in sections.values())
+
+
+WITHOUT_RAY = """
+import runpy, sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("ray", "pygments", "markdown_it", "optuna", "plotly"):
+            raise ModuleNotFoundError(f"{name} is not on the GPU machine", name=name)
+
+sys.meta_path.insert(0, Missing())
+for script in sys.argv[1:]:
+    runpy.run_path(script, run_name="imported")
+"""
+
+
+def test_gpu_scripts_import_nothing_that_a_machine_without_ray_lacks():
+    scripts = [str(ROOT / "benchmarks" / name) for name in ("gpu.py", "reproduce_table1.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_RAY, *scripts], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
