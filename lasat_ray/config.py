@@ -215,10 +215,12 @@ class OptimConfig:
     """Course of the learning rate over the run."""
     milestones: tuple[float, ...] = (99.0, 104.0)
     """multistep: epochs after which the rate is multiplied by lr_decay."""
-    lr_decay: float = 0.1
-    """multistep: factor at each milestone."""
+    lr_decay: tuple[float, ...] = (0.1,)
+    """multistep: factor at each milestone in turn; one factor holds for all."""
     warmup_epochs: float = 0.0
-    """Epochs of linear warm-up from 0 (one-cycle: until the peak)."""
+    """Epochs of linear warm-up (one-cycle: until the peak)."""
+    warmup_start: float = 0.04
+    """Share of the rate that a warm-up or one-cycle begins with, as in PyTorch's OneCycleLR."""
     grad_clip: float = 0.0
     """Largest gradient norm of the target net; 0 switches clipping off."""
     ema_decay: float = 0.0

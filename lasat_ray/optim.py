@@ -22,22 +22,33 @@ def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:
     """The rate at a fractional ``epoch`` in [0, epochs): a pure function, so nothing to resume.
 
     ``one-cycle`` rises linearly to the peak over warmup_epochs (40 % of the run when 0) and falls
-    linearly to 0, as the fast-AT recipes do.
+    linearly to 0, as the fast-AT recipes do. Like a warm-up it begins at ``warmup_start`` of the
+    peak: a first round at a rate of 0 would be wasted.
     """
     if config.schedule == "one-cycle":
         peak = config.warmup_epochs or 0.4 * epochs
-        rising = epoch / peak
         falling = (epochs - epoch) / (epochs - peak)
-        return config.lr * max(0.0, min(rising, falling))
-    warm = min(1.0, epoch / config.warmup_epochs) if config.warmup_epochs else 1.0
+        return config.lr * max(0.0, min(_risen(config, epoch / peak), falling))
+    warm = _risen(config, epoch / config.warmup_epochs) if config.warmup_epochs else 1.0
     if config.schedule == "multistep":
         passed = sum(epoch >= milestone for milestone in config.milestones)
-        return config.lr * warm * config.lr_decay**passed
+        return config.lr * warm * math.prod(_factors(config)[:passed])
     if config.schedule == "cosine":
         rest = max(epochs - config.warmup_epochs, 1e-9)
         progress = min(1.0, max(0.0, epoch - config.warmup_epochs) / rest)
         return config.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
     return config.lr * warm
+
+
+def _risen(config: OptimConfig, progress: float) -> float:
+    """From ``warmup_start`` to 1 as ``progress`` goes from 0 to 1; 1 beyond."""
+    return min(1.0, config.warmup_start + (1 - config.warmup_start) * progress)
+
+
+def _factors(config: OptimConfig) -> tuple[float, ...]:
+    """The factor at each milestone."""
+    factors = config.lr_decay
+    return factors * len(config.milestones) if len(factors) == 1 else factors
 
 
 class WeightAverage:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks import constant_strategy, start, worst_of_restarts
-from lasat_ray.attacks.objectives import cross_entropy
+from lasat_ray.attacks.objectives import batch_cross_entropy
 from lasat_ray.config import RewardConfig
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch, RewardTerms
@@ -37,8 +37,9 @@ def reward_terms(
 ) -> RewardTerms:
     """L2 = -CE(f(x_ref; w^), y) and L3 = -CE(f(x; w^), y) per image beside the given L1 [B].
 
-    The looked-ahead net speaks in eval mode; its training flag is restored. With ``graph`` L2 and
-    L3 stay tied to its weights, for a credit that differentiates them.
+    Mixed labels (CutMix) count by their shares in both, as they do in L1. The looked-ahead net speaks
+    in eval mode; its training flag is restored. With ``graph`` L2 and L3 stay tied to its weights, for
+    a credit that differentiates them.
     """
     was_training = looked_ahead.training
     looked_ahead.eval()
@@ -47,8 +48,8 @@ def reward_terms(
     looked_ahead.train(was_training)
     return RewardTerms(
         l1=l1,
-        l2=-cross_entropy(ref_logits, batch.y),
-        l3=-cross_entropy(clean_logits, batch.y),
+        l2=-batch_cross_entropy(ref_logits, batch),
+        l3=-batch_cross_entropy(clean_logits, batch),
         ref_correct=ref_logits.argmax(1) == batch.y,
         clean_correct=clean_logits.argmax(1) == batch.y,
     )

@@ -48,7 +48,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), _NOT_NEGATIVE),
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
-    "optim.lr_decay": _FACTOR,
+    "optim.warmup_start": _FACTOR,
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     "loss.ltd_temperature": _POSITIVE,
     "speed.bucket": _NOT_NEGATIVE,
@@ -228,6 +228,12 @@ def _check_optim(config: TrainConfig) -> None:
     if optim.nesterov and optim.momentum == 0:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
     check_milestones("optim.milestones", optim.milestones)
+    for factor in optim.lr_decay:
+        _check_bound("--optim.lr-decay", factor, _POSITIVE)
+    if len(optim.lr_decay) not in (1, len(optim.milestones)):
+        what = f"are {len(optim.lr_decay)} factors for {len(optim.milestones)} milestones"
+        shown = " ".join(f"{factor:g}" for factor in optim.lr_decay)
+        raise refusal("--optim.lr-decay", shown, what, "give one for each, or one for all")
     if optim.warmup_epochs >= config.epochs:
         shown = f"{optim.warmup_epochs:g}"
         raise refusal(

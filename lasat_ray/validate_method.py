@@ -23,9 +23,13 @@ METHODS_WITH_BETA = frozenset(
         "hydra",
     }
 )  # methods whose loss has a trades_beta
-METHODS_THAT_MIX = frozenset(
-    {"trades", "gowal", "rebuffi", "trades-awp", "lbgat", "score"}
-)  # linear in the label up to a constant, with an attack that has none
+METHODS_THAT_CANNOT_MIX = frozenset(
+    {"fat", "fat-trades", "fat-mart", "gairat", "sat"}
+)  # methods whose attack asks whether an image is classified correctly
+METHODS_WITH_KL_ATTACK = frozenset(
+    {"trades", "gowal", "rebuffi", "fat-trades", "trades-awp", "lbgat", "hat", "ltd", "hydra"}
+)  # methods whose attack raises the KL from the clean prediction
+METHODS_WITH_NORMAL_START = METHODS_WITH_KL_ATTACK | {"mart", "fat-mart"}
 METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
 METHODS_THAT_PRUNE = frozenset({"hydra"})  # methods that take weights from a trained net
 
@@ -53,15 +57,16 @@ def check_method(config: TrainConfig) -> None:
 
 
 def _check_cutmix(config: TrainConfig) -> None:
-    if config.method not in METHODS_THAT_MIX and ":" not in config.method:
-        what = f"mixes labels, which --method {config.method} cannot read"
-        raise refusal("--data.cutmix", "True", what, f"use one of: {', '.join(sorted(METHODS_THAT_MIX))}")
-    if config.attack.loss in ("ce", "margin"):
-        what = "mixes labels, which an attack on one label cannot read"
+    method, reward = config.method, config.reward
+    if method in METHODS_THAT_CANNOT_MIX:
+        what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
+        raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
+    if config.attack.loss == "margin":
+        what = "mixes labels, which a margin between one class and the others cannot read"
         raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
-    if config.strategy == "learned":
-        what = "mixes labels, for which no reward is defined"
-        raise refusal("--data.cutmix", "True", what, "use --strategy fixed, random or curriculum")
+    if config.strategy == "learned" and reward.mode == "reference":
+        what = "mixes labels, but --reward.mode reference counts correct classifications"
+        raise refusal("--data.cutmix", "True", what, "use --reward.mode paper")
 
 
 def check_milestones(path: str, milestones: tuple[float, ...]) -> None:
@@ -105,7 +110,14 @@ def _check_attack_of(config: TrainConfig) -> None:
     if method == "dart" and attack.loss not in ("method", "ce"):
         what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
         raise refusal("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
-    kind = attack.loss if attack.loss != "method" else "kl" if method == "fat-trades" else ""
+    own = "kl" if method in METHODS_WITH_KL_ATTACK else "squared" if method == "score" else "ce"
+    kind = own if attack.loss == "method" else attack.loss
     if attack.start == "zero" and kind in ("kl", "squared"):
         what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
         raise refusal("--attack.start", "'zero'", what, "use uniform or normal")
+    named = attack.start_radius is not None or "start_radius" in attack.grid
+    if named and attack.start == "method" and method in METHODS_WITH_NORMAL_START:
+        what = f"has no effect: --method {method} starts from a normal of its own size"
+        if attack.start_radius is not None:
+            raise refusal("--attack.start-radius", attack.start_radius, what, "add --attack.start uniform")
+        raise refusal("--attack.grid", "'start_radius'", what, "add --attack.start uniform")

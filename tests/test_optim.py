@@ -23,10 +23,8 @@ def course(config, epochs):
         ("lr_trades", 0.1, (74.0,), 1, 76),
         ("lr_mart_resnet", 0.01, (74.0, 89.0, 99.0), 1, 120),
         ("lr_mart_wrn", 0.1, (74.0, 89.0), 1, 90),
-        ("lr_fat", 0.1, (59.0, 89.0), 1, 109),  # the last drop is by 2, not by 10
         ("lr_fat_trades", 0.1, (74.0,), 1, 85),
         ("lr_awp_trades", 0.1, (99.0, 149.0), 1, 200),
-        ("lr_lbgat", 0.1, (75.0, 90.0), 2, 100),  # epoch 1 runs at 0.02
         ("lr_gairat_E100", 0.1, (29.0, 59.0), 1, 100),
     ],
 )
@@ -34,6 +32,21 @@ def test_multistep_is_the_scripts_schedule(key, lr, milestones, first, last):
     stored = golden("schedules")[key]
     config = OptimConfig(lr=lr, schedule="multistep", milestones=milestones)
     close(course(config, len(stored))[first - 1 : last], stored[first - 1 : last], atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("key", "lr", "milestones", "factors"),
+    [
+        ("lr_fat", 0.1, (59.0, 89.0, 109.0), (0.1, 0.1, 0.5)),
+        ("lr_gairat_E120", 0.1, (59.0, 89.0, 109.0), (0.1, 0.1, 0.5)),
+        ("lr_fat_mart", 0.1, (59.0, 89.0), (0.1, 0.1)),
+        ("lr_lbgat", 0.02, (1.0, 75.0, 90.0), (5.0, 0.1, 0.1)),
+    ],
+)
+def test_each_milestone_may_have_its_own_factor(key, lr, milestones, factors):
+    stored = golden("schedules")[key]
+    config = OptimConfig(lr=lr, schedule="multistep", milestones=milestones, lr_decay=factors)
+    close(course(config, len(stored)), stored, atol=1e-15)
 
 
 @pytest.mark.parametrize("key", ["lr_awp_at", "lr_las_awp"])
@@ -59,7 +72,7 @@ def test_the_rate_drops_at_the_very_update(key, milestones):
 
 def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
     config = OptimConfig(lr=0.2, schedule="one-cycle", warmup_epochs=10.0)
-    points = [(0.0, 0.0), (5.0, 0.1), (10.0, 0.2), (20.0, 0.1), (30.0, 0.0)]
+    points = [(0.0, 0.008), (5.0, 0.104), (10.0, 0.2), (20.0, 0.1), (30.0, 0.0)]
     assert [learning_rate(config, e, 30) for e, _ in points] == pytest.approx([r for _, r in points])
     unset = dataclasses.replace(config, warmup_epochs=0.0)
     assert learning_rate(unset, 12.0, 30) == pytest.approx(0.2)
@@ -71,9 +84,22 @@ def test_cosine_and_constant_with_and_without_warm_up():
     expected = [0.2, 0.2 * 0.5 * (1 + 2**-0.5), 0.1, 0.0]
     assert [learning_rate(cosine, e, 20) for e in (0, 5, 10, 20)] == pytest.approx(expected)
     warm = dataclasses.replace(cosine, warmup_epochs=4.0)
-    assert [learning_rate(warm, e, 20) for e in (0, 2, 4, 12)] == pytest.approx([0.0, 0.1, 0.2, 0.1])
-    constant = OptimConfig(lr=0.2, schedule="constant", warmup_epochs=4.0)
-    assert [learning_rate(constant, e, 20) for e in (1, 4, 19)] == pytest.approx([0.05, 0.2, 0.2])
+    assert [learning_rate(warm, e, 20) for e in (0, 2, 4, 12)] == pytest.approx([0.008, 0.104, 0.2, 0.1])
+    constant = OptimConfig(lr=0.2, schedule="constant", warmup_epochs=4.0, warmup_start=0.2)
+    assert [learning_rate(constant, e, 20) for e in (0, 1, 4, 19)] == pytest.approx([0.04, 0.08, 0.2, 0.2])
+
+
+@pytest.mark.parametrize("schedule", ["constant", "multistep", "cosine", "one-cycle"])
+@pytest.mark.parametrize("warmup_epochs", [0.0, 2.5])
+def test_no_round_is_wasted_at_a_rate_of_zero(schedule, warmup_epochs):
+    config = OptimConfig(lr=0.2, schedule=schedule, warmup_epochs=warmup_epochs, milestones=(3.0, 7.0))
+    rates = [learning_rate(config, round / 5, 10) for round in range(50)]
+    assert min(rates) > 0 and max(rates) == pytest.approx(0.2, rel=0.1)
+    if warmup_epochs:
+        begin = torch.optim.lr_scheduler.OneCycleLR  # its default begins at 1/25 of the peak, as we do
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        begin(optimizer, max_lr=0.2, total_steps=50)
+        assert rates[0] == pytest.approx(optimizer.param_groups[0]["lr"])
 
 
 def numbered(value):

@@ -11,7 +11,14 @@ from lasat_ray.errors import UsageError
 from lasat_ray.methods import METHODS
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.validate import BOUNDS, check
-from lasat_ray.validate_method import METHODS_WITH_BETA, METHODS_WITH_TEACHER
+from lasat_ray.validate_method import (
+    METHODS_THAT_CANNOT_MIX,
+    METHODS_THAT_PRUNE,
+    METHODS_WITH_BETA,
+    METHODS_WITH_KL_ATTACK,
+    METHODS_WITH_NORMAL_START,
+    METHODS_WITH_TEACHER,
+)
 
 LEARNERS = ("reinforce",)
 OPTIONAL_NUMBERS = {
@@ -58,7 +65,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), (-1.0,)),
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), (0.0, -1.0)),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), (1.0, -0.1)),
-    "optim.lr_decay": (0.0, 1.5),
+    "optim.warmup_start": (0.0, 1.5),
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
     "loss.ltd_temperature": (0.0, -1.0),
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
@@ -73,7 +80,8 @@ RANGE_CASES = [(path, value) for path, values in OUT_OF_RANGE.items() for value 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_passes(name):
-    check(RECIPES[name].config, METHODS, LEARNERS)
+    given = dict.fromkeys((option[2:].replace("-", "_") for option in RECIPES[name].needs), "runs/a")
+    check(changed(RECIPES[name].config, given), METHODS, LEARNERS)
 
 
 @pytest.mark.parametrize(("path", "value"), RANGE_CASES)
@@ -183,12 +191,16 @@ COMBINATIONS = [
     ({"method": "hat"}, "--teacher: None leaves --method hat nobody to learn from"),
     ({"teacher": "runs/a"}, "--teacher: 'runs/a' has no part in --method pgd-at"),
     ({"teacher_model": "resnet18"}, "--teacher-model: 'resnet18' is trained by lbgat alone"),
-    ({"data.cutmix": True}, "--data.cutmix: True mixes labels, which --method pgd-at cannot read"),
+    ({"data.cutmix": True, "method": "fat"}, "--data.cutmix: True mixes labels, but --method fat asks"),
+    ({"data.cutmix": True, "attack.loss": "margin"}, "--data.cutmix: True mixes labels, which a margin"),
     (
-        {"data.cutmix": True, "method": "trades", "attack.loss": "ce"},
-        "--data.cutmix: True mixes labels, which an attack on one label",
+        {**BATCH, "data.cutmix": True, "reward.mode": "reference", "reward.lookahead": "copy"},
+        "--data.cutmix: True mixes labels, but --reward.mode reference counts",
     ),
-    ({"data.cutmix": True, "method": "rebuffi"}, "--data.cutmix: True mixes labels, for which no reward"),
+    ({"method": "trades", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),
+    ({"method": "score", "attack.start": "zero"}, "--attack.start: 'zero' never moves"),
+    ({"method": "trades", "attack.start_radius": 0.1}, "--attack.start-radius: 0.1 has no effect"),
+    ({"method": "mart", "attack.grid": {"start_radius": (0.1,)}}, "--attack.grid: 'start_radius' has no"),
     ({"method": "hydra"}, "--init-from: None leaves --method hydra nothing to prune"),
     ({**HYDRA, "loss.awp_gamma": 0.01}, "--loss.awp-gamma: 0.01 would move weights that --method hydra"),
     ({**HYDRA, "reward.lookahead": "copy"}, "--reward.lookahead: 'copy' steps a copy that knows nothing"),
@@ -217,6 +229,8 @@ COMBINATIONS = [
     ({"optim.milestones": (3.0, 3.0)}, "--optim.milestones: 3 3 does not increase"),
     ({"optim.milestones": (4.0, 3.0)}, "--optim.milestones: 4 3 does not increase"),
     ({"optim.milestones": (0.0, 3.0)}, "--optim.milestones: 0 3 does not increase"),
+    ({"optim.lr_decay": (0.1, 0.0)}, "--optim.lr-decay: 0 is out of range"),
+    ({"optim.lr_decay": (0.1, 0.1, 0.5)}, "--optim.lr-decay: 0.1 0.1 0.5 are 3 factors for 2 milestones"),
     ({"optim.warmup_epochs": 30.0}, "--optim.warmup-epochs: 30 leaves no epoch after it"),
     ({"evaluation.test_num_steps": (10, 0)}, "--evaluation.test-num-steps: 0 is out of range"),
     ({"evaluation.test_num_steps": (10, 10)}, "--evaluation.test-num-steps: 10 stands twice"),
@@ -247,3 +261,10 @@ def test_the_lists_of_methods_here_are_what_the_methods_say():
     beta = {name for name, method in METHODS.items() if "trades_beta" in method.fields}
     teacher = {name for name, method in METHODS.items() if method.companion == "frozen"}
     assert beta == METHODS_WITH_BETA and teacher == METHODS_WITH_TEACHER
+    starts = {name for name, method in METHODS.items() if method.start.startswith("normal")}
+    objectives = {name for name, method in METHODS.items() if method.attack_loss == "kl"}
+    assert starts == METHODS_WITH_NORMAL_START and objectives == METHODS_WITH_KL_ATTACK
+    assert {name for name, method in METHODS.items() if method.attack_loss == "squared"} == {"score"}
+    assert {name for name, method in METHODS.items() if method.prunes} == METHODS_THAT_PRUNE
+    ruled = {name for name, method in METHODS.items() if method.rule}
+    assert ruled - {"dart"} == METHODS_THAT_CANNOT_MIX  # DART looks at the gradient alone

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import start
-from lasat_ray.attacks.objectives import cross_entropy, make_objective
+from lasat_ray.attacks.objectives import Objective, batch_cross_entropy, make_objective
 from lasat_ray.attacks.pgd import Look, Rule, pgd
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import Stream
@@ -38,8 +38,15 @@ def attack_batch(
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
     with frozen_eval(net):
         delta0 = start(start_kind, batch.x, radius, batch.index, stream)
-        objective = make_objective(loss, net, batch.x, batch.y)
+        objective = objective_of(loss, net, batch)
         return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket)
+
+
+def objective_of(loss: str, net: nn.Module, batch: Batch) -> Objective:
+    """The named loss against a batch; cross-entropy of mixed labels (CutMix) by their shares."""
+    if loss == "ce" and batch.share is not None:
+        return lambda logits, rows: batch_cross_entropy(logits, batch, rows)
+    return make_objective(loss, net, batch.x, batch.y)
 
 
 class StillCorrect(Rule):
@@ -67,14 +74,14 @@ def worst_of_restarts(
     """
     rule = StillCorrect(batch.y) if only_correct else None
     with frozen_eval(net):
-        objective = make_objective("ce", net, batch.x, batch.y)
+        objective = objective_of("ce", net, batch)
         worst: Tensor | None = None
         for delta0 in starts:
             x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule)
             if len(starts) == 1:
                 return x_adv
             with torch.no_grad():
-                loss_B = cross_entropy(net(x_adv), batch.y)
+                loss_B = batch_cross_entropy(net(x_adv), batch)
             if worst is None:
                 worst, worst_loss = x_adv, loss_B
             else:

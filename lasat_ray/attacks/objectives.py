@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lasat_ray.types import Batch
+
 Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits [S,N] of the images still moving, rows [S] int64: which images of the batch) -> [S]."""
 
@@ -15,6 +17,16 @@ Objective = Callable[[Tensor, Tensor], Tensor]
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     """-log softmax(logits)[y]; [B,N], [B] -> [B]."""
     return F.cross_entropy(logits, y, reduction="none")
+
+
+def batch_cross_entropy(logits: Tensor, batch: Batch, rows: Tensor | slice = slice(None)) -> Tensor:
+    """Cross-entropy of the images ``rows`` of a batch against their labels; where labels are mixed
+    (CutMix), the mean by shares; logits [S,N] -> [S]."""
+    own = cross_entropy(logits, batch.y[rows])
+    if batch.share is None or batch.y_other is None:
+        return own
+    share = batch.share[rows]
+    return share * own + (1 - share) * cross_entropy(logits, batch.y_other[rows])
 
 
 def kl_divergence(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def unnormalized_weight(kind: str, kappa_B: Tensor, num_steps_B: Tensor, lam: fl
     half = torch.clamp(torch.div(num_steps_B, 2, rounding_mode="floor"), min=1)
     reach = lam + 5 * (half - kappa_B) / half
     if kind == "tanh":
-        return (torch.tanh(reach) + 1) / 2
+        return torch.sigmoid(2 * reach)  # (tanh + 1) / 2, without the cancellation near 0
     if kind == "sigmoid":
         return torch.sigmoid(reach)
     return (num_steps_B + 1 - kappa_B) / (num_steps_B + 1)
@@ -74,7 +74,10 @@ def conclude(notes: Notes, scene: Scene) -> Notes:
     lam = lambda_at(scene.epoch, scene.epochs, scene.config, milestones)
     kappa, steps = notes["kappa"].to(dtype), scene.strategy.num_steps.to(dtype)
     raw = unnormalized_weight(scene.config.gairat_weight, kappa, steps, lam)
-    return {**notes, "weight": raw * scene.batch.global_size / scene.world.sum(raw.sum())}
+    total = scene.world.sum(raw.sum())
+    # Where every weight has underflowed nobody is nearer than others: all count alike.
+    weight = torch.where(total > 0, raw * scene.batch.global_size / total, torch.ones_like(raw))
+    return {**notes, "weight": weight}
 
 
 def loss(inputs: MethodInputs) -> Tensor:

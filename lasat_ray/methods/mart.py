@@ -24,8 +24,10 @@ def loss(inputs: MethodInputs) -> Tensor:
 
 def boosted(inputs: MethodInputs, p_adv: Tensor) -> Tensor:
     """CE minus log(1 - the most probable wrong class), label-smoothed where the settings say so; [B]."""
-    others = p_adv.scatter(1, inputs.y[:, None], -1.0)
-    wrong = others.amax(1)
+    others = p_adv.detach().scatter(1, inputs.y[:, None], -1.0)
+    # One class: amax would share the gradient of a tie among all. Sorted as the authors do it, the last wins.
+    runner_up = others.argsort(dim=1, stable=True)[:, -1:]
+    wrong = p_adv.gather(1, runner_up)[:, 0]
     plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
     return plain - torch.log(MARGIN_ONE - wrong + TINY)
 

@@ -7,6 +7,7 @@ import difflib
 from lasat_ray.errors import UsageError
 from lasat_ray.recipes.cpu import cifar10_cpu
 from lasat_ray.recipes.digits import digits
+from lasat_ray.recipes.leaderboards import leaderboard_rows
 from lasat_ray.recipes.published import published
 from lasat_ray.recipes.recipe import Recipe
 from lasat_ray.recipes.rows import other_rows
@@ -14,7 +15,8 @@ from lasat_ray.recipes.rows import other_rows
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
 
 RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe for recipe in [digits(), cifar10_cpu(), *published(), *other_rows()]
+    recipe.name: recipe
+    for recipe in [digits(), cifar10_cpu(), *published(), *other_rows(), *leaderboard_rows()]
 }
 
 

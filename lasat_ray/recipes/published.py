@@ -194,15 +194,17 @@ def pgd_at_config(setting: Setting) -> TrainConfig:
     return replace(base(setting), strategy="fixed", epochs=110, attack=attack, optim=optim)
 
 
-def drops(setting: Setting, *milestones: float, weight_decay: float = 5e-4) -> OptimConfig:
-    """SGD at 0.1 with momentum, a tenth of the rate after each milestone."""
+def drops(
+    setting: Setting, *milestones: float, weight_decay: float = 5e-4, factors: tuple[float, ...] = (0.1,)
+) -> OptimConfig:
+    """SGD at 0.1 with momentum; after each milestone a tenth of the rate, or its own factor."""
     return OptimConfig(
         lr=0.1,
         momentum=0.9,
         weight_decay=weight_decay,
         schedule="multistep",
         milestones=milestones,
-        lr_decay=0.1,
+        lr_decay=factors,
         grad_clip=setting.grad_clip,
     )
 

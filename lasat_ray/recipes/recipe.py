@@ -14,7 +14,8 @@ class Recipe:
     clean, fgsm, pgd10, pgd20, pgd50, cw, aa; nothing here was measured by this project.
 
     ``follows`` says whose settings were taken where the paper and its code differ; it is empty
-    where there was nothing to choose between.
+    where there was nothing to choose between. ``needs``: options that only the user can give, and
+    without which the run is refused.
     """
 
     name: str
@@ -24,3 +25,4 @@ class Recipe:
     row: str | None = None
     reported: dict[str, float] = field(default_factory=dict)
     follows: Literal["paper", "code", ""] = ""
+    needs: tuple[str, ...] = ()

@@ -1,9 +1,8 @@
 """The other published rows: rival methods by their authors' settings, LAS-AWP, the ablations.
 
-Rivals follow the defaults of their own scripts (epochs there count from 1, milestones here from
-0), with two differences that one factor per drop cannot express: FAT and GAIRAT halve their rate
-at epoch 110, and LBGAT trains its first epoch at a fifth of it. Table 7 and the rows of nets that
-only robustness leaderboards have state no settings; they follow the tables before them.
+Rivals follow the defaults of their own scripts; epochs there count from 1, milestones here from 0.
+Table 7 states no settings; its rows follow the tables before it. Rows that only leaderboards have
+are in ``leaderboards.py``.
 """
 
 from __future__ import annotations
@@ -59,7 +58,6 @@ def other_rows() -> list[Recipe]:
         *_table_6(),
         *_table_7(),
         *_gtsrb_and_ablation(),
-        rebuffi(TABLE_2),
     ]
 
 
@@ -132,21 +130,29 @@ def _rival(
     return replace(plain, optim=optim, attack=attack, loss=loss or LossConfig())
 
 
-def mart(setting: Setting, *numbers: float) -> Recipe:
+def mart_config(setting: Setting) -> TrainConfig:
     """MART as its authors' WideResNet script runs it."""
-    config = _rival(setting, "mart", 90, drops(setting, 74.0, 89.0, weight_decay=7e-4))
-    return recipe(setting, "mart", "MART", config, numbers, follows="code")
+    return _rival(setting, "mart", 90, drops(setting, 74.0, 89.0, weight_decay=7e-4))
+
+
+def mart(setting: Setting, *numbers: float) -> Recipe:
+    return recipe(setting, "mart", "MART", mart_config(setting), numbers, follows="code")
 
 
 def fat(setting: Setting, *numbers: float) -> Recipe:
     """FAT with cross-entropy, as FAT.py runs it."""
-    config = _rival(setting, "fat", 120, drops(setting, 59.0, 89.0, 109.0, weight_decay=2e-4))
+    config = _rival(setting, "fat", 120, _halved_late(setting))
     return recipe(setting, "fat", "FAT", config, numbers, follows="code")
+
+
+def _halved_late(setting: Setting) -> OptimConfig:
+    """The course that FAT and GAIRAT share: tenths in epochs 60 and 90, half in epoch 110."""
+    return drops(setting, 59.0, 89.0, 109.0, weight_decay=2e-4, factors=(0.1, 0.1, 0.5))
 
 
 def gairat(setting: Setting, *numbers: float) -> Recipe:
     """GAIRAT as GAIRAT.py runs it: Lambda -1 from epoch 60 on, tanh."""
-    config = _rival(setting, "gairat", 120, drops(setting, 59.0, 89.0, 109.0, weight_decay=2e-4))
+    config = _rival(setting, "gairat", 120, _halved_late(setting))
     return recipe(setting, "gairat", "GAIRAT", config, numbers, follows="code")
 
 
@@ -160,9 +166,9 @@ def awp(setting: Setting, *numbers: float, num_steps: int = 10, eps_255: int = 8
     return recipe(setting, slug, row, config, numbers, follows="code")
 
 
-def las_awp(setting: Setting, *numbers: float) -> Recipe:
+def las_awp_config(setting: Setting) -> TrainConfig:
     """LAS-AT around AT-AWP: plain cross-entropy at perturbed weights."""
-    config = replace(
+    return replace(
         base(setting),
         method="at-awp",
         strategy="learned",
@@ -173,12 +179,17 @@ def las_awp(setting: Setting, *numbers: float) -> Recipe:
         optim=drops(setting, 100.0, 150.0),
         policy=setting.las_at_policy,
     )
-    return recipe(setting, "las-awp", "LAS-AWP", config, numbers, follows="paper")
+
+
+def las_awp(setting: Setting, *numbers: float) -> Recipe:
+    return recipe(setting, "las-awp", "LAS-AWP", las_awp_config(setting), numbers, follows="paper")
 
 
 def lbgat(setting: Setting, *numbers: float, trades_beta: float = 6.0) -> Recipe:
     """LBGAT with a ResNet-18 teacher; its shell script runs beta 0, its row on CIFAR-10."""
-    loss, optim = LossConfig(trades_beta=trades_beta), drops(setting, 75.0, 90.0, weight_decay=2e-4)
+    # Its first epoch runs at 0.02, the others at 0.1 until the first drop.
+    optim = drops(setting, 1.0, 75.0, 90.0, weight_decay=2e-4, factors=(5.0, 0.1, 0.1))
+    loss, optim = LossConfig(trades_beta=trades_beta), replace(optim, lr=0.02)
     config = replace(_rival(setting, "lbgat", 100, optim, loss=loss), teacher_model="resnet18")
     return recipe(setting, "lbgat", "LBGAT", config, numbers, follows="code")
 
@@ -189,24 +200,16 @@ def sat(setting: Setting, *numbers: float) -> Recipe:
     return recipe(setting, "sat", "SAT", config, numbers)
 
 
-def gowal(setting: Setting, *numbers: float) -> Recipe:
+def gowal_config(setting: Setting) -> TrainConfig:
     """TRADES on the SiLU net with averaged weights, without extra data (Gowal et al. 2020)."""
     optim = OptimConfig(lr=0.2, nesterov=True, milestones=(400 / 3, 150.0), ema_decay=0.995)
     attack = AttackConfig(eps=8 / 255, num_steps=10, step_size=2 / 255)
     config = _rival(setting, "gowal", 200, optim, attack)
-    config = replace(config, batch_size=512, model=f"{setting.model}-silu")
-    return recipe(setting, "gowal", "Gowal et al.", config, numbers, follows="paper")
+    return replace(config, batch_size=512, model=f"{setting.model}-silu")
 
 
-def rebuffi(setting: Setting) -> Recipe:
-    """Gowal et al.'s training with CutMix; no row of the paper, and synthetic images are the user's
-    to name with --data.extra and --data.extra-fraction (Rebuffi et al. 2021)."""
-    config = gowal(setting, *([0.0] * len(setting.columns))).config
-    name = f"{setting.dataset}-{setting.model}-rebuffi"
-    config = replace(config, recipe=name, method="rebuffi", data=replace(config.data, cutmix=True))
-    return Recipe(
-        name=name, config=config, summary=f"TRADES, CutMix and averaged weights on {setting.dataset}"
-    )
+def gowal(setting: Setting, *numbers: float) -> Recipe:
+    return recipe(setting, "gowal", "Gowal et al.", gowal_config(setting), numbers, follows="paper")
 
 
 def madry(setting: Setting, *numbers: float) -> Recipe:

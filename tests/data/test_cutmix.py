@@ -4,11 +4,15 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
+from lasat_ray.attacks import objective_of
 from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches
 from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.methods import METHODS
+from lasat_ray.reward import reward_terms
 from lasat_ray.rng import Stream
 from lasat_ray.target_step import Task
 from lasat_ray.types import Logits
@@ -62,3 +66,22 @@ def test_a_mixed_image_is_trained_by_the_shares_of_its_labels(name):
 
     own, other = (loss_of(y=y, y_other=None, share=None) for y in (batch.y, batch.y_other))
     torch.testing.assert_close(loss_of(), batch.share * own + (1 - batch.share) * other)
+
+
+def test_attack_and_reward_read_mixed_labels_by_their_shares():
+    """Gradient and losses are linear in the label, so both equal the shares' mean of single labels."""
+    batch, net = batches().batch(0), nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).double()
+    x = batch.x.clone().requires_grad_(True)
+    ones = torch.ones(8, dtype=torch.float64)
+    mixed = objective_of("ce", net, batch)(net(x), torch.arange(8))
+    single = [F.cross_entropy(net(x), y, reduction="none") for y in (batch.y, batch.y_other)]
+    expected = batch.share * single[0] + (1 - batch.share) * single[1]
+    torch.testing.assert_close(mixed, expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(v.sum(), x, retain_graph=True) for v in (mixed, expected))
+    )
+    terms = reward_terms(net, batch, batch.x, ones)
+    torch.testing.assert_close(terms.l2, -expected.detach())
+    assert torch.equal(terms.l2, terms.l3)
+    rows = torch.tensor([5, 2])
+    torch.testing.assert_close(objective_of("ce", net, batch)(net(batch.x)[rows], rows), mixed[rows])

@@ -53,7 +53,7 @@ def run_config(name, teacher, **changes):
     if method.prunes:
         changes |= {"init_from": teacher, "model": "small_cnn"}
     if name == "rebuffi":
-        changes |= {"strategy": "random", "data__cutmix": True, "optim__ema_decay": 0.9}
+        changes |= {"data__cutmix": True, "optim__ema_decay": 0.9}
     if not method.attacks:
         changes["strategy"] = "fixed"
     return small_config(**{**TINY_RUN, "method": name, **changes})

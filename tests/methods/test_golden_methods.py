@@ -59,6 +59,33 @@ def test_mart_stays_finite_where_a_probability_is_zero():
     assert all(grad.isfinite().all() for grad in torch.autograd.grad(loss, (clean, adv)))
 
 
+def test_marts_rival_class_is_one_class_even_in_a_tie():
+    """Values of a tie are those of either class; the gradient goes to one, the last, as when sorted."""
+    adv = torch.tensor([[2.0, 1.0, 1.0], [1.0, 1.0, 0.0]], dtype=F64, requires_grad=True)
+    inputs = inputs_of(torch.tensor([0, 1]), constant(2), adv=adv, clean=adv.detach())
+    loss = mart.boosted(inputs, F.softmax(adv, 1))
+    p = F.softmax(adv.detach(), 1)
+    rival, ce = torch.tensor([2, 0]), F.cross_entropy(adv, inputs.y, reduction="none")
+    close(loss, (ce - torch.log(1.0001 - p[[0, 1], rival] + 1e-12)).detach().requires_grad_(True))
+    picked = (ce - torch.log(1.0001 - F.softmax(adv, 1)[[0, 1], rival] + 1e-12)).sum()
+    close(*(torch.autograd.grad(value, adv)[0] for value in (loss.sum(), picked)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_certain_predictions_give_finite_losses_and_gradients(name):
+    """Probabilities of exactly 0 and 1, right and wrong, in float32 too."""
+    for dtype in (torch.float32, F64):
+        sure = 2000 * torch.eye(4, dtype=dtype)
+        parts = {"adv": sure[[0, 1, 2, 3]], "clean": sure[[0, 0, 2, 1]], "helper": sure[[1, 1, 1, 1]]}
+        parts["companion"] = sure[[3, 1, 2, 0]]
+        parts = {key: value.clone().requires_grad_(True) for key, value in parts.items()}
+        inputs = inputs_of(torch.tensor([0, 1, 1, 2]), constant(4), LossConfig(), **parts)
+        loss_B = METHODS[name].loss(inputs)
+        assert loss_B.isfinite().all() and (loss_B >= -1e-3).all()
+        grads = torch.autograd.grad(loss_B.sum(), list(parts.values()), allow_unused=True)
+        assert all(grad is None or grad.isfinite().all() for grad in grads)
+
+
 @pytest.mark.parametrize("beta", [0, 6])
 def test_lbgat_value_and_gradients(beta):
     case = golden("lbgat")
@@ -124,6 +151,22 @@ def test_tau_grows_as_in_the_published_scripts(rule, key, epochs):
     assert [tau_at(e, rule.milestones) for e in range(epochs)] == golden("schedules")[key].tolist()
 
 
+@pytest.mark.parametrize("tau", [0, 1, 4])
+def test_fat_where_all_images_are_misclassified_or_none_is(tau):
+    """All wrong from the start: tau steps each; none ever wrong: every step; one image is a batch."""
+    case = golden("fat")
+    x, net, strategy = case["x"][:3], net_of(case), constant(3, case["eps"], 6, case["step"])
+    net.fc.bias.data[0] += 1e3  # always class 0, whatever the image
+    for label, steps in ((1, tau), (0, 6)):
+        for rows in (slice(0, 3), slice(2, 3)):
+            batch = make_batch(x[rows], torch.full((3,), label)[rows])
+            rule = FriendlyStop(batch, tau, 0.0, None)
+            objective = make_objective("ce", net, batch.x, batch.y)
+            x_adv = pgd(net, batch.x, strategy[rows], objective, delta0=torch.zeros_like(batch.x), rule=rule)
+            assert rule.notes()["steps_taken"].tolist() == [steps] * len(batch.x)
+            assert steps or torch.equal(x_adv, batch.x)
+
+
 def test_the_tau_of_gair_fat_grows_by_three():
     assert [3 * tau_at(e, (40, 70)) for e in range(120)] == golden("schedules")["tau_gair_fat"].tolist()
 
@@ -155,6 +198,23 @@ def scene_of(case, epoch, config, epochs=120):
         strength=0,
         world=World(),
     )
+
+
+@pytest.mark.parametrize("kind", ["tanh", "sigmoid", "discrete"])
+@pytest.mark.parametrize("lam", [-100.0, -5.0, -1.0, 4.0])
+@pytest.mark.parametrize(("kappa", "steps"), [(0, 10), (10, 10), (7, 7), (1, 1), (0, 1)])
+def test_images_alike_weigh_alike(kind, lam, kappa, steps):
+    """All robust or all misclassified, even where every raw weight underflows; one image alone too."""
+    config = LossConfig(gairat_weight=kind, gairat_lambda=lam)
+    for count, dtype in ((3, torch.float32), (1, F64)):
+        y = torch.zeros(count, dtype=torch.int64)
+        scene = dataclasses.replace(
+            scene_of({"y": y, "num_steps": steps}, 119, config),
+            batch=make_batch(torch.zeros(count, 1, dtype=dtype), y),
+            strategy=constant(count, num_steps=steps),
+        )
+        weight = gairat.conclude({"kappa": torch.full((count,), kappa)}, scene)["weight"]
+        torch.testing.assert_close(weight, torch.ones(count, dtype=weight.dtype))
 
 
 @pytest.mark.parametrize(
