@@ -136,8 +136,11 @@ class AttackStrategyVectorEnv(VectorEnv):
         return self.batch.x, reward, ended, torch.zeros_like(ended), info
 
     def rehearse(self, actions: Tensor) -> tuple[Tensor, Info]:
-        """The reference code's order: a reward from a copy first; the round is still to be played."""
+        """The reference code's order: a reward from a copy first; the round is still to be played.
+
+        Rehearsals of one round start alike, so that two actions' rewards can be compared."""
         self._before = copy.deepcopy(self.net) if self.check_due else None
+        self._rehearsed = False
         strategy = self.space.decode(actions)
         x_adv, strategy, notes = self.attack_as_chosen(strategy)
         info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}

@@ -132,10 +132,13 @@ def make_vector_env(
     """Entry point of ``gymnasium.make_vec``: torch tensors, ``num_envs`` images a step.
 
     The target net starts from its first weights and, with ``train_target``, learns as the game is
-    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's.
+    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's. A single
+    image has no batch to be compared with, and is paid its own terms, not standardized.
     """
     base = config or get_recipe(recipe).config
     reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
+    if num_envs == 1 and reward.standardize:
+        reward = dataclasses.replace(reward, credit="image", standardize=False)
     # Whoever steps this env is the one who learns: every round is paid.
     base = dataclasses.replace(base, strategy="learned", update_interval=1, reward=reward)
     base = dataclasses.replace(base, seed=seed, batch_size=num_envs, precision="fp32")

@@ -191,10 +191,37 @@ class PolicyConfig:
     """Weight decay of the strategy net."""
     grad_clip: float = 1.0
     """Largest gradient norm of the strategy net; 0 switches clipping off."""
-    baseline: Literal["none", "mean", "leave-one-out", "running"] = "mean"
-    """Subtracted from the reward: mean over the global batch, or running average over rounds."""
+    baseline: Literal["learner", "none", "mean", "leave-one-out", "running", "greedy", "value"] = "learner"
+    """Subtracted from the reward: mean over the global batch, mean of the others, average over rounds,
+    reward of the likeliest strategy, or a value net; 'learner' takes the learner's own choice."""
+    normalize_advantage: bool = False
+    """Give reward minus baseline mean 0 and deviation 1 over the global batch."""
+    value_weight: float = 0.5
+    """Weight of the value net's squared error (baseline value)."""
     entropy_weight: float = 0.0
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus, at first."""
+    entropy_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of that weight over the run's updates."""
+    entropy_final: float = 0.0
+    """linear, cosine: the weight at the end."""
+    min_exploration: float = 0.0
+    """Share of every head's probability spread evenly over its options, so that none dies out."""
+    head: Literal["categorical", "ordinal"] = "categorical"
+    """categorical: a logit an option; ordinal: a discretized normal over the options, for fine grids."""
+    update_epochs: int = 4
+    """ppo, mirror-descent: passes over the round's images in one update."""
+    minibatches: int = 4
+    """ppo, mirror-descent: gradient steps a pass."""
+    clip: float = 0.2
+    """ppo: how far a probability may move by one update, as a ratio from 1 - clip to 1 + clip."""
+    target_kl: float | None = None
+    """ppo: end the passes once the policy has moved by 1.5 times this, in nats."""
+    mirror_step: float = 1.0
+    """mirror-descent: step of the exponentiated gradient, in 1 / reward."""
+    exploration: float = 1.0
+    """ucb, thompson: width of confidence bounds, in deviations of the reward."""
+    discount: float = 1.0
+    """ucb, thompson: what a past update's rewards still count at the next one; 1 forgets nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,10 +5,11 @@ Rounds are kept on the device and written in blocks, so that the loop waits for 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from lasat_ray.units import Grid
 from lasat_ray.world import World
 
 Listener = Callable[[dict[str, Any]], None]
+_QUANTILES = (5, 25, 50, 75, 95)
 _BLOCKS = 20  # writes an epoch: one host sync and one small all-reduce each
 
 
@@ -37,6 +39,8 @@ class Recorder:
         grid: Grid | None = None,
     ):
         self.folder = folder
+        self.grid = {name: values for name, values in (grid or {}).items() if len(values) > 1}
+        self._first_option = _first_options(grid or {})
         self.world = world
         self.rounds_per_epoch = rounds_per_epoch
         self.listener = listener
@@ -73,8 +77,10 @@ class Recorder:
             return
         rows = [list(report.sums.values()) for report in self._pending]
         flat = torch.stack([value for row in rows for value in row])
-        totals = iter(self.world.sum(flat).tolist())
+        counts = [report.option_counts.to(flat) for report in self._pending] if self.grid else []
+        totals = iter(self.world.sum(torch.cat([flat, *counts])).tolist())
         scalars = iter(torch.stack([v.double() for r in self._pending for v in r.scalars.values()]).tolist())
+        records: list[dict[str, Any]] = []
         for report in self._pending:
             record: dict[str, Any] = {
                 "kind": "round",
@@ -82,9 +88,21 @@ class Recorder:
                 "epoch": (report.round + 1) / self.rounds_per_epoch,
             }
             record |= _deviations({name: next(totals) / report.global_size for name in report.sums})
-            record |= {name: next(scalars) for name in report.scalars}
+            records.append(record | {name: next(scalars) for name in report.scalars})
+        for record, report in zip(records, self._pending, strict=True):
+            if self.grid:
+                record |= self._quantiles([next(totals) for _ in report.option_counts])
             self.write(record)
         self._pending = []
+
+    def _quantiles(self, counts: list[float]) -> dict[str, float]:
+        """Quantiles of every field with a choice, from how often each option was taken in a round."""
+        told: dict[str, float] = {}
+        for name, values in self.grid.items():
+            first = self._first_option[name]
+            taken = counts[first : first + len(values)]
+            told |= {f"{name}_p{q:02}": quantile(values, taken, q / 100) for q in _QUANTILES}
+        return told
 
     def sum_option_counts(self) -> list[float]:
         """How often each strategy option was chosen this epoch, over all workers; collective."""
@@ -111,6 +129,23 @@ def _deviations(means: dict[str, float]) -> dict[str, float]:
         return math.sqrt(max(0.0, square - means[name.removesuffix("_std")] ** 2))
 
     return {name: deviation(name, v) if name.endswith("_std") else v for name, v in means.items()}
+
+
+def quantile(values: Sequence[float], counts: Sequence[float], share: float) -> float:
+    """The least value that at least ``share`` of the images were given or stayed under."""
+    order = sorted(range(len(values)), key=lambda n: values[n])
+    passed, enough = 0.0, share * sum(counts)
+    for n in order:
+        passed += counts[n]
+        if passed >= enough and counts[n]:
+            return values[n]
+    return values[order[-1]]
+
+
+def _first_options(grid: Grid) -> dict[str, int]:
+    """Where each field's options begin in the counts."""
+    starts = itertools.accumulate((len(values) for values in grid.values()), initial=0)
+    return dict(zip(grid, starts, strict=False))
 
 
 def follow(metrics: Path, listener: Listener, done: threading.Event, poll_s: float = 0.2) -> None:

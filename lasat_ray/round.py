@@ -25,7 +25,7 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
     paid: dict[str, Any] = {}
     if due and env.config.reward.lookahead == "copy":
         reward, paid = env.rehearse(action.index)
-        learned = learner.update(_rollout(batch, action, reward))
+        learned = learner.update(_rollout(batch, action, reward, _greedy_reward(env, learner)))
         paid["reward"] = reward
         action = learner.act(batch.x, batch.index, Stream.of(env.seed, "action after rehearsal", round))
         _, _, _, _, info = env.step(action.index)
@@ -37,13 +37,22 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
     return _report(env, round, batch, action, info, paid, learned)
 
 
-def _rollout(batch: Batch, action: Action, reward: Tensor) -> Rollout:
+def _greedy_reward(env: AttackStrategyVectorEnv, learner: Any) -> Tensor | None:
+    """Self-critical baseline: what the likeliest strategies earn in a rehearsal of their own."""
+    if env.config.policy.baseline != "greedy":
+        return None
+    reward, _ = env.rehearse(learner.greedy(env.batch.x).index)
+    return reward
+
+
+def _rollout(batch: Batch, action: Action, reward: Tensor, greedy_reward: Tensor | None = None) -> Rollout:
     return Rollout(
         x=batch.x,
         action=action.index,
         log_prob=action.log_prob,
         reward=reward,
         global_size=batch.global_size,
+        greedy_reward=greedy_reward,
     )
 
 

@@ -47,10 +47,12 @@ def train_command() -> int:
         console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
         return 0
     # Below this line torch is loaded: help, dry runs and lists answer without it.
-    from lasat_ray.learners import LEARNERS
+    from lasat_ray.learners import LEARNERS, find_learner
     from lasat_ray.methods import METHODS
 
     check(config, METHODS, LEARNERS)
+    if config.strategy == "learned":
+        find_learner(config.learner)  # outside code and extras that are missing, before a folder is made
     check_run(config, options, METHODS)
     rival = compared(config, options.compare) if options.compare else None
     if rival:

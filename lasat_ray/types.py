@@ -104,13 +104,15 @@ class Action:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
     """One round as a learner sees it: images [B,C,H,W], action [B,K], log_prob [B] when it was
-    drawn, reward [B], ``global_size`` images over all workers."""
+    drawn, reward [B], ``global_size`` images over all workers; with the baseline ``greedy`` also
+    ``greedy_reward`` [B], what the learner's likeliest strategies would have earned."""
 
     x: Tensor
     action: Tensor
     log_prob: Tensor
     reward: Tensor
     global_size: int
+    greedy_reward: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
+from lasat_ray.validate_learner import check_learner
 from lasat_ray.validate_method import METHODS_WITH_BETA, check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
@@ -49,6 +50,11 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
     "optim.warmup_start": _FACTOR,
+    **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), _NOT_NEGATIVE),
+    **dict.fromkeys(("policy.clip", "policy.target_kl", "policy.mirror_step"), _POSITIVE),
+    **dict.fromkeys(("policy.update_epochs", "policy.minibatches"), _COUNT),
+    "policy.min_exploration": _FRACTION,
+    "policy.discount": _FACTOR,
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     "loss.ltd_temperature": _POSITIVE,
     "speed.bucket": _NOT_NEGATIVE,
@@ -91,7 +97,7 @@ def check(
     check_method(config)
     _check_grid(config)
     _check_reward(config)
-    _check_policy(config)
+    check_learner(config)
     _check_optim(config)
     _check_speed(config)
     _check_test_steps(config.evaluation.test_num_steps)
@@ -209,18 +215,6 @@ def _check_reward(config: TrainConfig) -> None:
             if value := getattr(reward, name):
                 what = "has no effect with --reward.lookahead real"
                 raise refusal(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
-
-
-def _check_policy(config: TrainConfig) -> None:
-    policy = config.policy
-    if config.strategy != "learned":
-        return
-    if policy.optimizer == "adam" and policy.momentum:
-        what = "has no effect with --policy.optimizer adam"
-        raise refusal("--policy.momentum", policy.momentum, what, "give 0, or --policy.optimizer sgd")
-    if config.reward.credit == "batch" and policy.baseline in ("mean", "leave-one-out"):
-        what = "cancels a reward that is the same for the whole batch (--reward.credit batch)"
-        raise refusal("--policy.baseline", f"'{policy.baseline}'", what, "use running or none")
 
 
 def _check_optim(config: TrainConfig) -> None:

@@ -27,6 +27,20 @@ class World:
         """True on the worker that writes files."""
         return self.rank == 0
 
+    def span(self, global_size: int) -> tuple[int, int]:
+        """The part of a global batch that is this worker's: first position, and the one after the last."""
+        return self.rank * global_size // self.size, (self.rank + 1) * global_size // self.size
+
+    def gather(self, mine: Tensor, global_size: int) -> Tensor:
+        """Every worker's share [B,...] of a global batch, in its order, on every worker; [N,...]."""
+        if self.size == 1:
+            return mine
+        first, end = self.span(global_size)
+        whole = mine.new_zeros(global_size, *mine.shape[1:])
+        whole[first:end] = mine
+        dist.all_reduce(whole)  # all others hold zeros there
+        return whole
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over workers (a new tensor; the argument itself with one worker)."""
         if self.size == 1:

@@ -20,6 +20,7 @@ ROOMS = {
         "config_io",
         "validate",
         "validate_method",
+        "validate_learner",
     ),
     1: ("data", "models", "optim"),
     2: ("strategy", "checkpoint", "load"),

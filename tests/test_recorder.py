@@ -1,10 +1,12 @@
 """metrics.jsonl: means over the global batch, once a round, and a reader that hears every line."""
 
+import dataclasses
 import json
 import threading
 import time
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,8 +36,8 @@ def lines_of(folder):
     return [json.loads(line) for line in folder.metrics.read_text().splitlines()]
 
 
-def make_recorder(folder, world=None, listener=None):
-    return Recorder(folder, world or World(), rounds_per_epoch=200, listener=listener)
+def make_recorder(folder, world=None, listener=None, grid=None):
+    return Recorder(folder, world or World(), rounds_per_epoch=200, listener=listener, grid=grid)
 
 
 def test_rounds_become_means_over_the_global_batch(folder):
@@ -51,6 +53,27 @@ def test_rounds_become_means_over_the_global_batch(folder):
         {"kind": "round", "round": 1, "epoch": 0.01, "loss": 1.5, "reward": -0.5, "grad_norm": 1.0},
     ]
     assert lines_of(folder) == heard == expected
+    recorder.close()
+
+
+def test_quantiles_of_every_field_with_a_choice_come_from_the_options_taken(folder):
+    """By numpy on the values that the images were given; a field with one value has none to tell."""
+    grid = {"eps": (0.3, 0.1, 0.2), "step_size": (0.1,), "num_steps": (3.0, 4.0)}
+    counts = [
+        torch.tensor([0.0, 30.0, 10.0, 40.0, 1.0, 39.0]),
+        torch.tensor([38.0, 1.0, 1.0, 40.0, 20.0, 20.0]),
+    ]
+    recorder = make_recorder(folder, grid=grid)
+    for round, count in enumerate(counts):
+        recorder.add(dataclasses.replace(report_of(round, loss=1.0), option_counts=count))
+    recorder.flush()
+    for line, count in zip(lines_of(folder), counts, strict=True):
+        for name, first in (("eps", 0), ("num_steps", 4)):
+            times = count[first : first + len(grid[name])].long().tolist()
+            given = np.repeat(grid[name], times)
+            wanted = np.quantile(given, [0.05, 0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
+            assert [line[f"{name}_p{q:02}"] for q in (5, 25, 50, 75, 95)] == wanted.tolist()
+        assert not [name for name in line if name.startswith("step_size_p")]
     recorder.close()
 
 

@@ -104,13 +104,14 @@ def counted_round(**changes):
     """One round's (target cost, strategy cost, sum of the images' attack steps)."""
     env, learner = make_round(**changes)
     env.target.net = Counted(env.target.net)
-    if hasattr(learner, "net"):
-        learner.net = Counted(learner.net)
+    features = Counted(learner.net.features) if hasattr(learner, "net") else None
+    if features is not None:
+        learner.net.features = features
     before = copy.deepcopy(env.batch)
     report = play_round(env, learner)
     steps = int(report.sums["num_steps"])
     assert before.x.shape[0] == B
-    return env.target.net, getattr(learner, "net", None), steps
+    return env.target.net, features, steps
 
 
 def test_pgd_at_costs_23_passes_an_image():
@@ -148,7 +149,7 @@ def test_a_las_round_with_reward_adds_the_reference_attack_two_looks_and_the_pol
     # Several restarts are compared by one more pass each.
     reference = restarts * 10 * 2 + (restarts if restarts > 1 else 0)
     assert target.cost == 2 * steps + 3 * B + (reference + 2) * B
-    assert strategy.cost == B + 3 * B
+    assert strategy.cost == B + 3 * B + B  # the last tells how far the update moved the policy
 
 
 def test_influence_adds_two_backward_passes_and_one_pass_in_forward_mode():

@@ -5,12 +5,14 @@ import math
 
 import pytest
 
-from lasat_ray.config import TrainConfig
+from lasat_ray.config import PolicyConfig, TrainConfig
 from lasat_ray.config_io import flag, leaves
 from lasat_ray.errors import UsageError
+from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.validate import BOUNDS, check
+from lasat_ray.validate_learner import READS
 from lasat_ray.validate_method import (
     METHODS_THAT_CANNOT_MIX,
     METHODS_THAT_PRUNE,
@@ -20,10 +22,10 @@ from lasat_ray.validate_method import (
     METHODS_WITH_TEACHER,
 )
 
-LEARNERS = ("reinforce",)
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
     *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
+    "policy.target_kl",
 }
 
 
@@ -66,6 +68,11 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), (0.0, -1.0)),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), (1.0, -0.1)),
     "optim.warmup_start": (0.0, 1.5),
+    **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), (-1.0,)),
+    **dict.fromkeys(("policy.clip", "policy.target_kl", "policy.mirror_step"), (0.0, -1.0)),
+    **dict.fromkeys(("policy.update_epochs", "policy.minibatches"), (0,)),
+    "policy.min_exploration": (-0.1, 1.0),
+    "policy.discount": (0.0, 1.5),
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
     "loss.ltd_temperature": (0.0, -1.0),
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
@@ -149,7 +156,7 @@ def test_a_fixed_strategy_needs_no_grid_and_may_keep_one():
 
 NAME_CASES = [
     ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: at-awp, "),
-    ({"learner": "ppo"}, "--learner: 'ppo' is unknown; choose one of: reinforce"),
+    ({"learner": "ppo2"}, "--learner: 'ppo2' is unknown; choose one of: a2c, curriculum, exp3"),
     ({"dataset": "mnist"}, "--dataset: 'mnist' is unknown; choose one of: "),
     ({"dataset": "digits:x"}, "--dataset: 'digits:x' is unknown"),
     ({"dataset": ""}, "--dataset: '' is unknown"),
@@ -185,6 +192,7 @@ def test_the_learner_matters_only_where_one_learns():
 
 
 HYDRA = {"method": "hydra", "init_from": "runs/a"}
+FINE = {"eps": tuple(n / 100 for n in range(1, 66)), "num_steps": tuple(range(1, 65))}
 BATCH = {"reward.credit": "batch", "policy.baseline": "running"}
 COMBINATIONS = [
     ({"method": "clean"}, "--strategy: 'learned' has no attack to choose"),
@@ -220,11 +228,45 @@ COMBINATIONS = [
     ({"attack.start": "zero", "attack.start_radius": 0.1}, "--attack.start-radius: 0.1 has no effect"),
     ({"reward.mode": "reference"}, "--reward.credit: 'image' does not go with"),
     ({**BATCH, "reward.standardize": True}, "--reward.standardize: True makes every reward 0"),
-    ({"reward.credit": "batch"}, "--policy.baseline: 'mean' cancels"),
+    ({"reward.credit": "batch", "policy.baseline": "mean"}, "--policy.baseline: 'mean' cancels"),
     ({**BATCH, "policy.baseline": "leave-one-out"}, "--policy.baseline: 'leave-one-out' cancels"),
     ({"reward.copy_weight_decay": 5e-4}, "--reward.copy-weight-decay: 0.0005 has no effect"),
     ({"reward.copy_label_smoothing": 0.3}, "--reward.copy-label-smoothing: 0.3 has no effect"),
     ({"policy.optimizer": "adam", "policy.momentum": 0.9}, "--policy.momentum: 0.9 has no effect"),
+    ({"policy.entropy_final": 0.1}, "--policy.entropy-final: 0.1 has no effect"),
+    (
+        {"policy.entropy_schedule": "linear", "policy.entropy_weight": 0.0},
+        "--policy.entropy-schedule: 'linear' has no weight to change",
+    ),
+    ({"policy.baseline": "greedy"}, "--policy.baseline: 'greedy' needs a second reward"),
+    (
+        {"policy.baseline": "greedy", "reward.lookahead": "copy", "reward.standardize": True},
+        "--policy.baseline: 'greedy' compares rewards of two rehearsals",
+    ),
+    ({**BATCH, "policy.normalize_advantage": True}, "--policy.normalize-advantage: True makes every"),
+    ({"learner": "exp3"}, "--policy.min-exploration: 0 leaves exp3 no gamma"),
+    (
+        {
+            "learner": "ucb",
+            "attack.grid": {"eps": tuple(n / 100 for n in range(1, 66)), "num_steps": tuple(range(1, 65))},
+        },
+        "--learner: 'ucb' would have to try each of 4160 joint strategies",
+    ),
+    ({"policy.clip": 0.1}, "--policy.clip: 0.1 has no effect with --learner reinforce"),
+    (
+        {"learner": "ppo", "policy.mirror_step": 0.3},
+        "--policy.mirror-step: 0.3 has no effect with",
+    ),
+    (
+        {"learner": "a2c", "policy.baseline": "mean"},
+        "--policy.baseline: 'mean' has no effect with",
+    ),
+    ({"learner": "thompson", "policy.lr": 0.01}, "--policy.lr: 0.01 has no effect with --learner thompson"),
+    (
+        {"learner": "sb3:PPO", "policy.min_exploration": 0.1},
+        "--policy.min-exploration: 0.1 has no effect with",
+    ),
+    ({"learner": "sb3:PPO", "precision": "fp64"}, "--precision: 'fp64' has no effect"),
     ({"optim.nesterov": True, "optim.momentum": 0.0}, "--optim.nesterov: True needs momentum"),
     ({"optim.milestones": (3.0, 3.0)}, "--optim.milestones: 3 3 does not increase"),
     ({"optim.milestones": (4.0, 3.0)}, "--optim.milestones: 4 3 does not increase"),
@@ -243,6 +285,19 @@ def test_settings_that_do_not_go_together_are_refused(changes, told):
     assert message.startswith(told)
     assert ";" in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("learner", [*LEARNERS, "sb3:PPO", "sb3:A2C"])
+def test_every_learner_goes_with_every_recipes_own_settings(learner):
+    """A recipe may hold settings that only some learners read; exp3 needs one that none has."""
+    explored = {"policy.min_exploration": 0.1} if learner == "exp3" else {}
+    for recipe in ("digits", "cifar10-cpu", "table1-cifar10-resnet18-las-at-k40"):
+        check(changed(get_recipe(recipe).config, {"learner": learner, **explored}), METHODS, LEARNERS)
+
+
+def test_the_list_of_what_learners_read_is_complete():
+    assert {name for name in READS if not name.startswith("sb3:")} == set(LEARNERS)
+    assert set().union(*READS.values()) == {field.name for field in dataclasses.fields(PolicyConfig)}
 
 
 def test_the_reference_reward_can_be_asked_for():

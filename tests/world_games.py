@@ -46,6 +46,13 @@ GAMES: dict[str, dict[str, Any]] = {
         "optim__grad_clip": 0.5,
         "loss__label_smoothing": 0.2,
     },
+    "batch norm in the strategy net": {"strategy_model": "small_cnn_bn", "learner": "a2c"},
+    "greedy baseline, explored": {
+        "reward__lookahead": "copy",
+        "policy__baseline": "greedy",
+        "policy__min_exploration": 0.1,
+    },
+    "PPO": {"learner": "ppo", "policy__normalize_advantage": True, "policy__target_kl": 0.5},
     "batch norm": {"model": "small_cnn_bn", "strategy_model": "small_cnn_bn"},
 }
 RESUMED = "leave-one-out, standardized"  # this one is also continued by two workers where one stopped

@@ -98,8 +98,7 @@ class Batches:
         if self._num_extra:
             more = self._extra_order.span(round * self._num_extra, self._num_extra)
             rows = torch.cat([rows, more + self._store.count])
-        rank, size = self._world.rank, self._world.size
-        return rows[rank * self.batch_size // size : (rank + 1) * self.batch_size // size]
+        return rows[slice(*self._world.span(self.batch_size))]
 
     def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
         num_main = int((index < self._store.count).sum())

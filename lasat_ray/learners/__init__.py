@@ -1,5 +1,5 @@
 """Learners by name. A new one is a class with ``act``, ``update`` and its state, and a line here;
-code outside the project is named ``module:Class``."""
+code outside the project is named ``module:Class``, Stable-Baselines3's are ``sb3:PPO``, ``sb3:A2C``."""
 
 from __future__ import annotations
 
@@ -8,38 +8,44 @@ from collections.abc import Callable
 import torch
 
 from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.learners.a2c import A2C
 from lasat_ray.learners.base import Learner, LearnerContext
 from lasat_ray.learners.controls import Curriculum, Fixed, Random
+from lasat_ray.learners.exp3 import Exp3
+from lasat_ray.learners.mirror_descent import MirrorDescent
+from lasat_ray.learners.ppo import PPO
 from lasat_ray.learners.reinforce import Reinforce
+from lasat_ray.learners.thompson import Thompson
+from lasat_ray.learners.ucb import UCB
 from lasat_ray.plugins import load_plugin
 from lasat_ray.rng import Stream
 
 LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
     "reinforce": Reinforce,
+    "a2c": A2C,
+    "ppo": PPO,
+    "mirror-descent": MirrorDescent,
+    "ucb": UCB,
+    "thompson": Thompson,
+    "exp3": Exp3,
     "random": Random,
     "fixed": Fixed,
     "curriculum": Curriculum,
 }
+SB3_LEARNERS = ("sb3:PPO", "sb3:A2C")
 
 
 def make_learner(context: LearnerContext) -> Learner:
     """The learner that the configuration asks for: a control, one of ours, or outside code."""
     config = context.config
     name = config.learner if config.strategy == "learned" else config.strategy
-    if ":" in name:
-        build = load_plugin("learner", name)
-        if not callable(build):
-            raise UsageError(f"--learner: '{name}' is no class; see lasat_ray/learners/base.py")
-        learner = build(context)
-        missing = [m for m in ("act", "update", "state_dict", "load_state_dict") if not hasattr(learner, m)]
-        if missing:
-            raise UsageError(
-                f"--learner: '{name}' lacks {', '.join(missing)}; see lasat_ray/learners/base.py"
-            )
-        return learner
-    if name not in LEARNERS:
-        raise unknown_name("--learner", name, LEARNERS)
-    return LEARNERS[name](context)
+    learner = find_learner(name)(context)
+    needed = ["act", "update", "state_dict", "load_state_dict"]
+    if config.strategy == "learned" and config.policy.baseline == "greedy":
+        needed.append("greedy")
+    if missing := [method for method in needed if not hasattr(learner, method)]:
+        raise UsageError(f"--learner: '{name}' lacks {', '.join(missing)}; see lasat_ray/learners/base.py")
+    return learner
 
 
 def seeded_learner(context: LearnerContext) -> Learner:
@@ -49,4 +55,37 @@ def seeded_learner(context: LearnerContext) -> Learner:
         return make_learner(context)
 
 
-__all__ = ["LEARNERS", "Learner", "LearnerContext", "make_learner", "seeded_learner"]
+def find_learner(name: str) -> Callable[[LearnerContext], Learner]:
+    """What builds the learner of that name; UsageError in one line where nothing does."""
+    if name in LEARNERS:
+        return LEARNERS[name]
+    if name.startswith("sb3:"):
+        return _find_sb3(name)
+    if ":" not in name:
+        raise unknown_name("--learner", name, [*LEARNERS, *SB3_LEARNERS, "module:Class"])
+    build = load_plugin("learner", name)
+    if not callable(build):
+        raise UsageError(f"--learner: '{name}' is no class; see lasat_ray/learners/base.py")
+    return build
+
+
+def _find_sb3(name: str) -> Callable[[LearnerContext], Learner]:
+    if name not in SB3_LEARNERS:
+        raise unknown_name("--learner", name, SB3_LEARNERS)
+    try:
+        from lasat_ray.learners.sb3 import SB3Learner  # late: an extra that few install
+    except ImportError as error:
+        remedy = "pip install 'lasat-ray[sb3]'"
+        raise UsageError(f"--learner: '{name}' needs stable-baselines3 ({error}); {remedy}") from error
+    return SB3Learner
+
+
+__all__ = [
+    "LEARNERS",
+    "SB3_LEARNERS",
+    "Learner",
+    "LearnerContext",
+    "find_learner",
+    "make_learner",
+    "seeded_learner",
+]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.models import build_features
+from lasat_ray.models import Classifier, build_features
 from lasat_ray.rng import Stream
 from lasat_ray.strategy.net import StrategyNet, log_prob, sample
 from lasat_ray.strategy.space import StrategySpace
@@ -19,7 +19,10 @@ from lasat_ray.world import World
 
 class Learner(Protocol):
     """Chooses strategies and learns from rewards. State must round-trip through ``state_dict``:
-    nested dicts and lists of tensors, numbers and strings."""
+    nested dicts and lists of tensors, numbers and strings.
+
+    For --policy.baseline greedy a learner also has ``greedy(x) -> Action``, its likeliest strategies.
+    """
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
         """Images [B,C,H,W], their rows [B] and a stream of random numbers -> one action each."""
@@ -45,18 +48,34 @@ class LearnerContext:
     device: torch.device
     total_rounds: int = 1
 
-    def strategy_net(self) -> StrategyNet:
-        """A fresh strategy net on the chosen backbone, the same on every worker."""
+    @property
+    def total_updates(self) -> int:
+        """How many rounds of the run are rewarded; at least 1."""
+        return max(1, self.total_rounds // self.config.update_interval)
+
+    def features(self) -> tuple[Classifier, int]:
+        """A fresh strategy backbone, images [B,C,H,W] -> [B,F], and F."""
         config = self.config
-        features, dim = build_features(
+        return build_features(
             config.strategy_model,
             image_shape=self.image_shape,
             precision=config.precision,
             field="--strategy-model",
             channels_last=config.speed.channels_last,
         )
-        net = StrategyNet(features, dim, self.space)
-        if config.precision == "fp64":
+
+    def strategy_net(self) -> StrategyNet:
+        """A fresh strategy net on the chosen backbone, the same on every worker."""
+        features, dim = self.features()
+        policy = self.config.policy
+        net = StrategyNet(
+            features,
+            dim,
+            self.space,
+            min_exploration=policy.min_exploration,
+            ordinal=policy.head == "ordinal",
+        )
+        if self.config.precision == "fp64":
             net.double()
         net.to(self.device)
         self.world.share(net)

@@ -1,4 +1,4 @@
-"""Which strategies exist (``space``) and the net that chooses among them (``net``)."""
+"""Which strategies exist (``space``), the net that chooses (``net``), its BatchNorm (``statistics``)."""
 
 from lasat_ray.strategy.net import StrategyNet
 from lasat_ray.strategy.space import StrategySpace

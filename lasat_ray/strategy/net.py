@@ -1,6 +1,9 @@
-"""The strategy net p(a | x; theta): a backbone with one categorical head per strategy field."""
+"""The strategy net p(a | x; theta): a backbone with one head per strategy field."""
 
 from __future__ import annotations
+
+import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,23 +12,91 @@ from torch import Tensor, nn
 from lasat_ray.strategy.space import StrategySpace
 
 
-class StrategyNet(nn.Module):
-    """Sees the clean image; heads are independent given the image (LAS-AT, section 3.1)."""
+class OrdinalHead(nn.Module):
+    """A discretized, truncated normal over an option's place in the grid: log p(v) = a t_v + b t_v^2 up
+    to a constant, t_v from -1 (first option) to 1 (last). Two outputs however fine the grid is, so that
+    neighbouring options learn from one another; a = b = 0 is uniform."""
 
-    def __init__(self, features: nn.Module, feature_dim: int, space: StrategySpace):
+    def __init__(self, feature_dim: int, size: int):
+        super().__init__()
+        self.linear = nn.Linear(feature_dim, 2)
+        place = torch.linspace(-1, 1, size) if size > 1 else torch.zeros(1)
+        self.register_buffer("powers", torch.stack([place, place**2]), persistent=False)
+        self.powers: Tensor
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """hidden [B,F] -> logits [B,V]."""
+        return self.linear(hidden) @ self.powers
+
+
+class StrategyNet(nn.Module):
+    """Sees the clean image; heads are independent given the image (LAS-AT, section 3.1).
+
+    ``min_exploration`` rho in [0,1): every head's distribution is (1 - rho) p + rho uniform, wherever
+    it is read, so that no option's probability falls below rho / V, and logits are held within a
+    distance from which they can come back. ``ordinal`` heads replace the categorical ones.
+    """
+
+    def __init__(
+        self,
+        features: nn.Module,
+        feature_dim: int,
+        space: StrategySpace,
+        *,
+        min_exploration: float = 0.0,
+        ordinal: bool = False,
+    ):
         super().__init__()
         self.features = features
-        heads = [nn.Linear(feature_dim, size) for size in space.sizes]
-        for head in heads:
+        self.feature_dim = feature_dim
+        self.min_exploration = min_exploration
+        kind = OrdinalHead if ordinal else nn.Linear
+        self.heads = nn.ModuleList(kind(feature_dim, size) for size in space.sizes)
+        for parameter in self.heads.parameters():
             # Start uniform: an untrained strategy net is the random-strategy control.
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
-        self.heads = nn.ModuleList(heads)
+            nn.init.zeros_(parameter)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        """x [B,C,H,W] in [0,1] -> features [B,F] in the dtype of the heads."""
+        return self.features(x).to(next(self.heads.parameters()).dtype)
+
+    def choose(self, hidden: Tensor) -> list[Tensor]:
+        """Features [B,F] -> log-probabilities per head, [B,V_k] each, exploration included."""
+        rho = self.min_exploration
+        logits = [head(hidden) for head in self.heads]
+        if rho:
+            logits = [_Held.apply(z, math.log(10 * z.shape[1] / rho)) for z in logits]
+        return [explored(F.log_softmax(z, dim=1), rho) for z in logits]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """x [B,C,H,W] in [0,1] -> log-probabilities per head, [B,V_k] each."""
-        hidden = self.features(x)
-        return [F.log_softmax(head(hidden.to(head.weight.dtype)), dim=1) for head in self.heads]
+        return self.choose(self.hidden(x))
+
+
+class _Held(torch.autograd.Function):
+    """Logits no further than ``spread`` below their image's largest. Past that an option's own
+    probability is a tenth of what exploration gives it, and its gradient would soon be nothing: a
+    policy that saturated would never come back. At the limit only gradients that raise an option pass.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, spread: float) -> Tensor:
+        lowest = logits.amax(1, keepdim=True) - spread
+        ctx.save_for_backward(logits < lowest)
+        return torch.maximum(logits, lowest)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (held,), (grad,) = ctx.saved_tensors, grads
+        return grad.masked_fill(held & (grad > 0), 0.0), None  # descent on it would lower the logit
+
+
+def explored(log_p: Tensor, rho: float) -> Tensor:
+    """log((1 - rho) p + rho / V) of log-probabilities [B,V]."""
+    if rho == 0:
+        return log_p
+    floor = torch.full_like(log_p, math.log(rho / log_p.shape[1]))
+    return torch.logaddexp(log_p + math.log1p(-rho), floor)
 
 
 def sample(log_probs: list[Tensor], uniform_BK: Tensor) -> Tensor:
@@ -43,6 +114,17 @@ def log_prob(log_probs: list[Tensor], action_BK: Tensor) -> Tensor:
     return torch.stack(taken).sum(0)
 
 
+def entropies(log_probs: list[Tensor]) -> list[Tensor]:
+    """Entropy of each head in nats, [B] each."""
+    return [-(log_p.exp() * log_p).sum(1) for log_p in log_probs]
+
+
 def entropy(log_probs: list[Tensor]) -> Tensor:
     """Entropy of the joint strategy in nats, the sum over heads; [B]."""
-    return torch.stack([-(log_p.exp() * log_p).sum(1) for log_p in log_probs]).sum(0)
+    return torch.stack(entropies(log_probs)).sum(0)
+
+
+def divergence(log_probs: list[Tensor], others: list[Tensor]) -> Tensor:
+    """KL(p || q) of the joint strategies in nats, the sum over heads; [B]."""
+    pairs = zip(log_probs, others, strict=True)
+    return torch.stack([(log_p.exp() * (log_p - log_q)).sum(1) for log_p, log_q in pairs]).sum(0)

@@ -337,6 +337,15 @@ def test_one_image_at_a_time_is_the_same_game_in_numpy():
     assert not np.array_equal(following, obs)
 
 
+def test_one_image_is_paid_where_a_batch_would_be_standardized():
+    """With mean 0 over a batch of one, every reward would be 0."""
+    config = small_config(reward__credit="influence", reward__standardize=True)
+    env = gymnasium.make(NAME, config=config)
+    env.reset(seed=0)
+    _, reward, _, _, info = env.step(np.array([2, 1, 0]))
+    assert reward == pytest.approx(float(info["l1"] + info["l2"] + info["l3"]), abs=1e-5) and reward != 0
+
+
 @pytest.mark.usefixtures("no_warnings")
 def test_the_batch_is_a_vector_env_of_torch_tensors():
     env = gymnasium.make_vec(

@@ -7,7 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lasat_ray.learners.reinforce import baseline_of, reinforce_loss
+from lasat_ray.learners.baselines import batch_baseline
+from lasat_ray.learners.reinforce import reinforce_loss
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.strategy.net import entropy, log_prob
@@ -152,10 +153,10 @@ def test_a_baseline_calms_the_gradient():
 
 def test_baselines_by_hand():
     reward = torch.tensor([1.0, 2.0, 6.0], dtype=F64)
-    close(baseline_of("mean", reward, 3, World()), torch.tensor(3.0, dtype=F64))
-    close(baseline_of("leave-one-out", reward, 3, World()), torch.tensor([4.0, 3.5, 1.5], dtype=F64))
-    assert baseline_of("none", reward, 3, World()) == 0.0
-    close(baseline_of("leave-one-out", reward[:1], 1, World()), torch.zeros(1, dtype=F64))
+    close(batch_baseline("mean", reward, 3, World()), torch.tensor(3.0, dtype=F64))
+    close(batch_baseline("leave-one-out", reward, 3, World()), torch.tensor([4.0, 3.5, 1.5], dtype=F64))
+    assert batch_baseline("none", reward, 3, World()) == 0.0
+    close(batch_baseline("leave-one-out", reward[:1], 1, World()), torch.zeros(1, dtype=F64))
 
 
 def update_once(learner, x, rewards, action=None):
@@ -169,7 +170,7 @@ def test_the_running_baseline_averages_rounds_and_survives_a_restart():
     learner, x = make_learner(GRIDS["two fields"], policy__baseline="running"), images(2)
     start = copy.deepcopy(learner.state_dict()["net"])
     update_once(learner, x, [1.0, 3.0])
-    assert learner.running_reward == pytest.approx(2.0)
+    assert float(learner.running.mean) == pytest.approx(2.0)
     moved = learner.state_dict()["net"]
     # The first baseline is the first mean, so the two advantages are -1 and 1.
     twin = make_learner(GRIDS["two fields"], policy__baseline="mean")
@@ -177,12 +178,12 @@ def test_the_running_baseline_averages_rounds_and_survives_a_restart():
     update_once(twin, x, [1.0, 3.0])
     assert all(torch.equal(moved[name], value) for name, value in twin.net.state_dict().items())
     update_once(learner, x, [4.0, 8.0])
-    assert learner.running_reward == pytest.approx(0.9 * 2.0 + 0.1 * 6.0)
+    assert float(learner.running.mean) == pytest.approx(0.9 * 2.0 + 0.1 * 6.0)
     again = make_learner(GRIDS["two fields"], policy__baseline="running")
     again.load_state_dict(copy.deepcopy(learner.state_dict()))
     for one in (learner, again):
         update_once(one, x, [0.0, 1.0])
-    assert again.running_reward == learner.running_reward
+    assert again.running.mean == learner.running.mean
     assert all(
         torch.equal(a, b)
         for a, b in zip(again.net.state_dict().values(), learner.net.state_dict().values(), strict=True)
@@ -191,7 +192,7 @@ def test_the_running_baseline_averages_rounds_and_survives_a_restart():
 
 def test_the_running_baseline_is_the_average_before_the_round():
     learner, x = make_learner(GRIDS["two fields"], policy__baseline="running"), images(2)
-    learner.running_reward = 5.0
+    learner.running.mean = torch.tensor(5.0, dtype=F64)
     twin = make_learner(GRIDS["two fields"])
     update_once(learner, x, [6.0, 8.0])
     update_once(twin, x, [1.0, 3.0])  # no baseline: the advantages themselves

@@ -1,0 +1,72 @@
+"""Learners that take several gradient steps on one round: passes over shuffled minibatches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lasat_ray.learners.policy import PolicyLearner, Scalars
+from lasat_ray.rng import Stream
+from lasat_ray.types import Rollout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Minibatch:
+    """This worker's part of a minibatch: ``rows`` [M] of its own share (there may be none), and
+    ``size``, the images of the minibatch over all workers."""
+
+    rows: Tensor
+    size: int
+
+
+class EpochLearner(PolicyLearner):
+    """``prepare`` looks at the round once; ``loss`` is then minimized over ``update_epochs`` passes.
+
+    Minibatches are drawn from the *global* batch by a named shuffle, and a worker contributes what
+    it holds of each: any number of workers takes the same steps.
+    """
+
+    def prepare(self, rollout: Rollout, before: list[Tensor], advantage_B: Tensor) -> None:
+        """Keep what the losses of this round need."""
+        raise NotImplementedError
+
+    def loss(self, log_probs: list[Tensor], rows: Tensor) -> Tensor:
+        """The policy's loss summed over these images of the round, from their log-probabilities now."""
+        raise NotImplementedError
+
+    def moved_enough(self, rollout: Rollout) -> bool:
+        """Whether to leave out the remaining passes; the same on every worker."""
+        return False
+
+    def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
+        with torch.no_grad():
+            before, value_B = self.see(rollout.x)
+        self.prepare(rollout, before, self.advantage(rollout, value_B))
+        grad_norm, passes = torch.zeros(()), 0
+        for epoch in range(self.config.update_epochs):
+            for minibatch in self._minibatches(rollout, epoch):
+                grad_norm = self.descend(self._loss_of(rollout, minibatch))
+            passes += 1
+            if self.moved_enough(rollout):
+                break
+        scalars = {"policy_grad_norm": grad_norm, "policy_epochs": torch.full_like(grad_norm, passes)}
+        return before, scalars
+
+    def _loss_of(self, rollout: Rollout, minibatch: Minibatch) -> Tensor | None:
+        rows = minibatch.rows
+        if not len(rows):
+            return None
+        log_probs, value_B = self.see(rollout.x[rows])
+        total = self.loss(log_probs, rows) + self.extras(log_probs, value_B, rollout.reward[rows])
+        return total / minibatch.size
+
+    def _minibatches(self, rollout: Rollout, epoch: int) -> Iterator[Minibatch]:
+        n = rollout.global_size
+        order = Stream.of(self.seed, "policy minibatches", self.updates, epoch).permutation(n)
+        first, end = self.world.span(n)
+        for part in order.tensor_split(min(self.config.minibatches, n)):
+            rows = part[(part >= first) & (part < end)] - first
+            yield Minibatch(rows=rows.to(rollout.x.device), size=len(part))

@@ -1,0 +1,34 @@
+"""Stable-Baselines3 and RLlib train on the environment as it is; each example runs."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+RLLIB = ("tree", "lz4", "ormsgpack")
+
+
+def run(*command: str) -> str:
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("stable_baselines3") is None, reason="needs the extra sb3")
+@pytest.mark.parametrize("algorithm", ["PPO", "A2C"])
+def test_stable_baselines3(algorithm):
+    told = run("examples/sb3_on_our_env.py", "--algorithm", algorithm, "--steps", "64")
+    found = re.search(r"steps (\d+), eps (0\.\d+), reward -?\d", told)
+    assert found and int(found[1]) == 64 and 0.05 <= float(found[2]) <= 0.3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.skipif(any(importlib.util.find_spec(m) is None for m in RLLIB), reason="needs the extra rllib")
+def test_rllib():
+    told = run("examples/rllib_on_our_env.py", "--steps", "64")
+    assert re.search(r"steps 64, mean reward -?\d", told)
