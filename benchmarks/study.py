@@ -32,12 +32,13 @@ Outcome = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One training. ``flags`` as for lasat_ray.train, without seed and folder; ``label`` names the
-    row it belongs to. ``teacher``: label of the trial (same seed) whose run is its --teacher."""
+    row it belongs to. ``teacher``: label of the trial (same seed) whose run ``teacher_flag`` names."""
 
     label: str
     flags: tuple[str, ...]
     seed: int
     teacher: str | None = None
+    teacher_flag: str = "--teacher"
 
     @property
     def name(self) -> str:
@@ -110,7 +111,7 @@ def _train(trial: Trial, folder: Path, out: Path) -> tuple[dict[str, Any], dict[
     torch.set_num_threads(1)
     flags = list(trial.flags)
     if trial.teacher:
-        flags += ["--teacher", str(out / f"{trial.teacher}-s{trial.seed}")]
+        flags += [trial.teacher_flag, str(out / f"{trial.teacher}-s{trial.seed}")]
     config, _ = parse_train([*flags, "--seed", str(trial.seed)])
     check(config, METHODS, LEARNERS)
     if folder.exists() and not (folder / "config.json").is_file():

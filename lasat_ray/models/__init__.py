@@ -28,7 +28,7 @@ from lasat_ray.models.modes import (
 )
 from lasat_ray.models.outside import check_output, outside_builder, torchvision_builder
 from lasat_ray.models.resnet import Bottleneck, PreActBlock, ResNet
-from lasat_ray.models.small import SmallCNN
+from lasat_ray.models.small import MLP, SmallCNN
 from lasat_ray.models.wide_resnet import WideResNet, check_depth
 
 __all__ = [
@@ -61,6 +61,7 @@ RESNETS: dict[str, partial[ResNet]] = {
 }
 MODELS: dict[str, BackboneBuilder] = {
     "small_cnn": SmallCNN,
+    "mlp": MLP,
     "small_cnn_bn": partial(SmallCNN, norm=True),
     "tiny_cnn": partial(SmallCNN, widths=(16, 32, 32), hidden=64),
     **RESNETS,

@@ -1,0 +1,214 @@
+"""Every method with a fixed attack and with a learned strategy, on equal rounds: what the tables of
+docs/methods.md are made of.
+
+    python benchmarks/methods_table.py --out runs/methods-digits
+    python benchmarks/methods_table.py --study cifar10 --dataset parquet:PATH --out runs/methods-cifar10
+    python benchmarks/methods_table.py --render
+
+Seed after seed; the record is written after each, so the command can be killed and repeated. All
+methods share one setting, the recipe's with what COMMON says: no method is tuned by itself.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from study import Judge, Outcome, Trial, by_label, mean_std, percent, run_study, slim
+
+ROOT = Path(__file__).parent.parent
+DOC = ROOT / "docs" / "methods.md"
+AVERAGED = ("--optim.ema-decay", "0.99")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of a table; ``flags`` beyond --method, ``source``: the row whose fixed run (same seed)
+    is given by the option ``source_flag``."""
+
+    method: str
+    flags: tuple[str, ...] = ()
+    source: str | None = None
+    source_flag: str = "--teacher"
+    strategies: tuple[str, ...] = ("fixed", "learned")
+
+
+ROWS: dict[str, Row] = {
+    "clean": Row(method="clean", strategies=("fixed",)),
+    **{name: Row(method=name) for name in ("pgd-at", "trades", "mart", "fat", "fat-trades", "fat-mart")},
+    **{name: Row(method=name) for name in ("gairat", "at-awp", "trades-awp", "lbgat", "dart", "sat", "cat")},
+    "gowal": Row(method="gowal", flags=AVERAGED),
+    "rebuffi": Row(method="rebuffi", flags=(*AVERAGED, "--data.cutmix")),
+    "score": Row(method="score"),
+    "hat": Row(method="hat", source="clean"),
+    "ltd": Row(method="ltd", source="clean"),
+    "hydra": Row(method="hydra", source="pgd-at", source_flag="--init-from"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One table: settings that all its runs share, its rows and seeds, and how nets are judged."""
+
+    flags: tuple[str, ...]
+    rows: tuple[str, ...]
+    seeds: tuple[int, ...]
+    judge: Judge
+    record: str
+    told: str
+
+
+STUDIES = {
+    "digits": Study(
+        flags=(
+            *("--recipe", "digits", "--model", "mlp", "--strategy-model", "mlp"),
+            *("--epochs", "20", "--evaluation.every", "4", "--evaluation.test-num-steps", "10"),
+        ),
+        rows=tuple(ROWS),
+        seeds=(0, 1, 2, 3, 4),
+        judge=Judge(n_autoattack=100),
+        record="methods_digits.json",
+        told="8x8 digits, L-inf 0.2, an MLP of {parameters:,} parameters, {rounds} rounds of 128 images each",
+    ),
+    "cifar10": Study(
+        flags=(
+            *("--recipe", "cifar10-cpu", "--model", "small_cnn", "--strategy-model", "small_cnn"),
+            *("--epochs", "8", "--evaluation.every", "2", "--evaluation.test-num-steps", "10"),
+        ),
+        rows=("pgd-at", "trades", "mart", "at-awp"),
+        seeds=(0, 1, 2),
+        judge=Judge(n_examples=250, n_autoattack=100),
+        record="methods_cifar10.json",
+        told=(
+            "CIFAR-10 re-encoded as JPEG (not comparable with published numbers), L-inf 8/255, {n_train:,} "
+            "training images, a CNN of {parameters:,} parameters, {rounds} rounds of 64 images each"
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to run."""
+
+    study: str = "digits"
+    """digits or cifar10."""
+    dataset: str | None = None
+    """As for lasat_ray.train, for example parquet:PATH; None takes the recipe's."""
+    seeds: tuple[int, ...] = ()
+    """Other seeds than the study's."""
+    out: Path = Path("runs/methods")
+    """Folder of the runs."""
+    jobs: int = 1
+    """Runs at a time, one thread each."""
+    gather: bool = False
+    """Start nothing; record the runs that are finished in --out."""
+    render: bool = False
+    """Only write the tables of docs/methods.md from the records."""
+    check: bool = False
+    """Only compare the document with the records; exit status 1 where they differ."""
+
+
+def trials(study: Study, seed: int, dataset: str | None) -> list[Trial]:
+    """Every run of one seed; rows that learn from another row's net name it."""
+    shared = (*study.flags, *(("--dataset", dataset) if dataset else ()))
+    found = []
+    for label in study.rows:
+        row = ROWS[label]
+        for strategy in row.strategies:
+            flags = (*shared, "--method", row.method, "--strategy", strategy, *row.flags)
+            source = f"{row.source}-fixed" if row.source else None
+            found.append(
+                Trial(
+                    label=f"{label}-{strategy}",
+                    flags=flags,
+                    seed=seed,
+                    teacher=source,
+                    teacher_flag=row.source_flag,
+                )
+            )
+    return found
+
+
+def write_record(study: Study, outcomes: Sequence[Outcome], dataset: str | None) -> None:
+    command = ["benchmarks/methods_table.py", *sys.argv[1:]]
+    if dataset and ":" in dataset:  # not the path where one machine keeps its data
+        kind, _, path = dataset.partition(":")
+        command = [word.replace(dataset, f"{kind}:{Path(path).name}") for word in command]
+    runs = [slim(outcome) for outcome in outcomes]
+    for run in runs:
+        run["trial"] = {name: run["trial"][name] for name in ("label", "seed", "teacher")}
+        run.pop("epochs")
+    record = {"command": command, "flags": study.flags, "runs": runs}
+    file = ROOT / "benchmarks" / "records" / study.record
+    file.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def table(study: Study, runs: Sequence[Outcome]) -> str:
+    """Markdown: a line per row and strategy, mean and standard deviation over seeds in percent."""
+    rows = by_label(runs)
+    lines = ["| method | strategy | clean | PGD-50 | AA | cost | seeds |", "|---|---|---|---|---|---|---|"]
+    for label in study.rows:
+        for strategy in ROWS[label].strategies:
+            found = rows.get(f"{label}-{strategy}", [])
+            if not found:
+                continue
+            figures = [mean_std(percent(found, attack)) for attack in ("clean", "pgd-50", "aa")]
+            cost = statistics.mean(run["passes_per_image"] for run in found)
+            cells = [label, strategy, *figures, f"{cost:.1f}", str(len(found))]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, "", caption(study, runs)])
+
+
+def caption(study: Study, runs: Sequence[Outcome]) -> str:
+    summary, judged = runs[0]["summary"], runs[0]["evaluation"]
+    told = study.told.format(**summary)
+    n, dear = judged["pgd-50"]["n"], judged["aa"]["n"]
+    return (
+        f"Measured on {told}; the best epoch on validation, {n} test images (AA: the first {dear}). Mean ± "
+        "standard deviation over seeds in %. Cost: forward passes of the target net per training image, "
+        "counted; the net that hat, ltd and hydra start from is not in it."
+    )
+
+
+def render(text: str, records: dict[str, dict[str, Any]]) -> str:
+    """The document with each table replaced between its marks."""
+    for name, record in records.items():
+        head, begin, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, tail = rest.partition(f"<!-- /{name} -->")
+        assert begin and end, f"docs/methods.md: the marks of {name} are missing"
+        text = f"{head}{begin}{table(STUDIES[name], record['runs'])}\n{end}{tail}"
+    return text
+
+
+def records() -> dict[str, dict[str, Any]]:
+    """Every committed record by study."""
+    files = {name: ROOT / "benchmarks" / "records" / study.record for name, study in STUDIES.items()}
+    return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    if options.check:
+        sys.exit(DOC.read_text() != render(DOC.read_text(), records()))
+    study = STUDIES[options.study]
+    outcomes: list[Outcome] = []
+    for seed in () if options.render else options.seeds or study.seeds:
+        asked = trials(study, seed, options.dataset)
+        if options.gather:
+            files = [options.out / trial.name / "result.json" for trial in asked]
+            outcomes += [json.loads(file.read_text()) for file in files if file.is_file()]
+        else:
+            outcomes += run_study(asked, study.judge, options.out, options.jobs)
+        write_record(study, outcomes, options.dataset)
+    DOC.write_text(render(DOC.read_text(), records()))
+
+
+if __name__ == "__main__":
+    main()
