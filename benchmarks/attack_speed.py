@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -47,6 +47,8 @@ class Options:
     """Of every variant alike."""
     repeats: int = 5
     """Turns through all variants that are kept; one more comes first."""
+    clock: Literal["wall", "processor"] = "wall"
+    """processor: time of this process alone, which other programs disturb less; for one thread."""
     compile: bool = False
     """Also the compiled net; compiling takes a minute or two on two cores."""
     record: str | None = None
@@ -129,12 +131,13 @@ def measure(options: Options) -> dict[str, Any]:
     chosen = OURS | (COMPILED if options.compile else {})
     variants |= {name: our_attack(options, speed, batch, strategy) for name, speed in chosen.items()}
     seconds: dict[str, list[float]] = {name: [] for name in variants}
+    now = time.perf_counter if options.clock == "wall" else time.process_time
     for turn in range(options.repeats + 1):
         for name, run in variants.items():
-            began = time.perf_counter()
+            began = now()
             run()
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(now() - began)
     plain = seconds["plain loop"]
     return {
         name: {

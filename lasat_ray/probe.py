@@ -59,10 +59,10 @@ def choose_probe(images: Images, seed: int) -> Probe:
 
 
 def watched(images: Images, num_val: int, seed: int) -> Images:
-    """As many training images as are validated, at most ``WATCHED``: where robust accuracy rises on
-    these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
+    """Half as many training images as are validated, at most ``WATCHED``: where robust accuracy rises
+    on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
     order = Stream.of(seed, "training images watched").permutation(len(images))
-    return images.take(order[: min(WATCHED, num_val)])
+    return images.take(order[: min(WATCHED, -(-num_val // 2))])
 
 
 def load_probe(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:

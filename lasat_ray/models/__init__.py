@@ -6,6 +6,7 @@ here is named as ``module:function``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -30,6 +31,11 @@ from lasat_ray.models.outside import check_output, outside_builder, torchvision_
 from lasat_ray.models.resnet import Bottleneck, PreActBlock, ResNet
 from lasat_ray.models.small import MLP, SmallCNN
 from lasat_ray.models.wide_resnet import WideResNet, check_depth
+
+# oneDNN makes a new kernel for every batch size of every layer, and keeps 1,024; images that leave an
+# attack make many sizes, and without room for them rounds of small nets take a sixth longer. Read
+# at the first convolution of the process; who set it keeps what they set.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "8192")
 
 __all__ = [
     "MODELS",

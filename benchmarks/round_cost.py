@@ -1,0 +1,250 @@
+"""What rounds of LAS-AT cost beside rounds of the same method with its fixed attack, and where time goes.
+
+``python benchmarks/round_cost.py --record NAME``: each turn plays one round with the fixed attack, one
+of LAS without reward and one with, on the same net and batch size. The ratio at an update interval
+k is (k - 1 rounds without + 1 with) / (k fixed rounds), the median over turns; beside it stands what
+the cost model says. Seconds are processor time of this process on one thread, which other programs
+disturb less than time on the wall. ``rooms``: share of each part in the three kinds of rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+import envs.attack_strategy as game
+from envs.attack_strategy import AttackStrategyVectorEnv
+from envs.build import build_game
+from lasat_ray.config import TrainConfig
+from lasat_ray.data import Images, split_validation
+from lasat_ray.folder import RunFolder, provenance
+from lasat_ray.learners import Learner, LearnerContext, make_learner
+from lasat_ray.loop import Place, Trainer, load_config_dataset
+from lasat_ray.recipes import get_recipe
+from lasat_ray.round import play_round
+from lasat_ray.target_step import TargetStep
+from lasat_ray.world import World
+
+RECORDS = Path(__file__).parent / "records"
+CPU = torch.device("cpu")
+INTERVALS = (1, 2, 4, 10, 20, 40, 60)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to time."""
+
+    model: str = "resnet18"
+    """Target net."""
+    strategy_models: tuple[str, ...] = ("small_cnn", "resnet18")
+    """Strategy nets of the first method; the others get the first."""
+    methods: tuple[str, ...] = ("pgd-at", "trades", "mart", "at-awp")
+    credits: tuple[str, ...] = ("image",)
+    """Of the first method: image, influence."""
+    batch_size: int = 32
+    repeats: int = 5
+    digits: bool = False
+    """The digits recipe as it is: its nets, grid, credit and images."""
+    record: str | None = None
+    """Name of the file in benchmarks/records."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One line of the table; ``config`` learns, its rival has the fixed attack."""
+
+    name: str
+    config: TrainConfig
+
+
+class Rooms:
+    """Seconds by part, each without the parts inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inside: list[float] = []
+
+    def timed(self, name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(work)
+        def run(*args: Any, **kwargs: Any) -> Any:
+            began = time.process_time()
+            self._inside.append(0.0)
+            try:
+                return work(*args, **kwargs)
+            finally:
+                spent, inside = time.process_time() - began, self._inside.pop()
+                self.seconds[name] = self.seconds.get(name, 0.0) + spent - inside
+                if self._inside:
+                    self._inside[-1] += spent
+
+        return run
+
+    @contextmanager
+    def watching(self, env: AttackStrategyVectorEnv, learner: Learner) -> Iterator[None]:
+        """Inside the block the parts of a round are timed."""
+        places: list[tuple[Any, str, str]] = [
+            (game, "attack_batch", "attack"),
+            (game, "reference_images", "reference attack"),
+            (TargetStep, "__call__", "target step"),
+            (learner, "act", "act"),
+            (learner, "update", "policy step"),
+            (env.batches, "batch", "data and augmentation"),
+            (env._attack_view, "__call__", "folding"),
+        ]
+        kept = [(owner, name, vars(owner).get(name)) for owner, name, _ in places]
+        for owner, name, room in places:
+            setattr(owner, name, self.timed(room, getattr(owner, name)))
+        try:
+            yield
+        finally:
+            for owner, name, before in kept:
+                if before is None:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, before)
+
+
+class Runner:
+    """A game that is played round by round, its kind of round known beforehand."""
+
+    def __init__(self, config: TrainConfig, images: Images, classes: int) -> None:
+        torch.manual_seed(0)
+        self.env = build_game(config, images, classes, world=World(), device=CPU)
+        shape = self.env.single_observation_space.shape
+        assert shape is not None
+        context = LearnerContext(
+            space=self.env.space,
+            image_shape=(shape[0], shape[1], shape[2]),
+            config=config,
+            world=World(),
+            device=CPU,
+        )
+        self.learner = make_learner(context)
+        self.rooms = Rooms()
+        self.steps: list[float] = []
+
+    def play(self) -> float:
+        """Processor seconds of one round."""
+        with self.rooms.watching(self.env, self.learner):
+            began = time.process_time()
+            report = self.rooms.timed("rest", play_round)(self.env, self.learner)
+            spent = time.process_time() - began
+        self.steps.append(float(report.sums["num_steps"]) / report.global_size)
+        return spent
+
+
+def cases(options: Options) -> list[Case]:
+    if options.digits:
+        return [Case(name="digits recipe", config=get_recipe("digits").config)]
+    base = get_recipe("table1-cifar10-resnet18-las-at-k40").config
+    found = []
+    for n, method in enumerate(options.methods):
+        for strategy_model in options.strategy_models if n == 0 else options.strategy_models[:1]:
+            for credit in options.credits if n == 0 else ("image",):
+                reward = replace(base.reward, credit=credit, standardize=credit == "influence")
+                config = replace(
+                    base,
+                    model=options.model,
+                    strategy_model=strategy_model,
+                    method=method,
+                    batch_size=options.batch_size,
+                    reward=reward,
+                )
+                found.append(Case(name=f"{method}, strategy net {strategy_model}, {credit}", config=config))
+    return found
+
+
+def images_of(case: Case, options: Options) -> tuple[Images, int]:
+    if options.digits:
+        dataset = load_config_dataset(case.config)
+        return split_validation(dataset.train, case.config.data.val_fraction, 0)[0], dataset.num_classes
+    count = 20 * options.batch_size
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
+    return Images(x, torch.arange(count) % 10), 10
+
+
+def measure(case: Case, options: Options) -> dict[str, Any]:
+    """Seconds of the three kinds of rounds turn by turn, ratios at each k, shares of the rooms."""
+    images, classes = images_of(case, options)
+    never = 10**9
+    runners = {
+        "fixed": Runner(replace(case.config, strategy="fixed"), images, classes),
+        "without reward": Runner(replace(case.config, update_interval=never), images, classes),
+        "with reward": Runner(replace(case.config, update_interval=1), images, classes),
+    }
+    seconds: dict[str, list[float]] = {kind: [] for kind in runners}
+    for turn in range(options.repeats + 1):
+        for kind, runner in runners.items():
+            spent = runner.play()
+            if turn:
+                seconds[kind].append(spent)
+            else:
+                runner.rooms.seconds, runner.steps = {}, []
+    ratios = {
+        str(k): statistics.median(
+            ((k - 1) * plain + due) / (k * fixed) for fixed, plain, due in zip(*seconds.values(), strict=True)
+        )
+        for k in INTERVALS
+    }
+    return {
+        "seconds": seconds,
+        "median": {kind: statistics.median(values) for kind, values in seconds.items()},
+        "mean_steps": {kind: statistics.mean(runner.steps) for kind, runner in runners.items()},
+        "ratio_at_k": ratios,
+        "rooms": {kind: shares(runner.rooms.seconds) for kind, runner in runners.items()},
+        "config": {"batch_size": case.config.batch_size, "speed": asdict(case.config.speed)},
+    }
+
+
+def epoch_shares(config: TrainConfig) -> dict[str, float]:
+    """Share of an epoch spent in validation, in the records and in saving, at the run's own settings."""
+    rooms = Rooms()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder.create(Path(scratch) / "run", config)
+        trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
+        for owner, name, room in (
+            (trainer, "_validate", "validation"),
+            (trainer, "_show_probe", "probe"),
+            (trainer, "save", "checkpoint"),
+            (trainer.recorder, "flush", "metrics"),
+            (trainer, "finish", "final evaluation"),
+        ):
+            setattr(owner, name, rooms.timed(room, getattr(owner, name)))
+        rooms.timed("rounds", trainer.run)()
+    del rooms.seconds["final evaluation"]  # once a run, not an epoch's
+    return shares(rooms.seconds)
+
+
+def shares(seconds: dict[str, float]) -> dict[str, float]:
+    total = sum(seconds.values())
+    return {name: round(value / total, 4) for name, value in sorted(seconds.items(), key=lambda i: -i[1])}
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    torch.set_num_threads(1)
+    record: dict[str, Any] = {**provenance(), "settings": asdict(options), "cases": {}}
+    for case in cases(options):
+        found = record["cases"][case.name] = measure(case, options)
+        print(case.name, {k: round(v, 3) for k, v in found["ratio_at_k"].items()}, found["rooms"], flush=True)
+        if options.digits:
+            record["epoch"] = epoch_shares(replace(case.config, epochs=2))
+            print(record["epoch"])
+        if options.record:
+            (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
