@@ -45,6 +45,8 @@ class RunOptions:
     """Run folder to continue, with its own settings."""
     compare: str | None = None
     """Also train this method with its fixed attack for equal rounds, for example pgd-at."""
+    log: tuple[Literal["wandb", "mlflow"], ...] = ()
+    """Also send the records to these, live; needs the extra of that name."""
     max_failures: int = 3
     """Restarts from the last checkpoint after a worker is lost."""
     start_timeout: float = 120.0

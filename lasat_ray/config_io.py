@@ -49,15 +49,31 @@ def write_config(config: TrainConfig, path: Path) -> None:
     path.write_text(json.dumps(config_to_json(config), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def read_config(path: Path) -> TrainConfig:
-    """The config in a file; UserError naming the file when it is absent or is not one of ours."""
+def read_config(path: Path, *, complete: bool = False) -> TrainConfig:
+    """The config in a file; UserError naming the file when it is absent or is not one of ours.
+
+    ``complete``: settings that the file's older version did not have take their defaults; enough to
+    evaluate or show a run, not to continue it.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); name a run folder of ours") from error
     except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error}); restore it from the original run folder") from error
+    if complete and isinstance(data, dict):
+        data = _completed(data, config_to_json(TrainConfig()))
     return config_from_json(data, str(path))
+
+
+def _completed(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """``data`` with what it lacks; a grid is data, not a group of settings."""
+    filled = {**defaults, **data}
+    groups = [name for name, value in defaults.items() if isinstance(value, dict) and name != "grid"]
+    for name in groups:
+        if isinstance(filled[name], dict):
+            filled[name] = _completed(filled[name], defaults[name])
+    return filled
 
 
 def _to_json(value: Any) -> Any:

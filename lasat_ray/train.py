@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +27,9 @@ from lasat_ray.validate_method import METHODS_WITH_TEACHER
 
 if TYPE_CHECKING:
     from lasat_ray.folder import RunFolder
+    from lasat_ray.recorder import Listener
 
-Train = Callable[[TrainConfig, "RunFolder", TrainingDisplay], dict[str, Any]]
+Train = Callable[[TrainConfig, "RunFolder", "Listener"], dict[str, Any]]
 
 
 def main() -> int:
@@ -86,11 +87,11 @@ def _run_all(
     else:
         out = Path(options.out) if options.out else fresh_path(config)
         folder = RunFolder.create(out, config, run=dataclasses.asdict(options))
-    results = [(f"{config.method} {config.strategy}", _run_one(config, folder, train, console))]
+    results = [(f"{config.method} {config.strategy}", _run_one(config, folder, options, train, console))]
     if rival:
         path = folder.path / f"compare-{rival.method}"
         beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
-        results.append((f"{rival.method} fixed", _run_one(rival, beside, train, console)))
+        results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":
@@ -104,7 +105,7 @@ def _run_all(
 
 
 def _run_one(
-    config: TrainConfig, folder: RunFolder, train: Train, console: Console
+    config: TrainConfig, folder: RunFolder, options: RunOptions, train: Train, console: Console
 ) -> tuple[dict[str, Any], TrainingDisplay]:
     """Train ``folder``'s run unless it is finished; a folder in which nothing happened is removed."""
     display = TrainingDisplay(console, f"{config.method} {config.strategy}", grid_of(config))
@@ -112,11 +113,31 @@ def _run_one(
     if finished:
         return finished, display
     try:
-        with display:
-            return train(config, folder, display), display
+        with display, _tracked(options.log, folder, display) as listener:
+            return train(config, folder, listener), display
     except BaseException:
         folder.discard_if_untouched()
         raise
+
+
+@contextlib.contextmanager
+def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) -> Iterator[Listener]:
+    """The display, and behind it the trackers of --log."""
+    from lasat_ray.trackers import Trackers
+
+    def warn(line: str) -> None:
+        display.console.print(f"lasat-ray: warning: {line}", highlight=False, markup=False, soft_wrap=True)
+
+    trackers = Trackers(names, folder, warn)
+
+    def listen(record: dict[str, Any]) -> None:
+        display(record)
+        trackers(record)
+
+    try:
+        yield listen
+    finally:
+        trackers.close()
 
 
 @contextlib.contextmanager

@@ -38,7 +38,9 @@ def from_run(
     """
     file = checkpoint_file(path, which)
     folder = path if path.is_dir() else file.parent.parent
-    config = read_config(folder / "config.json") if (folder / "config.json").is_file() else None
+    config = (
+        read_config(folder / "config.json", complete=True) if (folder / "config.json").is_file() else None
+    )
     net, card = load_checkpointed(file, which=which, trust=trust)
     spelling = dataset or (config.dataset if config else None)
     if spelling is None:

@@ -1,0 +1,279 @@
+"""``python -m lasat_ray.explain RUN IMAGE...``: what the nets make of single images, and how near
+each is to being mistaken."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from tyro.conf import Positional
+
+from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.commandline import Switch, run_command
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.evaluation.subject import Subject, from_run
+from lasat_ray.folder import RunFolder
+from lasat_ray.load import load_checkpointed
+from lasat_ray.models import frozen_eval
+from lasat_ray.options import parse
+from lasat_ray.probe import strategy_shares
+from lasat_ray.report import make_folder
+from lasat_ray.reporting.figure import Card, Figure
+from lasat_ray.reporting.to_png import to_png
+from lasat_ray.rng import Stream
+from lasat_ray.strategist import load_strategist
+from lasat_ray.types import Batch
+from lasat_ray.units import format_budget
+
+BLUE = "#2f7ed8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplainOptions:
+    """Which net, which images, how hard to look."""
+
+    run: Positional[str]
+    """Run folder."""
+    images: Positional[tuple[str, ...]]
+    """Image files, or places in the run's test set, counted from 0."""
+    out: str | None = None
+    """Picture to write; None means explain.png in the run folder."""
+    num_steps: int = 20
+    """PGD steps of each attempt."""
+    restarts: int = 3
+    """Random starts of each attempt."""
+    resolution: float = 1 / 1020
+    """The search for the smallest eps ends when it is known this closely, in [0,1] pixels."""
+    trust: Switch = False
+    """Run the code that the run names as module:function."""
+    debug: Switch = False
+    """Show tracebacks."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exit status 0, 1 (run time) or 2 (usage)."""
+    return run_command(lambda: _explain(sys.argv[1:] if argv is None else argv))
+
+
+def _explain(argv: Sequence[str]) -> int:
+    args = list(argv)
+    if sum(not token.startswith("-") for token in args[:2]) < 2 and not {"--help", "-h"} & set(args):
+        raise UsageError("RUN and IMAGE are missing; for example: python -m lasat_ray.explain RUN_FOLDER 0 1")
+    description = "Prediction, chosen strategy and smallest fooling eps of single images."
+    options = parse(ExplainOptions, args, prog="python -m lasat_ray.explain", description=description)
+    _check(options)
+    path = Path(options.run)
+    subject = from_run(path, which="best", dataset=None, root=None, max_test=None, trust=options.trust)
+    if subject.config is None or not path.is_dir():
+        raise UsageError(f"RUN: '{path}' is no run folder; name the folder that --out made")
+    _, card = load_checkpointed(path, trust=options.trust)
+    x, labels = read_images(options.images, subject)
+    classes = list(card["class_names"])
+    y = torch.tensor([-1 if label is None else label for label in labels])
+    with frozen_eval(subject.net), torch.no_grad():
+        p = subject.net(x).softmax(1)
+    goal = torch.where(y < 0, p.argmax(1), y)
+    eps, x_adv = smallest_eps(subject.net, x, goal, options)
+    shares = _shares(path, subject, x, options.trust)
+    console = Console()
+    console.print(_image_table(options, classes, y, p, eps, subject, x_adv))
+    for table in _strategy_tables(shares, options.images):
+        console.print(table)
+    out = Path(options.out) if options.out else path / "explain.png"
+    make_folder(out.parent)
+    out.write_bytes(to_png(_picture(options, classes, p, eps, subject.net, x, x_adv)))
+    console.print(f"picture: {out}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _check(options: ExplainOptions) -> None:
+    least = {"num-steps": (1, options.num_steps), "restarts": (1, options.restarts)}
+    for option, (low, value) in least.items():
+        if value < low:
+            raise UsageError(f"--{option}: {value} is out of range; give {low} or more")
+    if not 1e-6 <= options.resolution < 1:
+        raise UsageError(f"--resolution: {options.resolution:g} is out of range; give 1e-6 or more, below 1")
+
+
+def read_images(names: Sequence[str], subject: Subject) -> tuple[Tensor, list[int | None]]:
+    """x [B,C,H,W] in [0,1] of the run's shape, and the labels where they are known.
+
+    UsageError for a place outside the test set, UserError for a file that is no image.
+    """
+    double = any(tensor.dtype == torch.float64 for tensor in subject.net.state_dict().values())
+    rows: list[Tensor] = []
+    labels: list[int | None] = []
+    for name in names:
+        if name.isdigit():
+            if int(name) >= len(subject.images):
+                raise UsageError(f"IMAGE: {name} is not in the test set; give 0 to {len(subject.images) - 1}")
+            rows.append(subject.images.x[int(name)])
+            labels.append(int(subject.images.y[int(name)]))
+        else:
+            rows.append(_read_file(Path(name), subject.image_shape))
+            labels.append(None)
+    return torch.stack(rows).to(torch.float64 if double else torch.float32).div_(255), labels
+
+
+def _read_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    channels, height, width = shape
+    try:
+        with Image.open(path) as image:
+            scaled = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+    except FileNotFoundError as error:
+        raise UsageError(f"IMAGE: '{path}' is no file and no place in the test set; check it") from error
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"{path}: cannot be read as an image; convert it to PNG or JPEG") from error
+    return torch.from_numpy(np.array(scaled).reshape(height, width, channels)).permute(2, 0, 1)
+
+
+def smallest_eps(net: nn.Module, x: Tensor, y: Tensor, options: ExplainOptions) -> tuple[Tensor, Tensor]:
+    """The smallest L-inf eps [B] at which PGD was seen to fool the net, and an image that did.
+
+    Bisection to ``options.resolution``; 0 where the net is wrong without an attack, inf where not
+    even eps 1 fools it. An upper bound: a stronger attack may need less.
+    """
+    with frozen_eval(net):
+        with torch.no_grad():
+            wrong = net(x).argmax(1) != y
+        low, high = torch.zeros(len(x)), torch.full((len(x),), torch.inf)
+        high[wrong] = 0.0
+        x_adv = x.clone()
+        attempt = torch.ones(len(x))
+        while True:
+            open_rows = ((high - low > options.resolution) & ~wrong & (low < 1.0)).nonzero()[:, 0]
+            if not len(open_rows):
+                return high, x_adv
+            for row in open_rows.tolist():
+                found = _attempt(net, x[row : row + 1], y[row : row + 1], float(attempt[row]), options)
+                if found is None:
+                    low[row] = attempt[row]
+                else:
+                    x_adv[row], high[row] = found, attempt[row]
+                attempt[row] = (low[row] + min(float(high[row]), 1.0)) / 2
+
+
+def _attempt(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: ExplainOptions) -> Tensor | None:
+    attack = Climb(
+        norm="linf",
+        eps=eps,
+        step_size=2.5 * eps / options.num_steps,
+        num_steps=options.num_steps,
+        restarts=options.restarts,
+        stop_early=True,
+    )
+    batch = Batch(x=x, y=y, index=torch.zeros(1, dtype=torch.int64), global_size=1)
+    found = climb(net, batch, attack, Stream.of("explain", repr(eps)))
+    return found.x_adv[0] if bool(found.fooled[0]) else None
+
+
+def _shares(path: Path, subject: Subject, x: Tensor, trust: bool) -> dict[str, tuple[list[float], Tensor]]:
+    """Field -> (values, probability of each for each image [B,V]); fields with a choice only."""
+    assert subject.config is not None
+    strategist = load_strategist(RunFolder(path), subject.config, subject.image_shape, trust=trust)
+    shares = strategy_shares(strategist.learner, strategist.space, x, Stream.of("explain"))
+    grid = {name: list(subject.config.attack.grid.get(name, ())) for name in strategist.space.names}
+    return {
+        name: (grid[name], share)
+        for name, share in zip(strategist.space.names, shares, strict=True)
+        if share.shape[1] > 1
+    }
+
+
+def _image_table(
+    options: ExplainOptions,
+    classes: list[str],
+    y: Tensor,
+    p: Tensor,
+    eps: Tensor,
+    subject: Subject,
+    x_adv: Tensor,
+) -> Table:
+    title = (
+        f"Smallest eps: PGD-{options.num_steps}, {options.restarts} starts, known to "
+        f"{255 * options.resolution:.2g}/255; an upper bound"
+    )
+    table = Table(title=title)
+    for name in ("image", "label", "seen as", "next", "smallest eps", "then seen as"):
+        table.add_column(name)
+    with torch.no_grad():
+        fooled_to = subject.net(x_adv).argmax(1)
+    for n, name in enumerate(options.images):
+        best = p[n].topk(min(2, len(classes)))
+        told = [f"{classes[int(c)]} {100 * float(v):.1f} %" for v, c in zip(*best, strict=True)]
+        label = "" if y[n] < 0 else classes[int(y[n])]
+        after = classes[int(fooled_to[n])] if torch.isfinite(eps[n]) else ""
+        table.add_row(
+            name, label, told[0], told[1] if len(told) > 1 else "", format_eps(float(eps[n])), after
+        )
+    return table
+
+
+def format_eps(eps: float) -> str:
+    """``7.25/255``, and words where there is no such number."""
+    if eps == 0:
+        return "wrong already"
+    return f"{255 * eps:.2f}/255 ({eps:.4f})" if np.isfinite(eps) else "none up to 1"
+
+
+def _strategy_tables(shares: dict[str, tuple[list[float], Tensor]], names: Sequence[str]) -> list[Table]:
+    """How likely the policy takes each value, a table a field; the likeliest in bold."""
+    tables = []
+    for field, (values, share) in shares.items():
+        table = Table(title=f"Strategy: {field}, probability in %")
+        table.add_column("image")
+        for value in values:
+            table.add_column(format_budget(value), justify="right")
+        for name, row in zip(names, share.tolist(), strict=True):
+            cells = [f"{100 * p:.0f}" for p in row]
+            cells[row.index(max(row))] = f"[bold]{cells[row.index(max(row))]}[/bold]"
+            table.add_row(name, *cells)
+        tables.append(table)
+    return tables
+
+
+def _picture(
+    options: ExplainOptions,
+    classes: list[str],
+    p: Tensor,
+    eps: Tensor,
+    net: nn.Module,
+    x: Tensor,
+    x_adv: Tensor,
+) -> Figure:
+    with torch.no_grad():
+        after = net(x_adv).argmax(1)
+    cards = []
+    for n, name in enumerate(options.images):
+        delta = x_adv[n] - x[n]
+        stretched = 0.5 + 0.5 * delta / delta.abs().max().clamp_min(1e-12)
+        pictures: list[tuple[str, Any]] = [
+            ("image", x[n]),
+            ("perturbation", stretched),
+            ("fooling", x_adv[n]),
+        ]
+        seen = f"seen as {classes[int(p[n].argmax())]} ({100 * float(p[n].max()):.0f} %)"
+        then = f"at eps {format_eps(float(eps[n]))} as {classes[int(after[n])]}"
+        cards.append(
+            Card(
+                title=Path(name).name,
+                runs=(),
+                color=BLUE,
+                pictures=[(word, (255 * part).round().to(torch.uint8).numpy()) for word, part in pictures],
+                lines=[seen, then],
+            )
+        )
+    return Figure(slug="explain", title="Smallest perturbation that fools the net", about="", cards=cards)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""``python -m lasat_ray.export RUN --format torch-export | onnx | safetensors``: the net for elsewhere.
+
+Every file takes pixels in [0,1], normalization is inside, and the batch may have any size. A file
+is run against the net before it gets its name; one that computes something else is not kept.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tyro.conf import Positional
+
+from lasat_ray.commandline import Switch, run_command
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.load import load_checkpointed
+from lasat_ray.models import build_classifier
+from lasat_ray.options import parse
+from lasat_ray.rng import Stream
+
+SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
+SIZES = (1, 5)  # batches on which a file is checked
+Images = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Which net, and as what."""
+
+    run: Positional[str]
+    """Run folder or checkpoint file."""
+    format: Literal["torch-export", "onnx", "safetensors"] = "torch-export"
+    """torch-export and onnx hold the net's computation, safetensors its weights alone."""
+    out: str | None = None
+    """File to write, new; None means model.pt2, model.onnx or model.safetensors in the run folder."""
+    which: Literal["best", "last"] = "best"
+    """Checkpoint of a run folder."""
+    tolerance: float = 1e-4
+    """Largest difference of logits between the file and the net."""
+    trust: Switch = False
+    """Run the code that a checkpoint names as module:function."""
+    debug: Switch = False
+    """Show tracebacks."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; exit status 0, 1 (run time) or 2 (usage)."""
+    return run_command(lambda: _export(sys.argv[1:] if argv is None else argv))
+
+
+def _export(argv: Sequence[str]) -> int:
+    args = list(argv)
+    if (not args or args[0].startswith("-")) and not {"--help", "-h"} & set(args):
+        raise UsageError(
+            "RUN is missing; write it first: python -m lasat_ray.export RUN_FOLDER --format onnx"
+        )
+    description = "A trained net as one file for other programs, checked against the net."
+    options = parse(ExportOptions, args, prog="python -m lasat_ray.export", description=description)
+    path = Path(options.run)
+    folder = path if path.is_dir() else path.parent
+    out = Path(options.out) if options.out else folder / f"model{SUFFIXES[options.format]}"
+    if out.exists():
+        raise UsageError(f"--out: '{out}' already exists; choose another file")
+    if not out.parent.is_dir():
+        raise UsageError(f"--out: the folder '{out.parent}' is not there; make it, or choose another file")
+    net, card = load_checkpointed(path, which=options.which, trust=options.trust)
+    difference = export(net, card, options.format, out, tolerance=options.tolerance)
+    shape = ", ".join(map(str, card["image_shape"]))
+    Console().print(
+        f"{out}: images [B, {shape}] in [0,1] -> logits [B, {card['num_classes']}]; "
+        f"largest difference from the net {difference:.1e}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return 0
+
+
+def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolerance: float) -> float:
+    """Write ``net`` to ``out`` and return the largest difference of logits that the file shows.
+
+    UserError where the format cannot hold the net, or the difference is beyond ``tolerance``.
+    """
+    unfinished = out.with_name(f".{out.stem}.unfinished{out.suffix}")
+    write, read = FORMATS[kind]
+    x = probe_images(net, card, max(SIZES))
+    try:
+        write(net, card, x, unfinished)
+        run = read(unfinished, card)
+        difference = max(float((run(x[:n]) - net(x[:n])).abs().max()) for n in SIZES)
+        if not difference <= tolerance:
+            raise UserError(
+                f"{out}: the file's logits differ from the net's by {difference:.1e}, more than "
+                f"{tolerance:g}; it is not kept, raise --tolerance if that is enough for you"
+            )
+        unfinished.replace(out)
+    except ImportError as error:
+        raise UserError(f"--format {kind}: {error.name} is missing; pip install 'lasat-ray[onnx]'") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return difference
+
+
+def probe_images(net: nn.Module, card: dict[str, Any], count: int) -> Tensor:
+    """[count,C,H,W] uniform in [0,1], in the precision of the weights."""
+    double = any(tensor.dtype == torch.float64 for tensor in net.state_dict().values())
+    dtype = torch.float64 if double else torch.float32
+    return Stream.of("export").uniform(torch.arange(count), tuple(card["image_shape"]), dtype)
+
+
+def write_torch_export(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:
+    sizes = {"x": {0: torch.export.Dim("batch", min=1)}}
+    program = torch.export.export(net, (x,), dynamic_shapes=sizes)
+    torch.export.save(program, file)
+
+
+def read_torch_export(file: Path, card: dict[str, Any]) -> Images:
+    return torch.export.load(file).module()
+
+
+def write_onnx(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:
+    import onnx  # noqa: F401 - named in the error where it is missing
+    import onnxscript  # noqa: F401
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            net,
+            (x,),
+            str(file),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}},
+        )
+
+
+def read_onnx(file: Path, card: dict[str, Any]) -> Images:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda x: torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+
+
+def write_safetensors(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:
+    told = {name: str(card[name]) for name in ("model", "num_classes", "image_shape", "precision")}
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
+    save_file(weights, file, metadata={"format": "pt", **told})
+
+
+def read_safetensors(file: Path, card: dict[str, Any]) -> Images:
+    shape = tuple(card["image_shape"])
+    net = build_classifier(
+        card["model"], num_classes=card["num_classes"], image_shape=shape, precision=card["precision"]
+    )
+    net.load_state_dict(load_file(file))
+    return net.eval()
+
+
+Write = Callable[[nn.Module, dict[str, Any], Tensor, Path], None]
+Read = Callable[[Path, dict[str, Any]], Images]
+FORMATS: dict[str, tuple[Write, Read]] = {
+    "torch-export": (write_torch_export, read_torch_export),
+    "onnx": (write_onnx, read_onnx),
+    "safetensors": (write_safetensors, read_safetensors),
+}
+"""Format -> how a file is written, and how it is run."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""What only the net itself can tell: accuracy against eps, predictions by class, attacked images.
+
+Computed once a run from its best checkpoint, and kept in the report's folder under a name made of
+the weights, so that a report drawn again asks nothing that it knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.attacks import attack_batch
+from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
+from lasat_ray.data import ordered_batches
+from lasat_ray.errors import UserError
+from lasat_ray.evaluation.part import check_logits
+from lasat_ray.evaluation.subject import Subject, from_run
+from lasat_ray.folder import RunFolder
+from lasat_ray.load import checkpoint_file, load_checkpointed
+from lasat_ray.models import frozen_eval
+from lasat_ray.probe import strategy_shares
+from lasat_ray.reporting.study import Record, Run, Study
+from lasat_ray.rng import Stream
+from lasat_ray.strategist import load_strategist
+from lasat_ray.types import Batch, Strategy
+from lasat_ray.units import format_budget
+
+FORMAT = 1
+"""Raised whenever a change of this file changes what it finds."""
+LEVELS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+"""Budgets of the curve, in units of the run's own."""
+STEPS = 10
+GALLERY = 4
+
+
+def ask_nets(
+    study: Study, cache: Path, *, n_examples: int, trust: bool, warn: Callable[[str], None]
+) -> Study:
+    """The study with what its nets say; a run without a net, or with one that cannot be asked, is
+    told in one line and left out."""
+    for run in study.runs:
+        try:
+            study.nets[run.name] = _cached(run, cache, n_examples, trust)
+        except UserError as error:
+            warn(f"{run.name}: its net is left out: {error}")
+    return study
+
+
+def _cached(run: Run, cache: Path, n: int, trust: bool) -> Record:
+    weights = hashlib.sha256(checkpoint_file(run.path).read_bytes()).hexdigest()
+    key = hashlib.sha256(f"{FORMAT} {weights} {n}".encode()).hexdigest()[:16]
+    file = cache / f"{run.name}-{key}.safetensors"
+    if file.is_file():
+        try:
+            return load_checkpoint(file)
+        except UserError:  # torn: found anew below
+            pass
+    found = ask_net(run, n, trust)
+    cache.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(file, found)
+    return found
+
+
+def ask_net(run: Run, n: int, trust: bool) -> Record:
+    """Everything the figures want of one net; on the CPU, the first ``n`` test images.
+
+    UserError where there is no checkpoint, no data, or a net of another version.
+    """
+    subject = from_run(run.path, which="best", dataset=None, root=None, max_test=n, trust=trust)
+    _, card = load_checkpointed(run.path, trust=trust)
+    assert subject.config is not None
+    eps, net = subject.config.evaluation.eps, subject.net
+    batch = first_batch(subject, n)
+    with frozen_eval(net):
+        with torch.no_grad():
+            logits = net(batch.x)
+        check_logits(logits, batch.y, batch.index)
+        predicted = logits.argmax(1)
+        accuracies, predicted_adv = _curve(net, batch, predicted, eps, subject.config.seed)
+        gallery = _gallery(run, subject, _rows(batch, slice(GALLERY)), trust)
+    return {
+        "n": len(batch.y),
+        "budget": format_budget(eps),
+        "attack": f"PGD-{STEPS} on cross-entropy, step eps/4, one random start",
+        "class_names": list(card["class_names"]),
+        "eps": [0.0, *(level * eps for level in LEVELS)],
+        "accuracy": accuracies,
+        "y": batch.y.tolist(),
+        "predicted": predicted.tolist(),
+        "predicted_adv": predicted_adv.tolist(),
+        "gallery": {**gallery, "class_names": list(card["class_names"])},
+    }
+
+
+def first_batch(subject: Subject, n: int) -> Batch:
+    """The first ``n`` test images in the net's own precision."""
+    double = any(tensor.dtype == torch.float64 for tensor in subject.net.state_dict().values())
+    images = subject.images.take(torch.arange(min(n, len(subject.images))))
+    dtype = torch.float64 if double else torch.float32
+    (batch,) = ordered_batches(images, batch_size=len(images), device="cpu", dtype=dtype)
+    return batch
+
+
+def _rows(batch: Batch, rows: Any) -> Batch:
+    index = batch.index[rows]
+    return Batch(x=batch.x[rows], y=batch.y[rows], index=index, global_size=len(index))
+
+
+def _curve(
+    net: nn.Module, batch: Batch, predicted: Tensor, eps: float, seed: int
+) -> tuple[list[float], Tensor]:
+    """Accuracy at 0 and every level, and what the net sees at the run's own budget.
+
+    Balls are nested: an image fooled at one budget is fooled at every larger one and left alone.
+    """
+    right, seen, at_own = predicted == batch.y, predicted.clone(), predicted
+    accuracies = [float(right.double().mean())]
+    for level in LEVELS:
+        rows = right.nonzero()[:, 0]
+        if len(rows):
+            size = level * eps
+            attack = Climb(norm="linf", eps=size, step_size=size / 4, num_steps=STEPS, stop_early=True)
+            found = climb(net, _rows(batch, rows), attack, Stream.of(seed, "report", str(level)))
+            with torch.no_grad():
+                seen[rows] = net(found.x_adv).argmax(1)
+            right = seen == batch.y
+        if level == 1.0:
+            at_own = seen.clone()
+        accuracies.append(float(right.double().mean()))
+    return accuracies, at_own
+
+
+def _gallery(run: Run, subject: Subject, batch: Batch, trust: bool) -> Record:
+    """A few images attacked as the policy would have it; the fixed attack where there is none."""
+    assert subject.config is not None
+    strategist = load_strategist(RunFolder(run.path), subject.config, subject.image_shape, trust=trust)
+    shares = strategy_shares(strategist.learner, strategist.space, batch.x, Stream.of("gallery"))
+    action_BK = torch.stack([share.argmax(1) for share in shares], 1)
+    strategy = strategist.space.decode(action_BK)
+    x_adv = attack_batch(
+        subject.net, batch, strategy, Stream.of("gallery start"), loss="ce", start_kind="uniform"
+    )
+    with torch.no_grad():
+        seen, seen_adv = subject.net(batch.x).argmax(1), subject.net(x_adv).argmax(1)
+    return {
+        "x": (batch.x * 255).round().to(torch.uint8),
+        "x_adv": (x_adv * 255).round().to(torch.uint8),
+        "y": batch.y.tolist(),
+        "predicted": seen.tolist(),
+        "predicted_adv": seen_adv.tolist(),
+        "strategy": [describe(strategy, n) for n in range(len(batch.y))],
+    }
+
+
+def describe(strategy: Strategy, n: int) -> str:
+    """``eps 8/255, num_steps 10, step_size 2/255`` of image n."""
+    values = {name: float(value[n]) for name, value in strategy.items()}
+    # float32 does not spell 8/255 exactly: the nearest n/255, where it is as near as rounding goes.
+    return ", ".join(f"{name} {format_budget(_spelled(value))}" for name, value in values.items())
+
+
+def _spelled(value: float) -> float:
+    nearest = round(value * 255) / 255
+    return nearest if abs(nearest - value) < 1e-7 else round(value, 6)

@@ -1,0 +1,41 @@
+"""Test accuracies of a run and of published rows under one set of names: clean, fgsm, pgd10, cw, aa."""
+
+from __future__ import annotations
+
+from lasat_ray.recipes import Recipe
+from lasat_ray.reporting.study import Run
+
+STRENGTH = ("aa", "cw", "pgd50", "pgd20", "pgd10", "pgd3", "pgd2", "fgsm")
+"""Attacks by strength, the strongest first."""
+ORDER = ("clean", "fgsm", "pgd10", "pgd20", "pgd50", "cw", "aa")
+
+
+def scores(run: Run) -> dict[str, float]:
+    """Percent by attack: the evaluation's where the run was evaluated, else the summary's own."""
+    if run.evaluation:
+        attacks = run.evaluation.get("attacks", {})
+        return {name.replace("pgd-", "pgd"): 100 * entry["accuracy"] for name, entry in attacks.items()}
+    if run.summary:
+        keys = {key: key.removeprefix("robust_acc_").removesuffix("_acc") for key in run.summary}
+        return {name: 100 * run.summary[key] for key, name in keys.items() if "_acc" in key}
+    return {}
+
+
+def intervals(run: Run) -> dict[str, tuple[float, float]]:
+    """Wilson's intervals in percent, where the run was evaluated."""
+    attacks = (run.evaluation or {}).get("attacks", {})
+    return {
+        name.replace("pgd-", "pgd"): (100 * entry["interval"][0], 100 * entry["interval"][1])
+        for name, entry in attacks.items()
+    }
+
+
+def reported_row(recipe: Recipe | None) -> dict[str, float]:
+    """What was published for a recipe's row; empty where nothing was."""
+    return dict(recipe.reported) if recipe else {}
+
+
+def column_name(key: str) -> str:
+    """``pgd10`` -> ``PGD-10``, as the tables write it."""
+    known = {"clean": "Clean", "fgsm": "FGSM", "cw": "C&W", "aa": "AA", "time_min": "Time (min)"}
+    return known.get(key) or key.replace("pgd", "PGD-").replace("apgd", "APGD")

@@ -1,0 +1,193 @@
+"""Runs as a report sees them: read from their folders as they are, finished, running or crashed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lasat_ray.errors import UserError
+from lasat_ray.evaluation.report import REPORT
+
+COLORS = ("#2f7ed8", "#e8702a", "#1aa37a", "#d0417e", "#8a5cf0", "#b08900", "#0c9fbf", "#7d8a99")
+"""One a group of runs; each stands out from white and from near-black."""
+SEPARATE = ("seed",)
+"""Settings in which the runs of one group may differ."""
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run folder. ``summary`` and ``evaluation`` are None where they do not exist (yet)."""
+
+    name: str
+    path: Path
+    config: Record
+    manifest: Record
+    records: list[Record]
+    summary: Record | None
+    evaluation: Record | None
+
+    def of(self, kind: str) -> list[Record]:
+        """The records of one kind: round, epoch, probe."""
+        return [record for record in self.records if record.get("kind") == kind]
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def status(self) -> str:
+        """``finished``, or how far the run came; whether it still runs cannot be seen from here."""
+        if self.summary:
+            return "finished"
+        done = [record["epoch"] for record in self.of("epoch")]
+        return f"unfinished: epoch {max(done, default=0)} of {self.config['epochs']}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Runs that differ in their seed alone."""
+
+    label: str
+    color: str
+    runs: list[Run]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(run.name for run in self.runs)
+
+    @property
+    def config(self) -> Record:
+        return self.runs[0].config
+
+    def grid(self) -> dict[str, list[float]]:
+        """The values that each field of the strategy may take; empty for a fixed strategy."""
+        return {} if self.config["strategy"] == "fixed" else self.config["attack"]["grid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """All runs of a report. ``nets``: what was computed with a run's net, by the run's name."""
+
+    groups: list[Group]
+    nets: dict[str, Record] = field(default_factory=dict)
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+
+def read_study(paths: Sequence[Path]) -> Study:
+    """Every run named; UserError for a folder that is none, or is named twice."""
+    runs: list[Run] = []
+    for path in paths:
+        if any(run.path.resolve() == path.resolve() for run in runs):
+            raise UserError(f"RUN: '{path}' stands twice; name each run once")
+        runs.append(read_run(path, taken=[run.name for run in runs]))
+    return Study(group_runs(runs))
+
+
+def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
+    """One run; UserError where config.json is missing or broken. Nothing else has to be there."""
+    if not (path / "config.json").is_file():
+        raise UserError(f"RUN: '{path}' holds no run (no config.json); name a folder that --out made")
+    config = _read(path / "config.json")
+    if config is None or "method" not in config or "seed" not in config:
+        raise UserError(f"{path / 'config.json'}: is no configuration of ours; restore it, or leave RUN out")
+    name, n = path.resolve().name, 2
+    while name in taken:
+        name, n = f"{path.resolve().name}-{n}", n + 1
+    return Run(
+        name=name,
+        path=path,
+        config=config,
+        manifest=_read(path / "manifest.json") or {},
+        records=read_records(path / "metrics.jsonl"),
+        summary=_read(path / "summary.json"),
+        evaluation=_read(path / REPORT),
+    )
+
+
+def read_records(path: Path) -> list[Record]:
+    """The whole lines of metrics.jsonl; a line that is being written, or was torn, is left out."""
+    if not path.is_file():
+        return []
+    records = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict):
+            records.append(record)
+    return records
+
+
+def _read(path: Path) -> Record | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def group_runs(runs: Sequence[Run]) -> list[Group]:
+    """Runs of one configuration but for the seed together, in the order they were named."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        config = {name: value for name, value in run.config.items() if name not in SEPARATE}
+        found.setdefault(json.dumps(config, sort_keys=True), []).append(run)
+    members = [sorted(group, key=lambda run: run.seed) for group in found.values()]
+    labels = _labels([group[0].config for group in members])
+    return [
+        Group(label, COLORS[n % len(COLORS)], group)
+        for n, (label, group) in enumerate(zip(labels, members, strict=True))
+    ]
+
+
+def _labels(configs: Sequence[Record]) -> list[str]:
+    """``pgd-at learned``, and what tells groups apart that would be called the same."""
+    flat = [flatten(config) for config in configs]
+    labels = []
+    for config in flat:
+        label = f"{config['method']} {config['strategy']}"
+        same = [o for o in flat if (o["method"], o["strategy"]) == (config["method"], config["strategy"])]
+        told = [
+            f"{name.rpartition('.')[2]} {value}"
+            for name, value in config.items()
+            if name != "recipe" and any(o.get(name) != value for o in same)
+        ]
+        labels.append(", ".join([label, *told[:3]]))
+    return [f"{label} ({n})" if labels.count(label) > 1 else label for n, label in enumerate(labels, 1)]
+
+
+def flatten(config: Record, prefix: str = "") -> Record:
+    """``{"reward.alpha": 1.0, ...}`` without the seed."""
+    flat: Record = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and name != "grid":
+            flat |= flatten(value, f"{prefix}{name}.")
+        elif prefix + name not in SEPARATE:
+            flat[prefix + name] = value
+    return flat
+
+
+def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation over seeds (n - 1); the latter 0 for one value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def over_seeds(
+    series: Sequence[Sequence[tuple[float, float]]],
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """(x, mean, mean - std, mean + std) of several seeds' (x, y), where all of them have a y."""
+    tables = [dict(pairs) for pairs in series if pairs]
+    if not tables:
+        return [], [], [], []
+    shared = sorted(set.intersection(*(set(table) for table in tables)))
+    found = [mean_and_std([table[x] for table in tables]) for x in shared]
+    return shared, [m for m, _ in found], [m - s for m, s in found], [m + s for m, s in found]

@@ -1,0 +1,53 @@
+"""Runs as they are read: whole, torn, unfinished; groups by everything but the seed."""
+
+import json
+import shutil
+
+import pytest
+
+from lasat_ray.errors import UserError
+from lasat_ray.reporting.study import over_seeds, read_records, read_run, read_study
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_group(runs):
+    study = read_study(list(runs.values()))
+    assert [(group.label, group.names) for group in study.groups] == [
+        ("pgd-at learned", ("learned-0", "learned-1")),
+        ("pgd-at fixed", ("fixed-0",)),
+        ("pgd-at random", ("stopped",)),
+    ]
+    assert len({group.color for group in study.groups}) == 3
+    assert [run.status for run in study.runs] == ["finished"] * 3 + ["unfinished: epoch 1 of 2"]
+
+
+def test_what_tells_groups_apart_is_in_their_names(runs, tmp_path):
+    for name, alpha in (("a", 1.0), ("b", 2.0)):
+        shutil.copytree(runs["learned-0"], tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        config["reward"]["alpha"] = alpha
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    study = read_study([tmp_path / "a", tmp_path / "b"])
+    assert [g.label for g in study.groups] == ["pgd-at learned, alpha 1.0", "pgd-at learned, alpha 2.0"]
+
+
+def test_a_torn_line_is_left_out(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"kind": "round", "round": 0}\nrubbish\n3\n{"kind": "round", "ro')
+    assert read_records(file) == [{"kind": "round", "round": 0}]
+    assert read_records(tmp_path / "absent") == []
+
+
+def test_a_folder_that_is_no_run_or_stands_twice_is_told(runs, tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        read_run(tmp_path)
+    with pytest.raises(UserError, match="stands twice"):
+        read_study([runs["fixed-0"], runs["fixed-0"]])
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="no configuration of ours"):
+        read_run(tmp_path)
+
+
+def test_seeds_are_averaged_where_all_of_them_have_come():
+    x, mean, low, high = over_seeds([[(1, 1.0), (2, 2.0), (3, 9.0)], [(1, 3.0), (2, 2.0)], []])
+    assert (x, mean) == ([1, 2], [2.0, 2.0])
+    assert low == pytest.approx([2 - 2**0.5, 2.0]) and high == pytest.approx([2 + 2**0.5, 2.0])
