@@ -245,7 +245,7 @@ def page_with(text: str, record: dict[str, Any]) -> str:
 
 
 def draw(record: dict[str, Any]) -> None:
-    """Cumulative regret curves, one panel a case; needs matplotlib."""
+    """Cumulative regret curves, one panel a case."""
     import matplotlib
 
     matplotlib.use("Agg")
