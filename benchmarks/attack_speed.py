@@ -87,7 +87,9 @@ def make_case(options: Options) -> tuple[Batch, Strategy]:
     def draw(low: int, high: int) -> Tensor:
         return torch.randint(low, high + 1, (count,), generator=rng)
 
-    strategy = Strategy(eps=draw(3, 15) / 255, num_steps=draw(3, 14), step_size=draw(1, 5) / 255)
+    # Every step count equally often: a lucky draw would move the figures by a tenth.
+    num_steps = (3 + torch.arange(count) * 12 // count)[torch.randperm(count, generator=rng)]
+    strategy = Strategy(eps=draw(3, 15) / 255, num_steps=num_steps, step_size=draw(1, 5) / 255)
     return batch, strategy
 
 

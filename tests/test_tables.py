@@ -13,3 +13,9 @@ def test_readme_tables_are_generated() -> None:
     script = ROOT / "benchmarks" / "readme_tables.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, f"run benchmarks/readme_tables.py\n{done.stderr}"
+
+
+def test_speed_tables_are_generated() -> None:
+    script = ROOT / "benchmarks" / "speed_tables.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, f"run benchmarks/speed_tables.py\n{done.stderr}"

@@ -1,0 +1,93 @@
+"""Writes the speed tables of benchmarks/README.md from the committed records.
+
+python benchmarks/speed_tables.py          # rewrite the file between its markers
+python benchmarks/speed_tables.py --check  # exit status 1 if it would change
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+ATTACK = "attack_speed_cpu_2026-11-22"
+ROUNDS = tuple(f"round_cost_{name}_2026-11-22" for name in ("resnet18", "methods", "digits"))
+SHOWN_K = ("1", "4", "10", "40")
+KINDS = {"fixed": "fixed attack", "without reward": "LAS, no reward", "with reward": "LAS, rewarded"}
+
+
+def read(name: str) -> dict[str, Any]:
+    return json.loads((FOLDER / "records" / f"{name}.json").read_text())
+
+
+def attack_table(record: dict[str, Any]) -> str:
+    """One row a variant: median seconds and how many times as fast as the plain loop."""
+    told = {"clock": "wall", **record["settings"]}
+    lines = ["| variant | seconds | times as fast | lowest to highest |", "|---|---|---|---|"]
+    plain = record["variants"]["plain loop"]["seconds"]
+    for name, found in record["variants"].items():
+        ratios = [a / b for a, b in zip(plain, found["seconds"], strict=True)]
+        span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        lines.append(f"| {name} | {found['median']:.1f} | {found['speedup']:.2f} | {span} |")
+    lines += [
+        "",
+        f"{told['model']}, {told['batch_size']} images of 3x32x32, {record['mean_steps']:.2f} steps on "
+        f"average, {told['threads']} thread(s), {told['repeats']} interleaved turns, {told['clock']} "
+        f"time; medians, torch {record['packages']['torch']}. The machine had other work meanwhile.",
+    ]
+    return "\n".join(lines)
+
+
+def round_table(records: list[dict[str, Any]]) -> str:
+    """Cost against the same method with its fixed attack at several k, then the rooms."""
+    lines = ["| LAS around | " + " | ".join(f"k={k}" for k in SHOWN_K) + " |"]
+    lines.append("|---|" + "---|" * len(SHOWN_K))
+    every = [(label(name, record), case) for record in records for name, case in record["cases"].items()]
+    for name, case in every:
+        cells = [f"{case['ratio_at_k'][k]:.2f}" for k in SHOWN_K]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    lines += ["", "Where the processor time of a round goes, in %:", ""]
+    rooms = sorted({room for _, case in every for kind in case["rooms"].values() for room in kind})
+    lines.append("| round | " + " | ".join(rooms) + " |")
+    lines.append("|---|" + "---|" * len(rooms))
+    for name, case in every:
+        for kind, title in KINDS.items():
+            cells = [f"{100 * case['rooms'][kind].get(room, 0.0):.1f}" for room in rooms]
+            lines.append(f"| {name}: {title} | " + " | ".join(cells) + " |")
+    for record in records:
+        if "epoch" in record:
+            parts = [f"{room} {100 * share:.1f}" for room, share in record["epoch"].items()]
+            lines += ["", f"An epoch of the digits recipe, in %: {', '.join(parts)}."]
+    return "\n".join(lines)
+
+
+def label(name: str, record: dict[str, Any]) -> str:
+    """The case and its target net."""
+    settings = record["settings"]
+    return name if settings["digits"] else f"{settings['model']}, {name}"
+
+
+def rewritten(text: str) -> str:
+    """The file with both tables put between their markers."""
+    tables = {"attack": attack_table(read(ATTACK)), "rounds": round_table([read(name) for name in ROUNDS])}
+    for name, table in tables.items():
+        block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
+        text = re.sub(f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
+    return text
+
+
+def main() -> int:
+    path = FOLDER / "README.md"
+    before = path.read_text()
+    after = rewritten(before)
+    if "--check" in sys.argv[1:]:
+        return int(before != after)
+    path.write_text(after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
