@@ -135,7 +135,7 @@ def _layout(panel: Panel) -> dict[str, Any]:
 
 def _y_axis(panel: Panel, label: str, domain: Sequence[float], heat: bool) -> dict[str, Any]:
     axis: dict[str, Any] = {"title": {"text": label, "standoff": 6}, "automargin": True}
-    axis |= {"domain": list(domain), "zeroline": False, "showgrid": not heat}
+    axis |= {"domain": list(domain), "zeroline": False, "exponentformat": "power", "showgrid": not heat}
     if heat:
         axis["type"] = "category"
     if panel.upside_down:

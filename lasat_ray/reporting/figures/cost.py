@@ -53,7 +53,8 @@ def passes(group: Group) -> dict[str, float]:
     """Forward passes of the target net for each image of a round, on average, by part."""
     config, reward = group.config, group.config["reward"]
     rounds = [r for run in group.runs for r in run.of("round")]
-    steps = sum(float(r.get("steps_taken", r["num_steps"])) for r in rounds) / len(rounds)
+    taken = [float(r["steps_taken"] if "steps_taken" in r else r["num_steps"]) for r in rounds]
+    steps = sum(taken) / len(taken)
     method = METHODS.get(config["method"])
     attacks = method.attacks if method else True
     extra = bool(method.needs_clean) + bool(method.needs_helper) if method else 0

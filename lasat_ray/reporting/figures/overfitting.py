@@ -23,6 +23,7 @@ def overfitting(study: Study) -> Figure | None:
         panels=panels,
         note="PGD with the run's own evaluation steps (PGD-10 unless set otherwise), random start, last step "
         "counts. Training images: a fixed sample, at most 256, without augmentation.",
+        wide=True,
     )
 
 
