@@ -151,6 +151,13 @@ def test_every_row_of_the_tables_has_a_recipe():
     }
 
 
+def test_rows_stand_table_after_table_with_the_papers_own_last():
+    rows = [recipe.row for recipe in RECIPES.values() if recipe.table == "Table 2"]
+    assert rows[0] == "PGD-AT" and rows[-3:] == ["LAS-AT", "LAS-TRADES", "LAS-AWP"]
+    tables = [recipe.table for recipe in RECIPES.values()]
+    assert tables == sorted(tables, key=list(dict.fromkeys(tables)).index)
+
+
 def test_table_1_rows_differ_in_k_alone():
     names = [name for name in RECIPES if name.startswith("table1") and "-k" in name]
     assert [RECIPES[name].config.update_interval for name in names] == [1, 10, 20, 40, 60]

@@ -14,10 +14,17 @@ from lasat_ray.recipes.rows import other_rows
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
 
-RECIPES: dict[str, Recipe] = {
-    recipe.name: recipe
-    for recipe in [digits(), cifar10_cpu(), *published(), *other_rows(), *leaderboard_rows()]
-}
+_TABLES = (None, *(f"Table {n}" for n in range(1, 8)), "GTSRB", "AWP ablation")
+
+
+def _place(recipe: Recipe) -> tuple[int, bool]:
+    """Table after table, then leaderboards; the paper's own rows last, as it prints them."""
+    table = _TABLES.index(recipe.table) if recipe.table in _TABLES else len(_TABLES)
+    return table, (recipe.row or "").startswith("LAS")
+
+
+_ALL = [digits(), cifar10_cpu(), *published(), *other_rows(), *leaderboard_rows()]
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in sorted(_ALL, key=_place)}
 
 
 def get_recipe(name: str) -> Recipe:
