@@ -63,6 +63,10 @@ class Study:
     record: str
     told: str
 
+    def row_names(self) -> list[str]:
+        """Label of every line of the table."""
+        return [f"{row}-{strategy}" for row in self.rows for strategy in ROWS[row].strategies]
+
 
 STUDIES = {
     "digits": Study(
@@ -137,15 +141,23 @@ def trials(study: Study, seed: int, dataset: str | None) -> list[Trial]:
 
 
 def write_record(study: Study, outcomes: Sequence[Outcome], dataset: str | None) -> None:
-    command = ["benchmarks/methods_table.py", *sys.argv[1:]]
-    if dataset and ":" in dataset:  # not the path where one machine keeps its data
+    """All finished runs as committed data; ``commit`` is where the record was written."""
+    from lasat_ray.folder import provenance  # loads torch, which --check does without
+
+    command = [
+        "benchmarks/methods_table.py",
+        "--study",
+        next(n for n, one in STUDIES.items() if one is study),
+    ]
+    if dataset:  # without the path where one machine keeps its data
         kind, _, path = dataset.partition(":")
-        command = [word.replace(dataset, f"{kind}:{Path(path).name}") for word in command]
+        command += ["--dataset", f"{kind}:{Path(path).name}" if path else dataset]
     runs = [slim(outcome) for outcome in outcomes]
     for run in runs:
         run["trial"] = {name: run["trial"][name] for name in ("label", "seed", "teacher")}
         run.pop("epochs")
-    record = {"command": command, "flags": study.flags, "runs": runs}
+    told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
+    record = {"command": command, **told, "flags": study.flags, "runs": runs}
     file = ROOT / "benchmarks" / "records" / study.record
     file.write_text(json.dumps(record, indent=1) + "\n")
 
@@ -153,6 +165,7 @@ def write_record(study: Study, outcomes: Sequence[Outcome], dataset: str | None)
 def table(study: Study, runs: Sequence[Outcome]) -> str:
     """Markdown: a line per row and strategy, mean and standard deviation over seeds in percent."""
     rows = by_label(runs)
+    missing = [label for label in study.row_names() if len(rows.get(label, [])) < len(study.seeds)]
     lines = ["| method | strategy | clean | PGD-50 | AA | cost | seeds |", "|---|---|---|---|---|---|---|"]
     for label in study.rows:
         for strategy in ROWS[label].strategies:
@@ -163,7 +176,11 @@ def table(study: Study, runs: Sequence[Outcome]) -> str:
             cost = statistics.mean(run["passes_per_image"] for run in found)
             cells = [label, strategy, *figures, f"{cost:.1f}", str(len(found))]
             lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", caption(study, runs)])
+    few = (
+        f" Not finished: {len(missing)} of {len(study.row_names())} lines have fewer than {len(study.seeds)}"
+    )
+    told = f"{few} seeds; lines without a run are left out." if missing else ""
+    return "\n".join([*lines, "", caption(study, runs) + told])
 
 
 def caption(study: Study, runs: Sequence[Outcome]) -> str:

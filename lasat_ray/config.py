@@ -167,6 +167,9 @@ class RewardConfig:
     """Steps of the reference attack."""
     ref_step_size: Budget = 2 / 255
     """Step of the reference attack."""
+    ref_moves: Literal["mode", "all", "correct"] = "mode"
+    """Images that the reference attack moves: all, or those still correct; mode: correct in reference mode
+    (LAS-AT, LAS-Trades; the published LAS-AWP moves all), else all."""
     ref_restarts: int = 1
     """Random restarts of the reference attack; the worst by cross-entropy counts."""
     r2_factor: float = 4.0

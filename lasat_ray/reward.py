@@ -21,7 +21,12 @@ def reference_images(net: nn.Module, batch: Batch, config: RewardConfig, starts:
         batch.x, eps=config.ref_eps, num_steps=config.ref_num_steps, step_size=config.ref_step_size
     )
     # The published code leaves misclassified images where they are; the paper attacks all.
-    only_correct = config.mode == "reference"
+    moves = (
+        ("correct" if config.mode == "reference" else "all")
+        if config.ref_moves == "mode"
+        else config.ref_moves
+    )
+    only_correct = moves == "correct"
     return worst_of_restarts(net, batch, strategy, starts, only_correct=only_correct)
 
 

@@ -64,9 +64,10 @@ def _check_cutmix(config: TrainConfig) -> None:
     if config.attack.loss == "margin":
         what = "mixes labels, which a margin between one class and the others cannot read"
         raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
-    if config.strategy == "learned" and reward.mode == "reference":
+    counts = reward.mode == "reference" or reward.ref_moves == "correct"
+    if config.strategy == "learned" and counts:
         what = "mixes labels, but --reward.mode reference counts correct classifications"
-        raise refusal("--data.cutmix", "True", what, "use --reward.mode paper")
+        raise refusal("--data.cutmix", "True", what, "use --reward.mode paper --reward.ref-moves all")
 
 
 def check_milestones(path: str, milestones: tuple[float, ...]) -> None:

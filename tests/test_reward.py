@@ -96,6 +96,22 @@ def test_reward_of_the_published_code(case, restarts, name):
         close(alone[0], torch.tensor(case[key], dtype=torch.float64))
 
 
+@pytest.mark.parametrize(
+    ("mode", "moves", "key"),
+    [
+        ("reference", "mode", "pgd_delta_1restart"),
+        ("reference", "all", "pgd_plain_delta_1restart"),  # as the published LAS-AWP
+        ("paper", "mode", "pgd_plain_delta_1restart"),
+        ("paper", "correct", "pgd_delta_1restart"),
+    ],
+)
+def test_who_moves_in_the_reference_attack_is_a_choice_of_its_own(case, mode, moves, key):
+    looked_ahead = step(case, label_smoothing=1 - case["label_factor"], weight_decay=case["weight_decay"])
+    config = reference_config(case, mode=mode, ref_moves=moves)
+    x_ref, _ = terms_of(case, config, 1, looked_ahead)
+    close(x_ref - case["x"], case[key])
+
+
 def test_reward_of_the_paper_attacks_every_image(case):
     looked_ahead = net_of(case, "lookahead.")
     config = reference_config(case, mode="paper", credit="image", alpha=0.7, beta=0.3)

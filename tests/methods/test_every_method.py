@@ -7,61 +7,22 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
+from lasat_ray.checkpoint import load_checkpoint
 from lasat_ray.config import LossConfig
 from lasat_ray.folder import RunFolder
-from lasat_ray.loop import Place, Trainer
 from lasat_ray.methods import METHODS, MethodInputs
-from lasat_ray.models import build_classifier
 from lasat_ray.types import Logits
 from lasat_ray.world import World
-from tests.helpers import CPU, small_config, strategy_of
+from tests.helpers import strategy_of
+from tests.methods.runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
 from tests.test_checkpoint import same
 
 F64 = torch.float64
-TINY_RUN = {
-    "precision": "fp64",
-    "epochs": 2,
-    "batch_size": 32,
-    "data__max_train": 80,
-    "data__max_test": 20,
-    "data__val_fraction": 0.2,
-    "model": "small_cnn_bn",
-    "evaluation__test_num_steps": (1,),
-    "evaluation__val_num_steps": 1,
-    "reward__ref_num_steps": 1,
-    "loss__cat_threshold": 0.05,
-    "policy__lr": 0.01,
-}
 
 
 @pytest.fixture(scope="session")
 def teacher(tmp_path_factory):
-    """A checkpoint of an untrained net for the methods that learn from a frozen one."""
-    path = tmp_path_factory.mktemp("teacher") / "best.safetensors"
-    torch.manual_seed(3)
-    net = build_classifier("small_cnn", num_classes=10, image_shape=(1, 8, 8))
-    card = {"model": "small_cnn", "precision": "fp32", "num_classes": 10, "image_shape": [1, 8, 8]}
-    save_checkpoint(path, {"target_net": net.state_dict(), "card": card})
-    return str(path)
-
-
-def run_config(name, teacher, **changes):
-    method = METHODS[name]
-    if method.companion == "frozen":
-        changes["teacher"] = teacher
-    if method.prunes:
-        changes |= {"init_from": teacher, "model": "small_cnn"}
-    if name == "rebuffi":
-        changes |= {"data__cutmix": True, "optim__ema_decay": 0.9}
-    if not method.attacks:
-        changes["strategy"] = "fixed"
-    return small_config(**{**TINY_RUN, "method": name, **changes})
-
-
-def trainer_in(path, config, world=None):
-    folder = RunFolder(path) if path.exists() else RunFolder.create(path, config)
-    return Trainer(config, Place(world=world or World(), device=CPU, folder=folder))
+    return write_teacher(tmp_path_factory.mktemp("teacher") / "best.safetensors")
 
 
 def outcome(folder):
@@ -128,10 +89,6 @@ def test_beta_matters_where_a_method_says_so(name):
     assert (moved.min() > 1e-6) == ("trades_beta" in METHODS[name].fields)
 
 
-DISTINCT = [name for name in METHODS if name not in ("madry", "gowal")]
-"""Without the second names of pgd-at and trades."""
-
-
 @pytest.mark.parametrize("name", DISTINCT)
 def test_a_run_trains_and_resumes_bit_for_bit(name, teacher, tmp_path):
     """Two epochs of two rounds, in one go and stopped inside the second, with an epoch's state."""
@@ -143,38 +100,26 @@ def test_a_run_trains_and_resumes_bit_for_bit(name, teacher, tmp_path):
     assert same(outcome(RunFolder(tmp_path / "stopped")), outcome(RunFolder(tmp_path / "whole")))
 
 
-def work(rank, size, name, teacher, path):
+def work_on_all(rank, size, teacher, path):
     torch.set_num_threads(1)
-    config = run_config(name, teacher, model="small_cnn")
-    dist.init_process_group("gloo", init_method=f"file://{path}/meet", rank=rank, world_size=size)
-    try:
-        trainer_in(path / "two", config, World(rank, size)).run(stop_after=3)
-    finally:
-        dist.destroy_process_group()
-
-
-def work_on_all(rank, size, names, teacher, path):
-    for name in names:
-        (path / name).mkdir(exist_ok=True)
-        work(rank, size, name, teacher, path / name)
+    for name in DISTINCT:
+        dist.init_process_group("gloo", init_method=f"file://{path / name}/meet", rank=rank, world_size=size)
+        try:
+            config = run_config(name, teacher, model="small_cnn")
+            trainer_in(path / name / "many", config, World(rank, size)).run(stop_after=3)
+        finally:
+            dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_two_workers_train_the_net_that_one_trains(teacher, tmp_path):
-    """All methods in one pair of processes, since starting a process costs more than the rounds."""
+@pytest.mark.parametrize("size", [2, 4])
+def test_several_workers_train_the_net_that_one_trains(size, teacher, tmp_path):
+    """All methods in one group of processes, since starting a process costs more than the rounds."""
     for name in DISTINCT:
         (tmp_path / name).mkdir()
-        RunFolder.create(tmp_path / name / "two", run_config(name, teacher, model="small_cnn"))
-    mp.spawn(work_on_all, args=(2, DISTINCT, teacher, tmp_path), nprocs=2)
+        RunFolder.create(tmp_path / name / "many", run_config(name, teacher, model="small_cnn"))
+    mp.spawn(work_on_all, args=(size, teacher, tmp_path), nprocs=size)
     for name in DISTINCT:
         config = run_config(name, teacher, model="small_cnn")
         trainer_in(tmp_path / name / "one", config).run(stop_after=3)
-        one, two = (
-            load_checkpoint(tmp_path / name / which / "checkpoints" / "last.safetensors")
-            for which in ("one", "two")
-        )
-        assert one["strength"] == two["strength"]
-        for part in ("target_net", "companion"):
-            for key, value in (one[part] or {}).items():
-                told = f"{name}: {part} {key}"
-                torch.testing.assert_close(two[part][key], value, rtol=0, atol=1e-9, msg=told)
+        assert_same_nets(tmp_path / name / "one", tmp_path / name / "many", name)
