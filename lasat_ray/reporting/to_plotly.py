@@ -78,7 +78,8 @@ def _dots(mark: Dots) -> dict[str, Any]:
 
 
 def _bars(mark: Bars) -> dict[str, Any]:
-    errors = {"error_y": {"type": "data", "array": list(mark.err)}} if any(mark.err) else {}
+    bar = {"type": "data", "array": list(mark.err), "color": "#8b95a1", "thickness": 1.4}
+    errors = {"error_y": bar} if any(mark.err) else {}
     return {
         "type": "bar",
         "name": mark.name,
@@ -120,6 +121,10 @@ def _layout(panel: Panel) -> dict[str, Any]:
         x_axis["type"] = "category"
     if panel.log:
         x_axis |= {"type": "log", "dtick": 1}
+    if worded := [x for mark in panel.marks if isinstance(mark, Dots) for x in mark.x]:
+        # Room for the words beside the outermost points, also on a phone.
+        room = 0.22 * (max(worded) - min(worded)) or 1.0
+        x_axis["range"] = [min(worded) - room, max(worded) + room]
     layout: dict[str, Any] = {
         "height": panel.height,
         "margin": {"l": 8, "r": 14, "t": 10, "b": 8},

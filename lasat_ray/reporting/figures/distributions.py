@@ -15,7 +15,7 @@ def distributions(study: Study) -> Figure | None:
     return Figure(
         slug="figure-4-strategy-distributions",
         title="How the strategies move (Figure 4)",
-        about="Each column is an epoch; the darker a value, the more images were attacked with it. "
+        about="Each column is an epoch; the stronger the colour, the more images were attacked with it. "
         "An even column is what a random choice gives.",
         panels=panels,
         note="Shares are over all training images of the epoch and all seeds of a row.",
