@@ -70,6 +70,7 @@ MODELS: dict[str, BackboneBuilder] = {
     "mlp": MLP,
     "small_cnn_bn": partial(SmallCNN, norm=True),
     "tiny_cnn": partial(SmallCNN, widths=(16, 32, 32), hidden=64),
+    "tiny_cnn_bn": partial(SmallCNN, widths=(16, 32, 32), hidden=64, norm=True),
     **RESNETS,
 }
 PATTERNS = (
