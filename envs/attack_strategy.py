@@ -171,6 +171,7 @@ class AttackStrategyVectorEnv(VectorEnv):
             start_kind=method.start if attack.start == "method" else attack.start,
             rule=rule,
             bucket=self.config.speed.bucket,
+            norm=attack.norm,
         )
         notes = rule.notes() if rule else {}
         return x_adv, scene.strategy, method.conclude(notes, scene) if method.conclude else notes
@@ -196,9 +197,10 @@ class AttackStrategyVectorEnv(VectorEnv):
         self, looked_ahead: nn.Module, l1: Tensor, strategy: Strategy, notes: Notes, info: Info
     ) -> Tensor:
         config, batch = self.config.reward, self.batch
-        starts = reference_starts(batch, config, Stream.of(self.seed, "reference start", self.round))
+        norm, stream = self.config.attack.norm, Stream.of(self.seed, "reference start", self.round)
+        starts = reference_starts(batch, config, stream, norm)
         view = self._attack_view(looked_ahead, batch.x)
-        x_ref = reference_images(view, batch, config, starts)
+        x_ref = reference_images(view, batch, config, starts, norm)
         by_influence, world = config.credit == "influence", self.target.world
         # Only the net itself is tied to the weights that a credit differentiates.
         looking = looked_ahead if by_influence else view

@@ -69,8 +69,10 @@ class DataConfig:
 class AttackConfig:
     """The training attack: the fixed strategy, and the grid a strategy net chooses from."""
 
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of every training budget, step and radius, of the reference attack's too."""
     eps: Budget = 8 / 255
-    """L-inf budget of the fixed strategy, in [0,1] pixels."""
+    """Budget of the fixed strategy, in [0,1] pixels."""
     num_steps: int = 10
     """PGD steps of the fixed strategy."""
     step_size: Budget = 2 / 255
@@ -261,6 +263,8 @@ class OptimConfig:
 class EvalConfig:
     """Accuracy measured during and after training (random-start PGD on cross-entropy)."""
 
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of the evaluation attacks."""
     eps: Budget = 8 / 255
     """Budget of every evaluation attack."""
     step_size: Budget = 2 / 255

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lasat_ray.units import Grid, format_budget
+from lasat_ray.units import Grid, format_budget, format_value
 
 
 class TrainingDisplay:
@@ -81,7 +81,8 @@ def format_mean(values: Sequence[float], mean: float) -> str:
 def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """Accuracy on the test set, a row a run: (name, summary)."""
     eps = format_budget(summaries[0][1]["eps"])
-    table = Table(title=f"Test set, {summaries[0][1]['n_test']} images, L-inf eps {eps}")
+    norm = {"linf": "L-inf", "l2": "L2"}[summaries[0][1]["norm"]]
+    table = Table(title=f"Test set, {summaries[0][1]['n_test']} images, {norm} eps {eps}")
     table.add_column("run")
     robust = [key for key in summaries[0][1] if key.startswith("robust_acc_")]
     for key in ("clean_acc", *robust):
@@ -104,11 +105,12 @@ def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, li
         if len(values) < 2:
             continue
         means = [_mean(values, counts[name]) for counts in (first, last)]
+        named = name == "attack_loss"  # names have no mean
         table.add_row(
             name,
-            " -> ".join(format_mean(values, mean) for mean in means),
-            f"{_spark(first[name])} -> {_spark(last[name])}  ({format_budget(values[0])}"
-            f" .. {format_budget(values[-1])})",
+            "" if named else " -> ".join(format_mean(values, mean) for mean in means),
+            f"{_spark(first[name])} -> {_spark(last[name])}  ({format_value(name, values[0])}"
+            f" .. {format_value(name, values[-1])})",
         )
     return table
 

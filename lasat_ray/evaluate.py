@@ -44,8 +44,8 @@ class EvaluateOptions:
     """Use only the first this many test images."""
     eps: Budget | None = None
     """Budget in [0,1] pixels; None takes the run's, else 8/255 (l2: 128/255)."""
-    norm: Literal["linf", "l2"] = "linf"
-    """Norm of the budget."""
+    norm: Literal["linf", "l2"] | None = None
+    """Norm of the budget; None takes the run's, else linf."""
     step_size: Budget | None = None
     """Step of pgd and cw; None takes the run's where eps is the run's too, else eps / 4."""
     restarts: int = 1
@@ -147,10 +147,11 @@ def _evaluate(options: EvaluateOptions) -> int:
 def make_plan(options: EvaluateOptions, subject: Subject) -> Plan:
     """What is left open is as the run had it: budget, step and seed."""
     trained = subject.config.evaluation if subject.config else EvalConfig()
-    own_eps = trained.eps if options.norm == "linf" else 128 / 255
+    norm = options.norm or trained.norm
+    own_eps = trained.eps if norm == trained.norm else 128 / 255 if norm == "l2" else 8 / 255
     eps = own_eps if options.eps is None else options.eps
     step_size = options.step_size
-    if step_size is None and options.norm == "linf" and eps == trained.eps:
+    if step_size is None and norm == trained.norm and eps == trained.eps:
         step_size = trained.step_size
     seed = options.seed
     if seed is None:
@@ -158,7 +159,7 @@ def make_plan(options: EvaluateOptions, subject: Subject) -> Plan:
     return Plan(
         attacks=options.attacks,
         eps=eps,
-        norm=options.norm,
+        norm=norm,
         step_size=step_size,
         restarts=options.restarts,
         n_examples=options.n_examples,

@@ -169,6 +169,7 @@ class Trainer:
             world=self.place.world,
             device=self.place.device,
             dtype=dtype_of(self.config),
+            norm=setting.norm,
         )
 
     def _validate(self) -> dict[str, float]:
@@ -217,6 +218,7 @@ class Trainer:
             "num_workers": self.place.world.size,
             "n_train": len(self.train_images),
             "n_test": len(test),
+            "norm": self.config.evaluation.norm,
             "eps": self.config.evaluation.eps,
             "clean_acc": self.evaluate(net, test, 0),
         }

@@ -95,11 +95,14 @@ def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, stream: S
     return [(draws[:, :, k, None] == option).to(x.dtype).mean(1) for k, option in enumerate(options)]
 
 
-def attack_probe(net: nn.Module, x: Tensor, y: Tensor, action_BK: Tensor, space: StrategySpace) -> Tensor:
+def attack_probe(
+    net: nn.Module, x: Tensor, y: Tensor, action_BK: Tensor, space: StrategySpace, norm: str
+) -> Tensor:
     """x_adv [B,C,H,W] by PGD on cross-entropy from a uniform start, each image by its own strategy."""
     batch = Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x))
     strategy = space.decode(action_BK)
-    return attack_batch(net, batch, strategy, Stream.of("probe start"), loss="ce", start_kind="uniform")
+    stream = Stream.of("probe start")
+    return attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform", norm=norm)
 
 
 def look(
@@ -110,7 +113,7 @@ def look(
     y = probe.images.y.to(x.device)
     shares = strategy_shares(learner, space, x, stream)
     action_BK = torch.stack([share.argmax(1) for share in shares], 1)
-    x_adv = attack_probe(net, x, y, action_BK, space)
+    x_adv = attack_probe(net, x, y, action_BK, space, env.config.attack.norm)
     with torch.no_grad(), frozen_eval(net):
         seen, seen_adv = (net(images).argmax(1).tolist() for images in (x, x_adv))
     told = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks import constant_strategy, start, worst_of_restarts
+from lasat_ray.attacks import constant_strategy, worst_of_restarts
+from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import batch_cross_entropy
 from lasat_ray.config import RewardConfig
 from lasat_ray.rng import Stream
@@ -15,7 +16,9 @@ from lasat_ray.world import World
 _TINY = 1e-8  # keeps a constant term from dividing by a deviation of zero
 
 
-def reference_images(net: nn.Module, batch: Batch, config: RewardConfig, starts: list[Tensor]) -> Tensor:
+def reference_images(
+    net: nn.Module, batch: Batch, config: RewardConfig, starts: list[Tensor], norm: str = "linf"
+) -> Tensor:
     """x_ref [B,C,H,W]: the fixed, strong attack behind L2, on the looked-ahead net."""
     strategy = constant_strategy(
         batch.x, eps=config.ref_eps, num_steps=config.ref_num_steps, step_size=config.ref_step_size
@@ -27,14 +30,14 @@ def reference_images(net: nn.Module, batch: Batch, config: RewardConfig, starts:
         else config.ref_moves
     )
     only_correct = moves == "correct"
-    return worst_of_restarts(net, batch, strategy, starts, only_correct=only_correct)
+    return worst_of_restarts(net, batch, strategy, starts, only_correct=only_correct, norm=norm)
 
 
-def reference_starts(batch: Batch, config: RewardConfig, stream: Stream) -> list[Tensor]:
+def reference_starts(batch: Batch, config: RewardConfig, stream: Stream, norm: str = "linf") -> list[Tensor]:
     """Uniform starts in the reference ball, one [B,C,H,W] a restart."""
     radius = torch.full_like(batch.x[:, 0, 0, 0], config.ref_eps)
     streams = [stream if n == 0 else stream.child(n) for n in range(config.ref_restarts)]
-    return [start("uniform", batch.x, radius, batch.index, each) for each in streams]
+    return [BALLS[norm].start(batch.x, radius, batch.index, each) for each in streams]
 
 
 def reward_terms(

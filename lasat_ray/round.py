@@ -11,7 +11,8 @@ from lasat_ray.learners import Learner
 from lasat_ray.rng import Stream
 from lasat_ray.types import Action, Batch, LearnerReport, Rollout, RoundReport
 
-_PER_IMAGE = ("loss", "adv_correct", "eps", "num_steps", "step_size", "trades_beta", "start_radius")
+_FIELDS = ("eps", "num_steps", "step_size", "trades_beta", "start_radius", "awp_gamma")  # those with a mean
+_PER_IMAGE = ("loss", "adv_correct", *_FIELDS)
 _NOTES = ("steps_taken", "kappa", "fosc")
 _REWARD_TERMS = ("l1", "l2", "l3", "influence", "ref_correct", "clean_correct")
 

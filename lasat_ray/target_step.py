@@ -227,8 +227,12 @@ class TargetStep:
 
     def _climb(self, task: Task, net: nn.Module, round: int) -> tuple[Climb, Tensor | None]:
         """The weight perturbation of this round and, where there is one, L1 at the unperturbed weights."""
-        gamma = self.awp_gamma(round)
-        if not gamma:
+        gamma: float | Tensor = self.awp_gamma(round)
+        chosen = task.strategy.awp_gamma
+        if chosen is not None and self.epoch(round) >= self.config.loss.awp_warmup:
+            # All images share the weights, so the mean of what was chosen for each perturbs them.
+            gamma = self.world.sum(chosen.sum()) / task.batch.global_size
+        elif not gamma:
             return {}, None
         steady = [] if self.companion is None else [self.companion]
         size = task.batch.global_size

@@ -33,8 +33,10 @@ class Batch:
 class Strategy:
     """How each image is attacked; every field is a [B] tensor on the images' device.
 
-    ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64. Fields that a grid does not
-    name are None and the attack's or the method's own setting holds.
+    ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64, ``attack_loss`` int64 place in
+    ``units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
+    batch perturbs the weights that all images share). Fields that a grid does not name are None and
+    the attack's or the method's own setting holds.
     """
 
     eps: Tensor
@@ -42,6 +44,8 @@ class Strategy:
     step_size: Tensor
     start_radius: Tensor | None = None
     trades_beta: Tensor | None = None
+    attack_loss: Tensor | None = None
+    awp_gamma: Tensor | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:
         """The fields that are set, in the order of the class."""

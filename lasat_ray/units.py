@@ -11,6 +11,9 @@ from fractions import Fraction
 
 Grid = Mapping[str, tuple[float, ...]]
 
+ATTACK_LOSSES = ("ce", "kl", "margin", "squared")
+"""What an attack may raise; a grid's field ``attack_loss`` holds places in this list."""
+
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?"
 _VALUE = re.compile(rf"^({_NUMBER})(?:/(\d+))?$")
 _RANGE = re.compile(r"^(\d+)\.\.(\d+)(?:/(\d+))?$")
@@ -55,13 +58,31 @@ def parse_grid(text: str) -> dict[str, tuple[float, ...]]:
             raise ValueError(f"'{item}' is not FIELD=VALUES; write for example eps=3..15/255")
         if name in grid:
             raise ValueError(f"'{name}' stands twice in the grid; give each field once")
-        grid[name] = parse_values(values)
+        grid[name] = _parse_losses(values) if name == "attack_loss" else parse_values(values)
     return grid
 
 
 def format_grid(grid: Grid) -> str:
     """The inverse of parse_grid; consecutive whole numbers (over 255) fold into 3..15/255."""
-    return " ".join(f"{name}={_format_values(values)}" for name, values in grid.items())
+    return " ".join(
+        f"{name}={','.join(format_value(name, v) for v in values)}"
+        if name == "attack_loss"
+        else f"{name}={_format_values(values)}"
+        for name, values in grid.items()
+    )
+
+
+def format_value(field: str, value: float) -> str:
+    """One value of a grid as its field is written: a loss by name, a budget as 8/255."""
+    return ATTACK_LOSSES[int(value)] if field == "attack_loss" else format_budget(value)
+
+
+def _parse_losses(text: str) -> tuple[float, ...]:
+    """``"ce,margin"`` -> (0.0, 2.0)."""
+    for word in text.split(","):
+        if word not in ATTACK_LOSSES:
+            raise ValueError(f"'{word}' is no attack loss; write some of {','.join(ATTACK_LOSSES)}")
+    return tuple(float(ATTACK_LOSSES.index(word)) for word in text.split(","))
 
 
 def _format_values(values: tuple[float, ...]) -> str:

@@ -1,75 +1,61 @@
 """Refuses settings that cannot work, before anything runs: one line with field, value, remedy.
 
-Single fields are checked by the table BOUNDS; what must fit together by the functions after it.
+Single fields are checked by the table BOUNDS, lengths and grids in ``validate_grid``; what must fit
+together by the functions after it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
+from lasat_ray.validate_grid import NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validate_learner import check_learner
-from lasat_ray.validate_method import METHODS_WITH_BETA, check_method, check_milestones
+from lasat_ray.validate_method import check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz")
 
-Bound = tuple[Callable[[Any], bool], str]
 _COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
-_NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
 _POSITIVE: Bound = (lambda v: v > 0, "give more than 0")
 _FRACTION: Bound = (lambda v: 0 <= v < 1, "give 0 or more and less than 1")
 _FACTOR: Bound = (lambda v: 0 < v <= 1, "give more than 0 and at most 1")
 _LAMBDA: Bound = (lambda v: -100 <= v <= 100, "give a number from -100 to 100")
 _GAP: Bound = (lambda v: -1 <= v <= 1, "give a difference of probabilities, from -1 to 1")
-_EPS: Bound = (lambda v: 0 < v <= 1, "give a budget above 0 and at most 1, for example 8/255")
-_STEP: Bound = (lambda v: 0 < v <= 1, "give a step above 0 and at most 1, for example 2/255")
-_RADIUS: Bound = (lambda v: 0 <= v <= 1, "give a radius from 0 to 1, for example 8/255")
-_WHOLE: Bound = (lambda v: v >= 1 and v == int(v), "give whole numbers of 1 or more")
 
 BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("update_interval", "epochs", "batch_size", "attack.num_steps"), _COUNT),
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
-    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), _NOT_NEGATIVE),
+    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), NOT_NEGATIVE),
     **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), _FRACTION),
-    **dict.fromkeys(("attack.eps", "reward.ref_eps", "evaluation.eps"), _EPS),
-    **dict.fromkeys(("attack.step_size", "reward.ref_step_size", "evaluation.step_size"), _STEP),
-    "attack.start_radius": _RADIUS,
     **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), _FRACTION),
-    **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), _NOT_NEGATIVE),
-    **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), _NOT_NEGATIVE),
-    **dict.fromkeys(("policy.weight_decay", "policy.grad_clip", "policy.entropy_weight"), _NOT_NEGATIVE),
-    **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), _NOT_NEGATIVE),
+    **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), NOT_NEGATIVE),
+    **dict.fromkeys(("policy.weight_decay", "policy.grad_clip", "policy.entropy_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
     "optim.warmup_start": _FACTOR,
-    **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), _NOT_NEGATIVE),
+    **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), NOT_NEGATIVE),
     **dict.fromkeys(("policy.clip", "policy.target_kl", "policy.mirror_step"), _POSITIVE),
     **dict.fromkeys(("policy.update_epochs", "policy.minibatches"), _COUNT),
     "policy.min_exploration": _FRACTION,
     "policy.discount": _FACTOR,
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     "loss.ltd_temperature": _POSITIVE,
-    "speed.bucket": _NOT_NEGATIVE,
-    **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), _NOT_NEGATIVE),
+    "speed.bucket": NOT_NEGATIVE,
+    **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
     "loss.sat_start": _GAP,
     **dict.fromkeys(("loss.cat_threshold", "loss.hydra_keep", "loss.hydra_tune_rate"), _FACTOR),
     "loss.hydra_epochs": _COUNT,
-}
-GRID_BOUNDS: dict[str, Bound] = {
-    "eps": _EPS,
-    "num_steps": _WHOLE,
-    "step_size": _STEP,
-    "start_radius": _RADIUS,
-    "trades_beta": _NOT_NEGATIVE,
 }
 
 
@@ -83,10 +69,11 @@ def check(
     ``methods``, ``learners``: the known names; ``module:name`` is let through, and None leaves
     names unchecked (so that this file loads without torch).
     """
+    bounds = {**BOUNDS, **length_bounds(config)}
     for path, value in leaves(config):
         _check_finite(path, value)
-        if path in BOUNDS and value is not None:
-            _check_bound(flag(path), value, BOUNDS[path])
+        if path in bounds and value is not None:
+            check_bound(flag(path), value, bounds[path])
     if methods is not None:
         check_name("--method", config.method, methods)
     if learners is not None and config.strategy == "learned":
@@ -95,7 +82,7 @@ def check(
     _check_extra(config)
     _check_attack(config)
     check_method(config)
-    _check_grid(config)
+    check_grid(config)
     _check_reward(config)
     check_learner(config)
     _check_optim(config)
@@ -124,12 +111,6 @@ def _check_finite(path: str, value: Any) -> None:
     for number in _numbers(value):
         if not math.isfinite(number):
             raise refusal(flag(path), number, "is not a finite number", "give a finite one")
-
-
-def _check_bound(option: str, value: float, bound: Bound, of: str = "") -> None:
-    fits, remedy = bound
-    if not fits(value):
-        raise refusal(option, f"{of}{format_budget(value)}", "is out of range", remedy)
 
 
 def _check_dataset(dataset: str) -> None:
@@ -172,28 +153,6 @@ def _check_attack(config: TrainConfig) -> None:
         raise refusal("--attack.start-radius", format_budget(attack.start_radius), what, "give None")
 
 
-def _check_grid(config: TrainConfig) -> None:
-    grid, option = config.attack.grid, "--attack.grid"
-    for name, values in grid.items():
-        if name not in GRID_BOUNDS:
-            raise refusal(option, f"'{name}'", "is not a field", f"choose from: {', '.join(GRID_BOUNDS)}")
-        if not values:
-            raise refusal(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
-        for value in values:
-            _check_bound(option, value, GRID_BOUNDS[name], of=f"{name}=")
-        if len(set(values)) < len(values):
-            twice = next(format_budget(v) for v in values if values.count(v) > 1)
-            raise refusal(option, f"{name}={twice}", "stands twice", "give each value once")
-    if config.strategy == "fixed":
-        return
-    if not grid:
-        remedy = "give one such as 'eps=3..15/255 num_steps=3..14', or --strategy fixed"
-        raise refusal(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
-    if "trades_beta" in grid and config.method not in METHODS_WITH_BETA and ":" not in config.method:
-        remedy = f"leave trades_beta out, or --method {', '.join(sorted(METHODS_WITH_BETA))}"
-        raise refusal(option, "'trades_beta'", f"is no part of --method {config.method}", remedy)
-
-
 def _check_reward(config: TrainConfig) -> None:
     reward = config.reward
     if config.strategy != "learned":
@@ -223,7 +182,7 @@ def _check_optim(config: TrainConfig) -> None:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
     check_milestones("optim.milestones", optim.milestones)
     for factor in optim.lr_decay:
-        _check_bound("--optim.lr-decay", factor, _POSITIVE)
+        check_bound("--optim.lr-decay", factor, _POSITIVE)
     if len(optim.lr_decay) not in (1, len(optim.milestones)):
         what = f"are {len(optim.lr_decay)} factors for {len(optim.milestones)} milestones"
         shown = " ".join(f"{factor:g}" for factor in optim.lr_decay)
@@ -245,6 +204,6 @@ def _check_speed(config: TrainConfig) -> None:
 def _check_test_steps(counts: tuple[int, ...]) -> None:
     option = "--evaluation.test-num-steps"
     for count in counts:
-        _check_bound(option, count, _COUNT)
+        check_bound(option, count, _COUNT)
         if counts.count(count) > 1:
             raise refusal(option, count, "stands twice", "give each number of steps once")

@@ -111,6 +111,9 @@ def _check_attack_of(config: TrainConfig) -> None:
     if method == "dart" and attack.loss not in ("method", "ce"):
         what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
         raise refusal("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
+    if method == "dart" and attack.norm == "l2":
+        what = "has no convergence criterion: DART's c_t is that of the L-inf ball"
+        raise refusal("--attack.norm", "'l2'", what, "use linf")
     own = "kl" if method in METHODS_WITH_KL_ATTACK else "squared" if method == "score" else "ce"
     kind = own if attack.loss == "method" else attack.loss
     if attack.start == "zero" and kind in ("kl", "squared"):

@@ -19,6 +19,7 @@ ROOMS = {
         "recipes",
         "config_io",
         "validate",
+        "validate_grid",
         "validate_method",
         "validate_learner",
     ),

@@ -52,6 +52,17 @@ def unchanged(net, state):
     return all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
 
 
+@pytest.mark.parametrize("chosen", [(0.02,) * 6, (0.0, 0.04, 0.01, 0.03, 0.02, 0.02)])
+def test_chosen_perturbations_of_the_weights_act_by_their_mean(chosen):
+    batch, x_adv, strategy = make_case()
+    settled, free = make_target(method="pgd-at", loss__awp_gamma=0.02), make_target(method="pgd-at")
+    fields = {**dict(strategy.items()), "awp_gamma": torch.tensor(chosen, dtype=F64)}
+    settled(batch, x_adv, strategy, 0)
+    free(batch, x_adv, strategy_of(**fields), 0)
+    for name, value in settled.net.state_dict().items():
+        close(free.net.state_dict()[name], value, atol=1e-12)
+
+
 @pytest.mark.parametrize("method", ["pgd-at", "trades"])
 @pytest.mark.parametrize("clip", [0.0, 0.05])
 def test_two_updates_by_hand(method, clip):

@@ -49,6 +49,15 @@ def test_any_grid_reads_back_exactly_and_in_order(grid):
     assert list(read) == list(grid)
 
 
+def test_attack_losses_are_written_by_name():
+    text = "attack_loss=ce,margin eps=0.1,0.2"
+    grid = parse_grid(text)
+    assert grid["attack_loss"] == (0.0, 2.0)
+    assert format_grid(grid) == text
+    with pytest.raises(ValueError, match=r"write some of ce,kl,margin,squared"):
+        parse_grid("attack_loss=ce,hinge")
+
+
 def test_a_range_holds_both_ends():
     assert parse_values("3..5/255") == (3 / 255, 4 / 255, 5 / 255)
     assert parse_values("3..5") == (3.0, 4.0, 5.0)

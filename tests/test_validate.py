@@ -12,6 +12,7 @@ from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.validate import BOUNDS, check
+from lasat_ray.validate_grid import length_bounds
 from lasat_ray.validate_learner import READS
 from lasat_ray.validate_method import (
     METHODS_THAT_CANNOT_MIX,
@@ -99,12 +100,12 @@ def test_a_number_out_of_range_is_named(path, value):
 
 
 def test_every_bound_has_a_bad_value_here():
-    assert set(OUT_OF_RANGE) == set(BOUNDS)
+    assert set(OUT_OF_RANGE) == {*BOUNDS, *length_bounds(TrainConfig())}
 
 
 def test_every_number_of_the_config_has_a_bound():
     numbers = {p for p, v in leaves(TrainConfig()) if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    assert numbers | OPTIONAL_NUMBERS == set(BOUNDS)
+    assert numbers | OPTIONAL_NUMBERS == {*BOUNDS, *length_bounds(TrainConfig())}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -137,7 +138,32 @@ GRID_CASES = [
     ({"start_radius": (-0.1,)}, "start_radius=-0.1 is out of range"),
     ({"trades_beta": (-1.5,)}, "trades_beta=-1.5 is out of range"),
     ({"trades_beta": (5.5,)}, "'trades_beta' is no part of --method pgd-at"),
+    ({"attack_loss": (4.0,)}, "attack_loss=4 is out of range; write some of ce,kl,margin"),
+    ({"awp_gamma": (-0.1,)}, "awp_gamma=-0.1 is out of range"),
 ]
+
+
+FIELD_CASES = [
+    ({"attack.grid": {"attack_loss": (0.0,)}, "attack.loss": "kl"}, "both say what the attack raises"),
+    ({"attack.grid": {"attack_loss": (0.0,)}, "method": "dart"}, "convergence criterion"),
+    ({"attack.grid": {"start_radius": (0.1,)}, "attack.start": "zero"}, "no effect with --attack.start zero"),
+    ({"attack.grid": {"awp_gamma": (0.1,)}, "loss.awp_gamma": 0.1}, "both say how far"),
+    ({"attack.norm": "l2", "method": "dart"}, "L-inf ball"),
+    ({"attack.norm": "l2", "attack.eps": 101.0}, "at most 100"),
+    ({"evaluation.norm": "l2", "evaluation.eps": 0.0}, "at most 100"),
+    ({"evaluation.norm": "l2", "attack.eps": 1.5}, "at most 1,"),
+]
+
+
+@pytest.mark.parametrize(("changes", "told"), FIELD_CASES)
+def test_a_field_that_would_change_nothing_is_refused(changes, told):
+    assert told in refusal(changes)
+
+
+def test_euclidean_budgets_may_be_longer_than_a_pixel():
+    config = get_recipe("digits").config
+    changes = {"attack.norm": "l2", "attack.eps": 2.0, "reward.ref_eps": 2.0}
+    check(changed(config, {**changes, "attack.grid": {"eps": (1.0, 2.0)}}), METHODS, LEARNERS)
 
 
 @pytest.mark.parametrize(("grid", "told"), GRID_CASES)

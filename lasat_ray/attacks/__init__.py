@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks.ball import start
-from lasat_ray.attacks.objectives import Objective, batch_cross_entropy, make_objective
+from lasat_ray.attacks.ball import BALLS, start
+from lasat_ray.attacks.objectives import Objective, batch_cross_entropy, make_objective, mixed
 from lasat_ray.attacks.pgd import Look, Rule, pgd
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch, Strategy
+from lasat_ray.units import ATTACK_LOSSES
 
 
 def constant_strategy(x: Tensor, *, eps: float, num_steps: int, step_size: float) -> Strategy:
@@ -33,13 +34,30 @@ def attack_batch(
     start_kind: str,
     rule: Rule | None = None,
     bucket: int = 0,
+    norm: str = "linf",
 ) -> Tensor:
-    """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched."""
+    """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched.
+
+    ``loss`` holds where the strategy has no ``attack_loss`` of its own; ``norm`` linf or l2 is that
+    of every budget, step and radius.
+    """
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
+    ball = BALLS[norm]
     with frozen_eval(net):
-        delta0 = start(start_kind, batch.x, radius, batch.index, stream)
-        objective = objective_of(loss, net, batch)
-        return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket)
+        if start_kind == "uniform":
+            delta0 = ball.start(batch.x, radius, batch.index, stream)
+        else:
+            delta0 = start(start_kind, batch.x, radius, batch.index, stream)
+        objective = strategy_objective(loss, net, batch, strategy)
+        return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket, ball=ball)
+
+
+def strategy_objective(loss: str, net: nn.Module, batch: Batch, strategy: Strategy) -> Objective:
+    """What each image raises: the loss its strategy names, else ``loss``."""
+    if strategy.attack_loss is None:
+        return objective_of(loss, net, batch)
+    codes = strategy.attack_loss.unique().tolist()
+    return mixed({c: objective_of(ATTACK_LOSSES[c], net, batch) for c in codes}, strategy.attack_loss)
 
 
 def objective_of(loss: str, net: nn.Module, batch: Batch) -> Objective:
@@ -66,6 +84,7 @@ def worst_of_restarts(
     starts: list[Tensor],
     *,
     only_correct: bool,
+    norm: str = "linf",
 ) -> Tensor:
     """PGD on cross-entropy from each start; per image the perturbation of largest cross-entropy.
 
@@ -77,7 +96,7 @@ def worst_of_restarts(
         objective = objective_of("ce", net, batch)
         worst: Tensor | None = None
         for delta0 in starts:
-            x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule)
+            x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, ball=BALLS[norm])
             if len(starts) == 1:
                 return x_adv
             with torch.no_grad():

@@ -46,6 +46,20 @@ def squared_error(p: Tensor, q: Tensor) -> Tensor:
     return ((p - q) ** 2).sum(1)
 
 
+def mixed(parts: dict[int, Objective], code_B: Tensor) -> Objective:
+    """Each image raises its own of the ``parts``, the one whose key stands in ``code_B`` [B] int64.
+
+    All parts read the same logits, so a mixture costs no more passes than its dearest part.
+    """
+
+    def objective(logits: Tensor, rows: Tensor) -> Tensor:
+        chosen = code_B[rows]
+        values = [torch.where(chosen == code, part(logits, rows), 0.0) for code, part in parts.items()]
+        return torch.stack(values).sum(0)
+
+    return objective
+
+
 def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective:
     """The named loss against this batch; ``kl``, ``squared``: one clean forward pass more."""
     if name == "ce":

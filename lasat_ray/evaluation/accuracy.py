@@ -24,6 +24,7 @@ def accuracy(
     world: World,
     device: torch.device,
     dtype: torch.dtype,
+    norm: str = "linf",
 ) -> float:
     """Share of images classified correctly after PGD on cross-entropy; in [0,1].
 
@@ -38,7 +39,7 @@ def accuracy(
             x = batch.x
             if num_steps:
                 strategy = constant_strategy(x, eps=eps, num_steps=num_steps, step_size=step_size)
-                x = attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform")
+                x = attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform", norm=norm)
             with torch.no_grad():
                 correct += (net(x).argmax(1) == batch.y).sum()
     total = int(world.sum(correct))

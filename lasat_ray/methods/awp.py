@@ -30,7 +30,7 @@ def climbers(net: nn.Module) -> dict[str, nn.Parameter]:
 def climb_of(
     net: nn.Module,
     loss: Callable[[], Tensor],
-    gamma: float,
+    gamma: float | Tensor,
     global_size: int,
     world: World,
     *,

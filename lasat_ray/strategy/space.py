@@ -11,6 +11,9 @@ from torch import Tensor
 from lasat_ray.types import Strategy
 from lasat_ray.units import Grid
 
+WHOLE_FIELDS = ("num_steps", "attack_loss")
+"""Fields that count or name something."""
+
 
 @dataclass(frozen=True, slots=True)
 class StrategySpace:
@@ -26,7 +29,7 @@ class StrategySpace:
     def of(cls, grid: Grid, *, device: torch.device | str, dtype: torch.dtype) -> StrategySpace:
         values = [torch.tensor(values, dtype=torch.float64) for values in grid.values()]
         kept = [
-            v.round().long() if name == "num_steps" else v.to(dtype)
+            v.round().long() if name in WHOLE_FIELDS else v.to(dtype)
             for name, v in zip(grid, values, strict=True)
         ]
         return cls(tuple(grid), tuple(v.to(device) for v in kept))

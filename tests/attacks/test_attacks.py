@@ -12,6 +12,7 @@ from lasat_ray.attacks.objectives import cross_entropy, kl_divergence, make_obje
 from lasat_ray.attacks.pgd import Rule, pgd
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.rng import Stream
+from lasat_ray.units import ATTACK_LOSSES
 from tests.golden_nets import TinyNet
 from tests.helpers import Counted, close, make_batch, plain_pgd, strategy_of
 
@@ -69,6 +70,42 @@ def test_the_worst_of_restarts_stays_in_the_ball(seed, restarts, only_correct):
     x_adv = worst_of_restarts(tiny_net(), batch, strategy, starts, only_correct=only_correct)
     assert ((x_adv - batch.x).abs().amax((1, 2, 3)) <= strategy.eps + 1e-12).all()
     assert x_adv.min() >= 0 and x_adv.max() <= 1
+
+
+def test_each_image_raises_the_loss_its_strategy_names():
+    batch, strategy = random_case(6)
+    net, count = tiny_net(), len(batch.x)
+    code_B = torch.arange(count) % len(ATTACK_LOSSES)
+    mixed = strategy_of(**dict(strategy.items()), attack_loss=code_B)
+    got = attack_batch(net, batch, mixed, STREAM, loss="ce", start_kind="uniform")
+    for code, loss in enumerate(ATTACK_LOSSES):
+        alone = attack_batch(net, batch, strategy, STREAM, loss=loss, start_kind="uniform")
+        close(got[code_B == code], alone[code_B == code], atol=1e-12)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), kind=st.sampled_from(STARTS))
+def test_a_euclidean_budget_bounds_the_length_and_the_steps_go_along_the_gradient(seed, kind):
+    batch, strategy = random_case(seed)
+    x_adv = attack_batch(tiny_net(), batch, strategy, STREAM, loss="ce", start_kind=kind, norm="l2")
+    length_B = (x_adv - batch.x).flatten(1).norm(dim=1)
+    # Without a step to project after, an uncut start (TRADES) may be as long as it was drawn.
+    moved = strategy.num_steps > 0
+    assert (length_B <= strategy.eps + 1e-7)[moved].all()
+    assert x_adv[moved].min() >= 0 and x_adv[moved].max() <= 1
+
+
+def test_one_euclidean_step_is_the_normalized_gradient():
+    batch, strategy = random_case(8)
+    batch = make_batch(batch.x.clamp(0.4, 0.6), batch.y, batch.index)
+    eps, step = torch.full_like(strategy.eps, 0.3), torch.full_like(strategy.eps, 0.1)
+    one = strategy_of(eps, torch.ones_like(strategy.num_steps), step)
+    net = tiny_net()
+    x_adv = attack_batch(net, batch, one, STREAM, loss="ce", start_kind="zero", norm="l2")
+    x = batch.x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(torch.nn.functional.cross_entropy(net(x), batch.y, reduction="sum"), x)
+    unit = grad / grad.flatten(1).norm(dim=1)[:, None, None, None]
+    close(x_adv, batch.x + 0.1 * unit, atol=1e-12)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
