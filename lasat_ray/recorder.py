@@ -126,7 +126,9 @@ def _deviations(means: dict[str, float]) -> dict[str, float]:
     """``NAME_std`` arrives as the mean of squares and leaves as the standard deviation of NAME."""
 
     def deviation(name: str, square: float) -> float:
-        return math.sqrt(max(0.0, square - means[name.removesuffix("_std")] ** 2))
+        variance = square - means[name.removesuffix("_std")] ** 2
+        # Equal values leave rounding errors that depend on the number of workers.
+        return math.sqrt(variance) if variance > 1e-12 * square else 0.0
 
     return {name: deviation(name, v) if name.endswith("_std") else v for name, v in means.items()}
 

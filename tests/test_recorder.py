@@ -56,6 +56,18 @@ def test_rounds_become_means_over_the_global_batch(folder):
     recorder.close()
 
 
+def test_equal_values_deviate_by_nothing_whatever_their_rounding(folder):
+    """0.1 four times, summed in one order or another: squares of sums and sums of squares differ."""
+    recorder = make_recorder(folder)
+    for round, rounding in enumerate((0.0, 1e-16, -1e-16)):
+        recorder.add(report_of(round, reward=0.4, reward_std=0.04 + rounding))
+    recorder.add(report_of(3, reward=0.4, reward_std=0.04 + 4e-6))
+    recorder.flush()
+    stds = [line["reward_std"] for line in lines_of(folder)]
+    assert stds == [0.0, 0.0, 0.0, pytest.approx(1e-3)]
+    recorder.close()
+
+
 def test_quantiles_of_every_field_with_a_choice_come_from_the_options_taken(folder):
     """By numpy on the values that the images were given; a field with one value has none to tell."""
     grid = {"eps": (0.3, 0.1, 0.2), "step_size": (0.1,), "num_steps": (3.0, 4.0)}
