@@ -7,7 +7,6 @@ driver. Ray retries nothing: a lost worker is replaced here, a bounded number of
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import ray
@@ -15,7 +14,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from torch import Tensor, nn
 
-from lasat_ray.cluster.session import check_free, worker_resources
+from lasat_ray.cluster.session import wait_free, worker_resources
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.part import Part, PartStore, run_job
@@ -115,7 +114,7 @@ def evaluate_on_ray(
     use_gpu = torch.device(device).type == "cuda"
     num_workers = min(num_workers, book.unfinished)
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
-    _wait_free(num_workers, resources)
+    wait_free(num_workers, resources)
     threads = 1 if not use_gpu and cpus_per_worker is None else max(1, int(resources["CPU"]))
     shared = (ray.put(net.cpu()), ray.put(images), suite, str(device), threads)
     crew = Crew(count=num_workers, resources=resources, arguments=shared, start_timeout=start_timeout)
@@ -124,18 +123,6 @@ def evaluate_on_ray(
     finally:
         crew.dismiss()
     return book
-
-
-def _wait_free(num_workers: int, resources: dict[str, float], seconds: float = 5.0) -> None:
-    """``check_free`` with patience: Ray counts the workers of a moment ago for another second."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return check_free(num_workers, resources)
-        except UserError:
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.1)
 
 
 def _work(book: Book, crew: Crew, max_failures: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
 from lasat_ray.folder import RunFolder
-from lasat_ray.loop import Place, Trainer
+from lasat_ray.loop import AfterEpoch, Place, Trainer
 from lasat_ray.recorder import Listener
 from lasat_ray.world import World
 
@@ -30,13 +30,20 @@ def train_here(
     listener: Listener | None = None,
     checkpoint_every: int | None = None,
     stop_after: int | None = None,
+    stop_epoch: int | None = None,
+    after_epoch: AfterEpoch | None = None,
 ) -> dict[str, Any]:
-    """Run or continue ``folder``'s training; returns the summary (empty if stopped early)."""
+    """Run or continue ``folder``'s training; returns the summary (empty if stopped early).
+
+    ``stop_after`` counts rounds, ``stop_epoch`` epochs, both from the start of the run.
+    """
     place = Place(
         world=World(),
         device=choose_device(device),
         folder=folder,
         listener=listener,
         checkpoint_every=checkpoint_every,
+        after_epoch=after_epoch,
     )
-    return Trainer(config, place).run(stop_after)
+    trainer = Trainer(config, place)
+    return trainer.run(stop_after if stop_epoch is None else stop_epoch * trainer.rounds_per_epoch)

@@ -41,13 +41,16 @@ def train_on_ray(
     device: str = "auto",
     max_failures: int = 3,
     listener: Listener | None = None,
+    gpus_per_worker: float = 1.0,
+    stop_epoch: int | None = None,
 ) -> dict[str, Any]:
-    """Run or continue ``folder``'s training on a connected Ray; returns the summary.
+    """Run or continue ``folder``'s training on a connected Ray; returns the summary (empty where
+    ``stop_epoch`` ends it early).
 
     UserError in one line when workers cannot be had, start too late, or keep failing.
     """
     use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= num_workers)
-    resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
+    resources = worker_resources(num_workers, cpus_per_worker, use_gpu, gpus_per_worker=gpus_per_worker)
     check_free(num_workers, resources)
     storage = folder.path / ".ray"
     trainer = ray.train.torch.TorchTrainer(
@@ -56,6 +59,7 @@ def train_on_ray(
             "config": config_to_json(config),
             "folder": str(folder.path.resolve()),
             "cwd": os.getcwd(),
+            "stop_epoch": stop_epoch,
         },
         scaling_config=ray.train.ScalingConfig(
             num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources
@@ -97,7 +101,8 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     )
     try:
         trainer = Trainer(config_from_json(job["config"]), place)
-        return {"summary": trainer.run()}
+        stop = job["stop_epoch"]
+        return {"summary": trainer.run(None if stop is None else stop * trainer.rounds_per_epoch)}
     except UserError as error:
         return {"error": str(error), "status": error.status}
 

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,10 @@ _SETTINGS = {
 
 
 @contextmanager
-def ray_session(address: str | None, start_timeout: float) -> Iterator[None]:
+def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = True) -> Iterator[None]:
     """Ray for the time of the block: a private local cluster, or the running one at ``address``.
+
+    ``dashboard``: of a private cluster; only Ray Train needs it, its clean-up asks it which actors live.
 
     A cluster that somebody else had connected in this process stays connected.
     """
@@ -43,13 +46,7 @@ def ray_session(address: str | None, start_timeout: float) -> Iterator[None]:
     else:
         check_reachable(address)
     try:
-        # address="local": a plain init() would join whatever cluster some file names, or wait for it.
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=None if address else True,  # Ray's clean-up asks it which actors live
-        )
+        _connect(address, dashboard)
     except (ConnectionError, ValueError, RuntimeError) as error:
         told = str(error).splitlines()[0]
         remedy = "start it, or leave --address out"
@@ -58,6 +55,29 @@ def ray_session(address: str | None, start_timeout: float) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
+    """Join ``address`` or start a cluster here, which a busy machine may be too slow for at first."""
+    try:
+        # address="local": a plain init() would join whatever cluster some file names, or wait for it.
+        ray.init(
+            address=address or "local",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=None if address else dashboard,
+        )
+    except Exception as error:
+        ray.shutdown()
+        slow = any(told in str(error) for told in ("timed out during startup", "dashboard.log"))
+        if not slow:  # Ray waits 30 s and raises a bare Exception
+            raise
+        if patience <= 1:
+            raise UserError(
+                "ray: this machine is too busy to start it (tried three times); free some of it, or join a "
+                "running cluster with --address"
+            ) from error
+        _connect(address, dashboard, patience - 1)
 
 
 def check_reachable(address: str) -> None:
@@ -105,7 +125,12 @@ def forget_dead_cluster(record: Path | None = None) -> bool:
 
 
 def worker_resources(
-    num_workers: int, cpus_per_worker: float | None, use_gpu: bool, total: dict[str, float] | None = None
+    num_workers: int,
+    cpus_per_worker: float | None,
+    use_gpu: bool,
+    total: dict[str, float] | None = None,
+    *,
+    gpus_per_worker: float = 1.0,
 ) -> dict[str, float]:
     """Resources of one worker; UsageError naming what is missing if they can never be met.
 
@@ -114,10 +139,10 @@ def worker_resources(
     """
     total = ray.cluster_resources() if total is None else total
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
-    if use_gpu and gpus < num_workers:
+    if use_gpu and gpus + 1e-6 < num_workers * gpus_per_worker:
         raise UsageError(
-            f"--num-workers: {num_workers} workers need {num_workers} GPUs, Ray sees {gpus:g}; "
-            "ask for fewer workers or --device cpu"
+            f"--num-workers: {num_workers} workers need {num_workers * gpus_per_worker:g} GPUs, "
+            f"Ray sees {gpus:g}; ask for fewer workers or --device cpu"
         )
     # 5 % of the cores stay free: Ray's controller asks for a share of its own.
     share = cpus_per_worker or min(1.0, int(100 * 0.95 * cpus / num_workers) / 100)
@@ -126,7 +151,7 @@ def worker_resources(
             f"--num-workers: {num_workers} workers of {share:g} CPUs need {share * num_workers:g} CPUs, "
             f"Ray has {cpus:g}; ask for fewer workers or set --cpus-per-worker lower"
         )
-    return {"CPU": share, "GPU": 1.0} if use_gpu else {"CPU": share}
+    return {"CPU": share, "GPU": gpus_per_worker} if use_gpu else {"CPU": share}
 
 
 def check_free(num_workers: int, resources: dict[str, float]) -> None:
@@ -138,3 +163,15 @@ def check_free(num_workers: int, resources: dict[str, float]) -> None:
                 f"--num-workers: {num_workers} workers need {each * num_workers:g} {name}, "
                 f"{free.get(name, 0.0):g} are free in this cluster; wait, or ask for fewer workers"
             )
+
+
+def wait_free(num_workers: int, resources: dict[str, float], seconds: float = 5.0) -> None:
+    """``check_free`` with patience: Ray counts the workers of a moment ago for another second."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return check_free(num_workers, resources)
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)

@@ -1,0 +1,79 @@
+"""The counted cost is what the nets really passed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lasat_ray.folder import RunFolder
+from lasat_ray.loop import Place, Trainer
+from lasat_ray.world import World
+from tests.helpers import CPU, Counted, small_config
+from tuning.cost import counted_passes, expected_passes, round_passes, validation_passes
+
+CASES = {
+    "fixed": {"strategy": "fixed"},
+    "learned": {"update_interval": 2},
+    "influence": {"reward__credit": "influence", "reward__standardize": True, "update_interval": 3},
+    "restarts": {"reward__ref_restarts": 2},
+    # A rehearsal draws steps of its own, which no record tells: they are taken to be the round's.
+    "copy": {"reward__lookahead": "copy", "attack__grid": {"eps": (0.1, 0.2), "num_steps": (2.0,)}},
+    "trades": {"method": "trades", "update_interval": 2},
+    "mart": {"method": "mart", "strategy": "random"},
+    "awp": {"strategy": "fixed", "loss__awp_gamma": 0.01, "loss__awp_warmup": 1},
+    "clean": {"method": "clean", "strategy": "fixed"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_counted_passes_are_those_of_the_nets(case, tmp_path):
+    config = small_config(precision="fp64", **CASES[case])
+    folder = RunFolder.create(tmp_path / "run", config)
+    trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
+    target, copies = Counted(trainer.env.target.net), []
+    trainer.env.target.net = target
+    stepped = trainer.env.target.stepped_copy
+
+    def stepped_copy(*given):
+        born = target.cost  # a copy of the net counts on from here
+        copies.append((stepped(*given), born))
+        return copies[-1][0]
+
+    trainer.env.target.stepped_copy = stepped_copy
+    if learned := hasattr(trainer.learner, "net"):
+        trainer.learner.net = Counted(trainer.learner.net)
+    trainer.end_epoch = lambda epoch: trainer.recorder.flush()  # validation is no part of the cost
+    trainer.finish = lambda: {}
+    trainer.run()
+    rounds = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    counted = counted_passes(config, rounds)
+    spent = target.cost + sum(copy.cost - born for copy, born in copies)
+    assert counted[0] == pytest.approx(spent)
+    assert counted[1] == (trainer.learner.net.cost if learned else 0)
+
+
+def test_expected_passes_are_the_counted_ones_where_steps_are_equal():
+    config = small_config(strategy="fixed", attack__num_steps=10)
+    assert expected_passes(config, rounds_per_epoch=3) == 2 * 3 * 32 * 23
+    rounds = [{"round": n, "epoch": (n + 1) / 3, "num_steps": 10.0} for n in range(6)]
+    assert counted_passes(config, rounds) == (2 * 3 * 32 * 23, 0)
+    assert counted_passes(config, rounds, first=3) == (3 * 32 * 23, 0)
+
+
+def test_a_round_of_the_paper_costs_21_and_its_reward_24_more():
+    config = small_config(reward__ref_num_steps=10)
+    assert sum(round_passes(config, steps=8.5, paid=False)) == 21
+    assert sum(round_passes(config, steps=8.5, paid=True)) == 21 + 20 + 2 + 3
+
+
+def test_an_image_that_a_rule_stopped_was_looked_at_once_more():
+    config = small_config(strategy="fixed", method="dart", attack__num_steps=10)
+    record = {"round": 0, "epoch": 1.0, "num_steps": 10.0, "steps_taken": 4.0}
+    assert counted_passes(config, [record])[0] == 32 * (2 * 5 + 3)
+    assert counted_passes(config, [{**record, "steps_taken": 10.0}])[0] == 32 * 23
+
+
+def test_validation_is_counted_apart():
+    config = small_config(evaluation__val_num_steps=10, evaluation__test_num_steps=(10,))
+    assert validation_passes(config, n_val=10, n_test=20) == 2 * 10 * 22 + 20 * 22

@@ -1,0 +1,91 @@
+"""What training costs in forward passes of one image: expected from settings, counted from records.
+
+A backward pass to the input counts one, to the weights two: an attack step is 2, a training step 3.
+Unlike seconds this does not depend on the machine or on what else it did.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from lasat_ray.config import TrainConfig, grid_of
+
+if TYPE_CHECKING:
+    from lasat_ray.methods import Method
+
+Passes = tuple[float, float]
+"""Passes of the target net (with its companion) and of the strategy net."""
+
+
+def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:
+    """Passes an image in one round whose attacks took ``steps`` steps; ``paid``: the strategy learned.
+
+    One look more than a data-dependent stop needed is not in ``steps``; see ``record_steps``.
+    """
+    from lasat_ray.methods import find_method  # late: it loads torch, --help needs none
+
+    method, reward = find_method(config.method), config.reward
+    looks = 1 + method.needs_clean + method.needs_helper
+    companion = {"none": 0, "frozen": 1, "trained": 3}[method.companion]
+    attack = _attack_passes(config, method, steps)
+    gamma = method.awp_gamma if config.loss.awp_gamma is None else config.loss.awp_gamma
+    climb = 3 * looks + bool(companion) if gamma and epoch >= config.loss.awp_warmup else 0
+    target: float = attack + 3 * looks + companion + climb
+    strategy = 1 if config.strategy == "learned" else 0
+    if paid:
+        target += reward.ref_restarts * 2 * reward.ref_num_steps + 2
+        target += reward.ref_restarts if reward.ref_restarts > 1 else 0
+        strategy += 3
+        if reward.credit == "influence":
+            target += 2 * 2 + looks + bool(companion)  # the gradient shares the two passes above
+        if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
+            target += attack + looks + 3 * looks + 2 * bool(companion) + climb
+            strategy += 1
+    return target, strategy
+
+
+def expected_passes(config: TrainConfig, rounds_per_epoch: int, epochs: int | None = None) -> float:
+    """Passes of both nets over ``epochs`` (default: the run's), strategies equally likely."""
+    epochs = config.epochs if epochs is None else epochs
+    steps = fmean(grid_of(config)["num_steps"])
+    rounds = epochs * rounds_per_epoch
+    paid = rounds // config.update_interval if config.strategy == "learned" else 0
+    plain = sum(round_passes(config, steps=steps, paid=False, epoch=epochs))
+    rewarded = sum(round_passes(config, steps=steps, paid=True, epoch=epochs)) if paid else 0.0
+    return config.batch_size * ((rounds - paid) * plain + paid * rewarded)
+
+
+def counted_passes(config: TrainConfig, rounds: Iterable[Mapping[str, Any]], first: int = 0) -> Passes:
+    """Passes of the recorded rounds from ``first`` on (metrics.jsonl, kind ``round``)."""
+    target = strategy = 0.0
+    for record in rounds:
+        if record["round"] < first:
+            continue
+        epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
+        spent = round_passes(config, steps=record_steps(record), paid="reward" in record, epoch=epoch)
+        target += config.batch_size * spent[0]
+        strategy += config.batch_size * spent[1]
+    return target, strategy
+
+
+def record_steps(record: Mapping[str, Any]) -> float:
+    """Mean attack steps of a round. An image that a rule stopped was looked at once more."""
+    taken, asked = record.get("steps_taken"), record["num_steps"]
+    return asked if taken is None else min(taken + 1, asked)
+
+
+def validation_passes(config: TrainConfig, n_val: int, n_test: int) -> float:
+    """Passes of all validations and of the final test; part of a run's time, not of training's cost."""
+    evaluation = config.evaluation
+    val = n_val * (1 + 2 * evaluation.val_num_steps + 1) * (config.epochs // evaluation.every)
+    return val + n_test * (1 + sum(2 * steps + 1 for steps in evaluation.test_num_steps))
+
+
+def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
+    if not method.attacks:
+        return 0.0
+    loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
+    return 2 * steps + (1 if loss in ("kl", "squared") else 0)
