@@ -148,7 +148,7 @@ def render_recipes() -> Table:
     for recipe in RECIPES.values():
         source = f"  {recipe.table}, {recipe.row}" if recipe.table else "  no published row"
         numbers = ", ".join(f"{name} {value:g}" for name, value in recipe.reported.items())
-        asked = f"; give {' '.join(recipe.needs)}" if recipe.needs else ""
+        asked = f"\n  give {' '.join(recipe.needs)}" if recipe.needs else ""
         table.add_row(f"{recipe.name}\n[dim]{source}{asked}[/dim]", numbers or recipe.summary)
     return table
 

@@ -13,6 +13,7 @@ ROOMS = {
         "types",
         "units",
         "config",
+        "config_loss",
         "world",
         "rng",
         "plugins",

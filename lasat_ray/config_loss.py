@@ -1,0 +1,58 @@
+"""The settings of the training methods; the part of the config that grows with every method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """The target net's training loss."""
+
+    label_smoothing: float = 0.0
+    """Probability taken from the true class and shared by the others (0.3 = the paper's factor 0.7)."""
+    trades_beta: float = 6.0
+    """Weight of the KL term of TRADES and its kin."""
+    awp_gamma: float | None = None
+    """Adversarial weight perturbation relative to each tensor's norm; none: the method's own."""
+    awp_warmup: int = 0
+    """Epochs before weights are perturbed."""
+    fat_milestones: tuple[float, ...] = ()
+    """FAT: epochs (from 1) after which tau grows by one; empty: the published, stretched to this run."""
+    fat_omega: float | None = None
+    """FAT: deviation of the noise added to every step; none: the variant's own."""
+    gairat_milestones: tuple[float, ...] = ()
+    """GAIRAT: epochs (from 1) where weighting begins and Lambda drops; empty: published, stretched."""
+    gairat_lambda: float = -1.0
+    """GAIRAT: Lambda once weighting has begun."""
+    gairat_lambda_max: float | None = None
+    """GAIRAT: Lambda that the linear schedule comes down from."""
+    gairat_schedule: Literal["fixed", "linear", "piecewise"] = "fixed"
+    """GAIRAT: course of Lambda."""
+    gairat_weight: Literal["tanh", "sigmoid", "discrete"] = "tanh"
+    """GAIRAT: how a weight falls with kappa."""
+    dart_fosc: float = 0.5
+    """DART: FOSC at which an attack may stop in epoch 0, in units of the loss."""
+    dart_epochs: float | None = None
+    """DART: epoch (from 0) at which that has fallen to 0; none: 100 of 120, stretched."""
+    dart_anchor: Literal["image", "start"] = "image"
+    """DART: FOSC is measured from the clean image (paper) or the random start (published code)."""
+    dart_self_weight: bool = False
+    """DART: multiply each image's loss by itself after epoch 0, as the published code does."""
+    sat_start: float = 0.0
+    """SAT: softmax gap at which attacks stop in epoch 0, from -1 to 1."""
+    sat_epochs: float | None = None
+    """SAT: epoch (from 0) from which no attack stops early; none: half the run."""
+    cat_threshold: float = 0.5
+    """CAT: validation accuracy under the present strength from which it grows."""
+    hat_gamma: float = 0.5
+    """HAT: weight of the helper examples' cross-entropy."""
+    ltd_temperature: float = 5.0
+    """LTD: temperature of the teacher's softmax."""
+    hydra_keep: float = 0.1
+    """HYDRA: share of each layer's weights that is kept."""
+    hydra_epochs: int | None = None
+    """HYDRA: epochs that learn which weights to keep; none: 20 of 120, stretched; the rest fine-tunes."""
+    hydra_tune_rate: float = 0.1
+    """HYDRA: learning rate of fine-tuning relative to optim.lr; each stage runs a whole schedule."""
