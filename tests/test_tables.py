@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -19,3 +21,10 @@ def test_speed_tables_are_generated() -> None:
     script = ROOT / "benchmarks" / "speed_tables.py"
     done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
     assert done.returncode == 0, f"run benchmarks/speed_tables.py\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", ["strategy_study", "credit_check"])
+def test_the_tables_of_strategy_learning_are_generated(name: str) -> None:
+    script = ROOT / "benchmarks" / f"{name}.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, f"run benchmarks/{name}.py --render\n{done.stderr}"
