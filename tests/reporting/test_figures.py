@@ -1,4 +1,4 @@
-"""What the figures say, against numbers found another way; every mark is drawn by both renderers."""
+"""What the figures say, against numbers found another way; plotly accepts every mark."""
 
 import json
 import math
@@ -17,7 +17,6 @@ from lasat_ray.reporting.nets import LEVELS, ask_net, ask_nets
 from lasat_ray.reporting.study import read_study
 from lasat_ray.reporting.tables import all_tables
 from lasat_ray.reporting.to_plotly import to_plotly
-from lasat_ray.reporting.to_png import to_png
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +28,11 @@ def study(runs, tmp_path_factory):
     return found
 
 
-def test_every_figure_is_drawn_by_both_renderers(study):
+def test_every_figure_becomes_what_plotly_accepts(study):
     figures = draw_all(study)
     assert len(figures) == len(FIGURES) == len({figure.slug for figure in figures})
     for figure in figures:
-        assert figure.rows() and to_png(figure).startswith(b"\x89PNG")
+        assert figure.rows()
         for panel in figure.panels:
             spec = json.loads(json.dumps(to_plotly(panel), allow_nan=False))
             assert len(go.Figure(spec).data) == len(spec["data"]) >= 1
