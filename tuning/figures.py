@@ -47,7 +47,9 @@ def draw_weights(record: dict[str, Any]) -> bytes:
         axes.errorbar(*point, xerr=wide, yerr=high, fmt="o", color=BLUE, ecolor="#cccccc", markersize=4)
         axes.annotate(row["row"], point, xytext=(4, 4), textcoords="offset points", fontsize=6)
     front = [points[n] for n in pareto_front(points)]
-    axes.step(*zip(*front, strict=True), where="post", color=ORANGE, label="Pareto front of the means")
+    across, up = [x for x, _ in front], [y for _, y in front]
+    axes.step(across, up, where="pre", color=ORANGE)
+    axes.plot(across, up, "o", color=ORANGE, ms=10, mfc="none", label="Pareto front of the means")
     axes.set_xlabel("validation, clean accuracy, %")
     axes.set_ylabel("validation, accuracy under PGD, %")
     axes.legend(frameon=False)
@@ -63,7 +65,7 @@ def draw_search(record: dict[str, Any]) -> bytes:
         colours = [ORANGE if name == "learned" else BLUE for name in names]
         values = [(100 * row[key][0], 100 * (row[key][1] or 0.0)) for row in rows]
         _bars(axes, names, values, colours)
-        low = min(mean - deviation for mean, deviation in values)
+        low = min((mean - deviation for mean, deviation in values), default=0.0)
         axes.set_ylim(max(0.0, low - 5), None)
         axes.set_ylabel(f"test accuracy, {_spelled(key)}, %")
     return _png(figure, record)

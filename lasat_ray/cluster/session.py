@@ -47,6 +47,8 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
         check_reachable(address)
     try:
         _connect(address, dashboard)
+    except UserError:
+        raise
     except (ConnectionError, ValueError, RuntimeError) as error:
         told = str(error).splitlines()[0]
         remedy = "start it, or leave --address out"

@@ -84,8 +84,11 @@ def test_a_row_without_any_result_is_shown_as_such():
     failed = Outcome(status="failed", error="x")
     record = record_of(*world(**{"k=1_0": failed, "k=1_1": failed}))
     assert "| k=1 | 0 | - | - | - | - | - |" in to_markdown(record)
+    assert to_csv(record)
+    trials, outcomes = world()
+    nothing = record_of(trials, dict.fromkeys(outcomes, failed))
     for draw in (draw_k, draw_weights, draw_search):
-        assert draw(record).startswith(b"\x89PNG")
+        assert draw(record).startswith(b"\x89PNG") and draw(nothing).startswith(b"\x89PNG")
 
 
 def test_of_several_trials_of_a_seed_the_best_on_validation_is_kept_and_all_are_paid():
