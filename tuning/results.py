@@ -199,7 +199,7 @@ def _cell(key: str, value: Any) -> str:
         return str(value)
     mean, deviation = value
     factor = 100.0 if "acc" in key or key.startswith("val_") else 1e-6 if key == "passes" else 1.0
-    digits = {"seconds": 1, "relative_seconds": 2, "relative_passes": 2, "passes": 1, "updates": 0, "eps": 3}
+    digits = {"seconds": 1, "relative_seconds": 2, "relative_passes": 2, "passes": 2, "updates": 0, "eps": 3}
     places = digits.get(key, 1)
     shown = f"{factor * mean:.{places}f}"
     return shown if deviation is None or key == "updates" else f"{shown} ± {factor * deviation:.{places}f}"
