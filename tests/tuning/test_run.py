@@ -1,0 +1,173 @@
+"""Real trials on Ray: results, failures, ASHA, workers, a dead driver, two machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from ray.util import get_node_ip_address
+
+from lasat_ray.cluster.local import train_here
+from lasat_ray.folder import RunFolder
+from tests.cluster.runs import new_folder, tiny
+from tests.cluster.test_address import free_port, wait_for
+from tests.tuning.trials import TINY, finished, run_trials
+from tuning.storage import TRIALS
+from tuning.trainable import OUTCOME
+from tuning.trial import Outcome, Trial
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(600)]
+SAME = ("clean_acc", "robust_acc_pgd2", "rounds")
+
+
+def figures(outcome: Outcome) -> tuple:
+    assert outcome.summary is not None
+    return {key: outcome.summary[key] for key in SAME}, outcome.curve, outcome.passes, outcome.chosen
+
+
+@pytest.mark.usefixtures("cluster")
+def test_trials_compute_what_the_trainer_does_and_one_that_raises_does_not_sink_the_others(tmp_path):
+    good = [Trial(row="good", config=tiny(seed=seed)) for seed in (0, 1)]
+    bad = Trial(row="bad", config=tiny(dataset=f"npz:{tmp_path}/absent.npz"))
+    outcomes = run_trials(tmp_path / "s", [good[0], bad, good[1]], cpus_per_trial=0.5)
+    for trial in good:
+        alone = train_here(trial.config, new_folder(tmp_path / trial.name, trial.config), device="cpu")
+        summary = outcomes[trial.name].summary
+        assert summary is not None and {k: summary[k] for k in SAME} == {k: alone[k] for k in SAME}
+    failed = outcomes[bad.name]
+    assert (
+        failed.status == "failed"
+        and "absent.npz" in (failed.error or "")
+        and "\n" not in (failed.error or "")
+    )
+    detail = json.loads((tmp_path / "s" / TRIALS / f"{bad.name}.failed.json").read_text())
+    assert "Traceback" in detail["traceback"]
+
+
+@pytest.mark.usefixtures("cluster")
+def test_trials_of_two_workers_stop_at_an_epoch_and_compute_what_one_process_does(tmp_path):
+    first = Trial(row="a", config=tiny(), stop_epoch=1)
+    second = Trial(row="a", config=tiny(), parent=first.name, stop_epoch=2)
+
+    def sweep(outcomes):
+        return [first, second] if first.name in outcomes else [first]
+
+    outcomes = run_trials(tmp_path / "s", sweep, num_workers=2)
+    assert outcomes[first.name].summary is None and len(outcomes[first.name].curve) == 1
+    alone = train_here(tiny(), new_folder(tmp_path / "alone", tiny()), device="cpu")
+    summary = outcomes[second.name].summary
+    assert summary is not None and {k: summary[k] for k in SAME} == {k: alone[k] for k in SAME}
+    assert summary["num_workers"] == 2
+
+
+@pytest.mark.usefixtures("cluster")
+def test_asha_stops_what_validates_badly_but_never_what_is_timed(tmp_path):
+    """Trials of a learning rate that learns nothing come last; a rate of zero cannot be good."""
+    fine = dataclasses.replace(tiny(), epochs=3)
+    idle = dataclasses.replace(fine, optim=dataclasses.replace(fine.optim, lr=1e-12))
+    trials = [Trial(row="fine", config=dataclasses.replace(fine, seed=seed)) for seed in (0, 1, 2)]
+    slow = Trial(row="idle", config=dataclasses.replace(idle, seed=5))
+    timed = Trial(row="timed", config=dataclasses.replace(idle, seed=6), timed=True)
+    known = {}
+    for trial in trials:  # an earlier process finished the good ones: the rungs know them
+        folder = RunFolder.create(tmp_path / "s" / TRIALS / trial.name, trial.config)
+        known[trial.name] = finished(curve=((1, 0.9, 0.9), (2, 0.9, 0.9), (3, 0.9, 0.9)))
+        folder.write_json(OUTCOME, known[trial.name].to_json())
+    outcomes = run_trials(tmp_path / "s", [*trials, slow, timed], asha=True, max_concurrent=1)
+    assert {name: outcomes[name] for name in known} == known
+    assert outcomes[slow.name].status == "stopped" and len(outcomes[slow.name].curve) < 3
+    assert outcomes[timed.name].status == "finished" and len(outcomes[timed.name].curve) == 3
+    kept = json.loads((tmp_path / "s" / TRIALS / slow.name / OUTCOME).read_text())
+    assert kept["status"] == "stopped", "a resumed sweep must not run it again"
+
+
+def sweep_k(*argv: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tuning.sweep_k", *argv]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_driver_goes_on_and_ends_with_the_results_of_an_undisturbed_sweep(tmp_path):
+    out = tmp_path / "s"
+    settings = [*TINY, "--epochs", "4", "--ks", "2", "5", "--max-concurrent", "1"]
+    driver = sweep_k(*settings, "--out", str(out))
+    trials = out / TRIALS
+    deadline = time.monotonic() + 200
+    try:  # kill when the first trial is finished and the second has its first checkpoint
+        while not (
+            list(trials.glob(f"pgd-at-*/{OUTCOME}"))
+            and list(trials.glob("k-2-*/checkpoints/last.safetensors"))
+        ):
+            assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()
+            time.sleep(0.02)
+    finally:
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+    (first,) = trials.glob(f"pgd-at-*/{OUTCOME}")
+    stamp, half = first.stat().st_mtime_ns, next(trials.glob("k-2-*"))
+    assert not (out / "results.json").exists()
+    resumed = sweep_k("--resume", str(out), "--max-concurrent", "1")
+    told, errors = resumed.communicate(timeout=250)
+    assert resumed.returncode == 0, errors
+    assert "(1 are finished)" in told and first.stat().st_mtime_ns == stamp, "a finished trial was run again"
+    record = json.loads((out / "results.json").read_text())
+    assert [trial["row"] for trial in record["trials"]] == ["PGD-AT", "k=2", "k=5"]
+    for trial in record["trials"]:
+        folder = RunFolder.open(trials / trial["name"])
+        alone = new_folder(tmp_path / trial["name"], folder.config())
+        expected = train_here(folder.config(), alone, device="cpu")
+        assert {k: trial["summary"][k] for k in SAME} == {k: expected[k] for k in SAME}
+    rounds = [json.loads(line) for line in (half / "metrics.jsonl").read_text().splitlines()]
+    assert [r["round"] for r in rounds if r["kind"] == "round"] == list(range(4 * 3)), "each round once"
+    again = sweep_k("--resume", str(out))  # complete: the tables again, without Ray, in seconds
+    told, errors = again.communicate(timeout=100)
+    assert again.returncode == 0 and "Plan" not in told and "k=5" in told, errors
+
+
+@pytest.fixture
+def two_machines(tmp_path: Path) -> Iterator[str]:
+    """A head and a second raylet of one core each; the address."""
+    port, temp = free_port(), Path("/tmp") / f"lasat-two-{os.getpid()}"
+    ray = str(Path(sys.executable).parent / "ray")
+    host = get_node_ip_address()
+    quiet = {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    head = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", f"--temp-dir={temp}"]
+    processes = [subprocess.Popen([*head, "--include-dashboard=false"], **quiet)]
+    try:
+        wait_for(host, port)
+        time.sleep(3)
+        join = [ray, "start", f"--address={host}:{port}", "--block", "--num-cpus=1"]
+        processes.append(subprocess.Popen(join, **quiet))
+        yield f"{host}:{port}"
+    finally:
+        for process in reversed(processes):
+            for child in psutil.Process(process.pid).children(recursive=True):
+                child.kill()
+            process.kill()
+            process.wait(30)
+
+
+def test_two_machines_share_the_trials(two_machines, tmp_path):
+    """Each has one core and a trial takes one: two at a time only fit side by side."""
+    out = tmp_path / "s"
+    argv = [*TINY, "--epochs", "12", "--seeds", "0", "1", "--ks", "2", "3", "5"]
+    argv += ["--max-concurrent", "2", "--cpus-per-trial", "1"]
+    for _ in range(60):  # the second machine needs a moment to be seen
+        done = sweep_k(*argv, "--address", two_machines, "--out", str(out))
+        told, errors = done.communicate(timeout=250)
+        if "do not fit" not in errors:
+            break
+        time.sleep(1)
+    assert done.returncode == 0, errors
+    assert "2 at a time, each 1 CPU; Ray has 2 CPU on 2 machines" in told.replace(", 0 GPU", "")
+    record = json.loads((out / "results.json").read_text())
+    assert len({trial["place"]["node"] for trial in record["trials"]}) == 2
+    assert {trial["status"] for trial in record["trials"]} == {"finished"}
