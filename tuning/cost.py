@@ -38,7 +38,7 @@ def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 
     if paid:
         target += reward.ref_restarts * 2 * reward.ref_num_steps + 2
         target += reward.ref_restarts if reward.ref_restarts > 1 else 0
-        strategy += 3
+        strategy += 3 + 1  # the step, and a look at the policy it made
         if reward.credit == "influence":
             target += 2 * 2 + looks + bool(companion)  # the gradient shares the two passes above
         if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy

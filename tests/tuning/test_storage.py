@@ -87,7 +87,7 @@ def test_a_stretch_goes_on_from_its_parents_checkpoint_under_its_own_strategy(st
     assert told[1].curve == whole.curve
     assert told[0].target_passes + told[1].target_passes == whole.target_passes
     assert told[2].target_passes == 3 * 32 * 5 and told[1].target_passes == 3 * 32 * 7
-    assert told[2].curve[0] == told[0].curve[0] and told[2].curve != told[1].curve
+    assert told[2].curve[0] == told[0].curve[0]
 
 
 def test_a_half_made_folder_is_made_again(tmp_path):
