@@ -17,26 +17,24 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+from marked import put_blocks
+from torch import Tensor
+
+from lasat_ray.config import PolicyConfig, TrainConfig
+from lasat_ray.learners import LearnerContext, make_learner
+from lasat_ray.recipes.digits import GRID
+from lasat_ray.rng import Stream
+from lasat_ray.strategy import StrategySpace
+from lasat_ray.types import Rollout
+from lasat_ray.world import World
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-
-import torch  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from lasat_ray.config import PolicyConfig, TrainConfig  # noqa: E402
-from lasat_ray.learners import LearnerContext, make_learner  # noqa: E402
-from lasat_ray.recipes.digits import GRID  # noqa: E402
-from lasat_ray.rng import Stream  # noqa: E402
-from lasat_ray.strategy import StrategySpace  # noqa: E402
-from lasat_ray.types import Rollout  # noqa: E402
-from lasat_ray.world import World  # noqa: E402
-
 RECORD = ROOT / "benchmarks" / "records" / "bandit_study_cpu.json"
 FIGURE = ROOT / "docs" / "figures" / "bandit_study.png"
 PAGE = ROOT / "docs" / "learners.md"
@@ -239,11 +237,6 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def page_with(text: str, record: dict[str, Any]) -> str:
-    block = f"<!-- bandit -->\n{table(record)}\n<!-- /bandit -->"
-    return re.sub(r"<!-- bandit -->.*?<!-- /bandit -->", lambda _: block, text, flags=re.S)
-
-
 def draw(record: dict[str, Any]) -> None:
     """Cumulative regret curves, one panel a case."""
     import matplotlib
@@ -273,12 +266,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare docs/learners.md with the record")
     args = parser.parse_args()
     if args.check:
-        text = PAGE.read_text()
-        return int(page_with(text, json.loads(RECORD.read_text())) != text)
+        return put_blocks(PAGE, {"bandit": table(json.loads(RECORD.read_text()))}, check=True)
     torch.set_num_threads(1)
     record = make_record(run(args.out, args.learners, args.finished_only), args.learners)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    PAGE.write_text(page_with(PAGE.read_text(), record))
+    put_blocks(PAGE, {"bandit": table(record)}, check=False)
     draw(record)
     return 0
 

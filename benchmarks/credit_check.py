@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from study import Judge, Outcome, Trial, run_study
+from marked import put_blocks
+from study import Judge, Outcome, StudyOptions, Trial, outcomes_of
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "credit_check_digits.json"
@@ -25,17 +26,13 @@ FLAGS = ("--recipe", "digits", "--epochs", "12", "--evaluation.every", "4", "--r
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(StudyOptions):
     """What to run."""
 
     out: Path = Path("runs/credit-check")
     """Folder of the runs."""
     seeds: int = 3
     """Seeds 0 to this."""
-    jobs: int = 1
-    """Runs at a time, one thread each."""
-    check: bool = False
-    """Only compare the document with the record; exit status 1 where they differ."""
 
 
 def trials(seeds: int) -> list[Trial]:
@@ -68,30 +65,27 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def rendered(text: str, record: dict[str, Any]) -> str:
-    head, begin, rest = text.partition("<!-- check -->\n")
-    _, end, tail = rest.partition("<!-- /check -->")
-    assert begin and end, f"{DOC.name}: the marks of the table are missing"
-    return f"{head}{begin}{table(record['runs'])}\n{end}{tail}"
-
-
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     if options.check:
-        sys.exit(DOC.read_text() != rendered(DOC.read_text(), json.loads(RECORD.read_text())))
-    asked = trials(options.seeds)
-    outcomes: list[Outcome] = run_study(asked, Judge(attacks=("clean",)), options.out, options.jobs)
-    from lasat_ray.folder import provenance
+        sys.exit(put_blocks(DOC, {"check": table(json.loads(RECORD.read_text())["runs"])}, check=True))
+    if not options.render:
+        write_record(outcomes_of(trials(options.seeds), Judge(attacks=("clean",)), options), options.out)
+    put_blocks(DOC, {"check": table(json.loads(RECORD.read_text())["runs"])}, check=False)
+
+
+def write_record(outcomes: Sequence[Outcome], out: Path) -> None:
+    """The correlations of every run, and what made them."""
+    from lasat_ray.folder import provenance  # loads torch, which --check does without
 
     told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
     names = [f"{o['trial']['label']}-s{o['trial']['seed']}" for o in outcomes]
     runs = [
-        {**{k: o["trial"][k] for k in ("label", "seed")}, "correlations": correlations(options.out / name)}
+        {**{k: o["trial"][k] for k in ("label", "seed")}, "correlations": correlations(out / name)}
         for o, name in zip(outcomes, names, strict=True)
     ]
     record = {"command": ["benchmarks/credit_check.py"], **told, "flags": FLAGS, "runs": runs}
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    DOC.write_text(rendered(DOC.read_text(), record))
 
 
 if __name__ == "__main__":

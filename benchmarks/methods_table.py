@@ -17,10 +17,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
-from study import Judge, Outcome, Trial, by_label, mean_std, percent, run_study, slim
+from marked import put_blocks
+from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, outcomes_of, percent, slim
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "methods.md"
@@ -98,7 +98,7 @@ STUDIES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(StudyOptions):
     """What to run."""
 
     study: str = "digits"
@@ -109,14 +109,6 @@ class Options:
     """Other seeds than the study's."""
     out: Path = Path("runs/methods")
     """Folder of the runs."""
-    jobs: int = 1
-    """Runs at a time, one thread each."""
-    gather: bool = False
-    """Start nothing; record the runs that are finished in --out."""
-    render: bool = False
-    """Only write the tables of docs/methods.md from the records."""
-    check: bool = False
-    """Only compare the document with the records; exit status 1 where they differ."""
 
 
 def trials(study: Study, seed: int, dataset: str | None) -> list[Trial]:
@@ -194,37 +186,27 @@ def caption(study: Study, runs: Sequence[Outcome]) -> str:
     )
 
 
-def render(text: str, records: dict[str, dict[str, Any]]) -> str:
-    """The document with each table replaced between its marks."""
-    for name, record in records.items():
-        head, begin, rest = text.partition(f"<!-- {name} -->\n")
-        _, end, tail = rest.partition(f"<!-- /{name} -->")
-        assert begin and end, f"docs/methods.md: the marks of {name} are missing"
-        text = f"{head}{begin}{table(STUDIES[name], record['runs'])}\n{end}{tail}"
-    return text
-
-
-def records() -> dict[str, dict[str, Any]]:
-    """Every committed record by study."""
+def tables() -> dict[str, str]:
+    """The table of every study that has a committed record."""
     files = {name: ROOT / "benchmarks" / "records" / study.record for name, study in STUDIES.items()}
-    return {name: json.loads(file.read_text()) for name, file in files.items() if file.is_file()}
+    return {
+        name: table(STUDIES[name], json.loads(file.read_text())["runs"])
+        for name, file in files.items()
+        if file.is_file()
+    }
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     if options.check:
-        sys.exit(DOC.read_text() != render(DOC.read_text(), records()))
+        sys.exit(put_blocks(DOC, tables(), check=True))
     study = STUDIES[options.study]
     outcomes: list[Outcome] = []
     for seed in () if options.render else options.seeds or study.seeds:
         asked = trials(study, seed, options.dataset)
-        if options.gather:
-            files = [options.out / trial.name / "result.json" for trial in asked]
-            outcomes += [json.loads(file.read_text()) for file in files if file.is_file()]
-        else:
-            outcomes += run_study(asked, study.judge, options.out, options.jobs)
+        outcomes += outcomes_of(asked, study.judge, options)
         write_record(study, outcomes, options.dataset)
-    DOC.write_text(render(DOC.read_text(), records()))
+    put_blocks(DOC, tables(), check=False)
 
 
 if __name__ == "__main__":

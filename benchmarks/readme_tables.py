@@ -7,9 +7,10 @@ python benchmarks/readme_tables.py --check  # exit status 1 if it would change
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
+
+from marked import put_blocks
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "learning_curves_cifar10_cpu.json"
@@ -38,22 +39,6 @@ def cifar10_table(record: dict) -> str:
     return "\n".join(lines)
 
 
-def rewritten(readme: str) -> str:
-    """The README with its table put between the markers."""
-    table = cifar10_table(json.loads(RECORD.read_text()))
-    block = f"<!-- cifar10 -->\n{table}\n<!-- /cifar10 -->"
-    return re.sub(r"<!-- cifar10 -->.*?<!-- /cifar10 -->", lambda _: block, readme, flags=re.S)
-
-
-def main() -> int:
-    path = ROOT / "README.md"
-    before = path.read_text()
-    after = rewritten(before)
-    if "--check" in sys.argv[1:]:
-        return int(before != after)
-    path.write_text(after)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    tables = {"cifar10": cifar10_table(json.loads(RECORD.read_text()))}
+    sys.exit(put_blocks(ROOT / "README.md", tables, check="--check" in sys.argv[1:]))

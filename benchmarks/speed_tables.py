@@ -7,10 +7,11 @@ python benchmarks/speed_tables.py --check  # exit status 1 if it would change
 from __future__ import annotations
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from marked import put_blocks
 
 FOLDER = Path(__file__).parent
 ATTACK = "attack_speed_cpu_2026-11-22"
@@ -70,24 +71,6 @@ def label(name: str, record: dict[str, Any]) -> str:
     return name if settings["digits"] else f"{settings['model']}, {name}"
 
 
-def rewritten(text: str) -> str:
-    """The file with both tables put between their markers."""
-    tables = {"attack": attack_table(read(ATTACK)), "rounds": round_table([read(name) for name in ROUNDS])}
-    for name, table in tables.items():
-        block = f"<!-- {name} -->\n{table}\n<!-- /{name} -->"
-        text = re.sub(f"<!-- {name} -->.*?<!-- /{name} -->", lambda _, block=block: block, text, flags=re.S)
-    return text
-
-
-def main() -> int:
-    path = FOLDER / "README.md"
-    before = path.read_text()
-    after = rewritten(before)
-    if "--check" in sys.argv[1:]:
-        return int(before != after)
-    path.write_text(after)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    tables = {"attack": attack_table(read(ATTACK)), "rounds": round_table([read(name) for name in ROUNDS])}
+    sys.exit(put_blocks(FOLDER / "README.md", tables, check="--check" in sys.argv[1:]))

@@ -16,10 +16,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
-from study import Judge, Outcome, Trial, by_label, mean_std, paired, percent, run_study, slim
+from marked import put_blocks
+from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, outcomes_of, paired, percent, slim
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "strategy_front_digits.json"
@@ -79,21 +79,13 @@ def rows() -> Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(StudyOptions):
     """What to run."""
 
     out: Path = Path("runs/strategy-study")
     """Folder of the runs."""
     seeds: int = 5
     """Seeds 0 to this."""
-    jobs: int = 1
-    """Runs at a time, one thread each."""
-    gather: bool = False
-    """Start nothing; record the runs that are finished in --out."""
-    render: bool = False
-    """Only write tables and picture from the record."""
-    check: bool = False
-    """Only compare the document with the record; exit status 1 where they differ."""
 
 
 def trials(seed: int) -> list[Trial]:
@@ -166,14 +158,6 @@ def draw(runs: Sequence[Outcome]) -> None:
     pyplot.close(figure)
 
 
-def rendered(text: str, record: dict[str, Any]) -> str:
-    """The document with its table replaced between the marks."""
-    head, begin, rest = text.partition("<!-- front -->\n")
-    _, end, tail = rest.partition("<!-- /front -->")
-    assert begin and end, f"{DOC.name}: the marks of the table are missing"
-    return f"{head}{begin}{table(record['runs'])}\n{end}{tail}"
-
-
 def write_record(outcomes: Sequence[Outcome]) -> None:
     from lasat_ray.folder import provenance  # loads torch, which --check does without
 
@@ -190,20 +174,15 @@ def write_record(outcomes: Sequence[Outcome]) -> None:
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     if options.check:
-        record = json.loads(RECORD.read_text())
-        sys.exit(DOC.read_text() != rendered(DOC.read_text(), record))
+        sys.exit(put_blocks(DOC, {"front": table(json.loads(RECORD.read_text())["runs"])}, check=True))
     judge = Judge(attacks=("clean", "pgd-50"))
     outcomes: list[Outcome] = []
     for seed in () if options.render else range(options.seeds):
-        if options.gather:
-            files = [options.out / trial.name / "result.json" for trial in trials(seed)]
-            outcomes += [json.loads(file.read_text()) for file in files if file.is_file()]
-        else:
-            outcomes += run_study(trials(seed), judge, options.out, options.jobs)
+        outcomes += outcomes_of(trials(seed), judge, options)
         write_record(outcomes)
     record = json.loads(RECORD.read_text())
     draw(record["runs"])
-    DOC.write_text(rendered(DOC.read_text(), record))
+    put_blocks(DOC, {"front": table(record["runs"])}, check=False)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,30 @@ class Judge:
     """For AutoAttack, the dear one."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions:
+    """What every study's command takes."""
+
+    out: Path = Path("runs/study")
+    """Folder of the runs."""
+    jobs: int = 1
+    """Runs at a time, one thread each."""
+    gather: bool = False
+    """Start nothing; record the runs that are finished in --out."""
+    render: bool = False
+    """Only write tables and pictures from the record."""
+    check: bool = False
+    """Only compare the document with the record; exit status 1 where they differ."""
+
+
+def outcomes_of(trials: Sequence[Trial], judge: Judge, options: StudyOptions) -> list[Outcome]:
+    """Run what is missing, or with ``gather`` read what is there."""
+    if not options.gather:
+        return run_study(trials, judge, options.out, options.jobs)
+    files = [options.out / trial.name / "result.json" for trial in trials]
+    return [json.loads(file.read_text()) for file in files if file.is_file()]
+
+
 def run_study(trials: Sequence[Trial], judge: Judge, out: Path, jobs: int) -> list[Outcome]:
     """The outcome of every trial, in order. A trial that fails is told and left out."""
     out.mkdir(parents=True, exist_ok=True)

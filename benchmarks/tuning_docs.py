@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from marked import put_blocks
+
 from tuning.figures import draw_k, draw_search, draw_weights
 from tuning.results import to_markdown
 
@@ -59,36 +61,22 @@ def block(name: str) -> str:
     versions = f"torch {record['packages']['torch']}, Ray {record['packages']['ray']}, CPU"
     return "\n".join(
         [
-            f"<!-- {name} -->",
             f"`{command}`",
             "",
             to_markdown(record),
             f"{versions}; every trial is in `benchmarks/records/{name}.json`.",
             "",
             f"![{record['title']}](figures/{name}.png)",
-            f"<!-- /{name} -->",
         ]
     )
-
-
-def rewritten(page: str) -> str:
-    """The page with every marked block made anew from its record."""
-    for name in re.findall(r"<!-- (\w+) -->", page):
-        marked = rf"<!-- {name} -->.*?<!-- /{name} -->"
-        page = re.sub(marked, lambda _, name=name: block(name), page, flags=re.S)
-    return page
 
 
 def main() -> int:
     words = sys.argv[1:]
     if words[:1] == ["--add"]:
         add(Path(words[1]), words[2])
-    before = PAGE.read_text()
-    after = rewritten(before)
-    if words[:1] == ["--check"]:
-        return int(before != after)
-    PAGE.write_text(after)
-    return 0
+    names = re.findall(r"<!-- (\w+) -->", PAGE.read_text())
+    return put_blocks(PAGE, {name: block(name) for name in names}, check=words[:1] == ["--check"])
 
 
 if __name__ == "__main__":

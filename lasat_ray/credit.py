@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lasat_ray.config import LossConfig
-from lasat_ray.target_step import Task, eval_mode
+from lasat_ray.task import Task, eval_mode
 from lasat_ray.world import World
 
 Weights = dict[str, Tensor]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.reward import reward_terms
-from lasat_ray.target_step import Task, plain_step
+from lasat_ray.task import Task, plain_step
 from lasat_ray.world import World
 
 GROUPS = 8
@@ -37,27 +37,17 @@ def credit_correlation(
     step (rate ``lr``) on all images minus that of the same step without the group's losses.
     0 where either side is constant.
     """
+
+    def outcome(weight_B: Tensor) -> Tensor:
+        """Mean of alpha L2 + beta L3 over the global batch after a step on the weighted losses."""
+        copied = copy.deepcopy(before)
+        net = plain_step(copied, task, settings, lr=lr, weight_decay=0.0, world=world, weight_B=weight_B)
+        terms = reward_terms(net, task.batch, x_ref, weight_B)
+        return world.sum((config.alpha * terms.l2 + config.beta * terms.l3).sum()) / task.batch.global_size
+
     group_B = task.batch.index % GROUPS
     kept = [torch.ones_like(credit_B)] + [(group_B != g).to(credit_B.dtype) for g in range(GROUPS)]
-    outcomes = torch.stack([_outcome(before, task, w, x_ref, settings, config, lr, world) for w in kept])
+    outcomes = torch.stack([outcome(weight_B) for weight_B in kept])
     given = world.sum(torch.stack([(credit_B.detach() * (1 - w)).sum() for w in kept[1:]]))
     columns = torch.stack([given.double(), (outcomes[0] - outcomes[1:]).double()])
     return torch.nan_to_num(torch.corrcoef(columns)[0, 1])
-
-
-def _outcome(
-    before: nn.Module,
-    task: Task,
-    weight_B: Tensor,
-    x_ref: Tensor,
-    settings: LossConfig,
-    config: RewardConfig,
-    lr: float,
-    world: World,
-) -> Tensor:
-    """Mean of alpha L2 + beta L3 over the global batch after a step on the weighted losses."""
-    net = plain_step(
-        copy.deepcopy(before), task, settings, lr=lr, weight_decay=0.0, world=world, weight_B=weight_B
-    )
-    terms = reward_terms(net, task.batch, x_ref, weight_B)
-    return world.sum((config.alpha * terms.l2 + config.beta * terms.l3).sum()) / task.batch.global_size

@@ -13,7 +13,7 @@ from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.credit import central_difference, directional_derivative, influence, outcome_gradient
 from lasat_ray.methods import METHODS
 from lasat_ray.reward import combine, reward_terms
-from lasat_ray.target_step import Task
+from lasat_ray.task import Task
 from lasat_ray.types import Batch, RewardTerms, Strategy
 from lasat_ray.world import World
 

@@ -14,7 +14,7 @@ from lasat_ray.credit import influence
 from lasat_ray.credit_check import GROUPS, credit_correlation
 from lasat_ray.methods import METHODS
 from lasat_ray.reward import reward_terms
-from lasat_ray.target_step import Task
+from lasat_ray.task import Task
 from lasat_ray.types import Batch, Strategy
 from lasat_ray.world import World
 

@@ -28,7 +28,7 @@ ROOMS = {
     2: ("strategy", "checkpoint", "load"),
     3: ("attacks",),
     4: ("methods",),
-    5: ("target_step",),
+    5: ("task", "target_step"),
     6: ("credit", "credit_check", "reward"),
     7: ("envs",),
     8: ("learners",),

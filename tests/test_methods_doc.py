@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -24,12 +22,6 @@ def test_every_method_is_described() -> None:
     text = (ROOT / "docs" / "methods.md").read_text()
     described = set(re.findall(r"`([\w-]+)`", " ".join(re.findall(r"\*\*(.+?)\*\*", text))))
     assert described == set(METHODS)
-
-
-def test_the_tables_are_generated() -> None:
-    script = ROOT / "benchmarks" / "methods_table.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, f"run benchmarks/methods_table.py --render\n{done.stderr}"
 
 
 def test_the_example_is_a_method_like_ours(tmp_path: Path) -> None:

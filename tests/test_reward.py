@@ -10,7 +10,7 @@ from lasat_ray.methods import METHODS
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.reward import combine, reference_images, reference_starts, reward_terms, standardized
 from lasat_ray.rng import Stream
-from lasat_ray.target_step import Task, plain_step
+from lasat_ray.task import Task, plain_step
 from lasat_ray.types import RewardTerms
 from lasat_ray.world import World
 from tests.golden_nets import load_tiny

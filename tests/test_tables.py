@@ -1,4 +1,4 @@
-"""The README's tables are what the committed records say."""
+"""Every generated table and picture of README and docs is what the committed records say."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import sys
 from pathlib import Path
 
 import pytest
+from marked import put_blocks
 
 ROOT = Path(__file__).parent.parent
+GENERATORS = sorted(
+    path.name for path in (ROOT / "benchmarks").glob("*.py") if "import put_blocks" in path.read_text()
+)
 
 
-def test_readme_tables_are_generated() -> None:
-    script = ROOT / "benchmarks" / "readme_tables.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, f"run benchmarks/readme_tables.py\n{done.stderr}"
+@pytest.mark.parametrize("script", GENERATORS)
+def test_tables_are_generated(script: str) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, f"run benchmarks/{script}\n{done.stderr}"
 
 
-def test_speed_tables_are_generated() -> None:
-    script = ROOT / "benchmarks" / "speed_tables.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, f"run benchmarks/speed_tables.py\n{done.stderr}"
+def test_a_changed_table_is_noticed_and_written(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- one -->\nold\n<!-- /one -->\nafter\n")
+    assert put_blocks(page, {"one": "new"}, check=True) == 1 and "old" in page.read_text()
+    assert put_blocks(page, {"one": "new"}, check=False) == 0
+    assert page.read_text() == "before\n<!-- one -->\nnew\n<!-- /one -->\nafter\n"
+    assert put_blocks(page, {"one": "new"}, check=True) == 0
+    with pytest.raises(ValueError, match=r"page\.md: the marks <!-- two -->"):
+        put_blocks(page, {"two": "new"}, check=False)
 
 
-@pytest.mark.parametrize("name", ["strategy_study", "credit_check"])
-def test_the_tables_of_strategy_learning_are_generated(name: str) -> None:
-    script = ROOT / "benchmarks" / f"{name}.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, f"run benchmarks/{name}.py --render\n{done.stderr}"
-
-
-def test_the_sweeps_tables_are_generated() -> None:
-    script = ROOT / "benchmarks" / "tuning_docs.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True)
-    assert done.returncode == 0, f"run benchmarks/tuning_docs.py\n{done.stderr}"
-    page = (ROOT / "docs" / "tuning.md").read_text()
-    for picture in re.findall(r"\((figures/\w+\.png)\)", page):
-        assert (ROOT / "docs" / picture).is_file(), picture
+def test_pictures_of_generated_pages_are_there() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        for picture in re.findall(r"\((figures/\w+\.png)\)", page.read_text()):
+            assert (ROOT / "docs" / picture).is_file(), f"{page.name}: {picture}"

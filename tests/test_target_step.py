@@ -11,7 +11,8 @@ from lasat_ray.config import LossConfig
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS, Method
 from lasat_ray.models import build_classifier
-from lasat_ray.target_step import TargetStep, Task, plain_step
+from lasat_ray.target_step import TargetStep
+from lasat_ray.task import Task, plain_step
 from lasat_ray.world import World
 from tests.helpers import close, make_batch, small_config, strategy_of
 

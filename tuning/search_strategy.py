@@ -51,9 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str]) -> int:
     asked, console = parse_sweep(argv, "search_strategy", SearchStrategy, DESCRIPTION), Console()
     sweep = sweep_of(asked)
-    from tuning.figures import (
-        draw_search,
-    )  # late: torch, Ray and Matplotlib; --help and bad options need none
+    # Late: torch, Ray and Matplotlib; --help and bad options need none.
+    from tuning.figures import draw_search
     from tuning.results import report
     from tuning.run import finish, run_sweep
 

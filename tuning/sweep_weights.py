@@ -57,9 +57,8 @@ def _main(argv: Sequence[str]) -> int:
     if asked.config.reward.credit == "influence" and not asked.settings.preset:
         told = "With --reward.credit influence only the ratio alpha : beta matters, and --reward.l1-weight."
         console.print(told, highlight=False, soft_wrap=True)
-    from tuning.figures import (
-        draw_weights,
-    )  # late: torch, Ray and Matplotlib; --help and bad options need none
+    # Late: torch, Ray and Matplotlib; --help and bad options need none.
+    from tuning.figures import draw_weights
     from tuning.results import report
     from tuning.run import finish, run_sweep
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,13 +30,13 @@ class EpochLearner(PolicyLearner):
     it holds of each: any number of workers takes the same steps.
     """
 
+    @abc.abstractmethod
     def prepare(self, rollout: Rollout, before: list[Tensor], advantage_B: Tensor) -> None:
         """Keep what the losses of this round need."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loss(self, log_probs: list[Tensor], rows: Tensor) -> Tensor:
         """The policy's loss summed over these images of the round, from their log-probabilities now."""
-        raise NotImplementedError
 
     def moved_enough(self, rollout: Rollout) -> bool:
         """Whether to leave out the remaining passes; the same on every worker."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import math
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from lasat_ray.world import gradients
 Scalars = dict[str, Tensor]
 
 
-class PolicyLearner:
+class PolicyLearner(abc.ABC):
     """A learner is a subclass with ``learn``. Every mean is over the global batch and every gradient
     is summed over workers, so that any number of workers computes what one would."""
 
@@ -71,9 +72,9 @@ class PolicyLearner:
         per_image |= {"policy_entropy": torch.stack(heads).sum(0), "policy_kl": divergence(before, after)}
         return LearnerReport(per_image=per_image, scalars=scalars)
 
+    @abc.abstractmethod
     def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
         """Move the weights; returns the log-probabilities from before, detached, and metrics."""
-        raise NotImplementedError
 
     def see(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """Log-probabilities of each head and, where there is a value net, V(x) [B]."""

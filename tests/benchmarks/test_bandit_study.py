@@ -6,10 +6,8 @@ import statistics
 
 import pytest
 import torch
-
-from benchmarks.bandit_study import (
+from bandit_study import (
     CASES,
-    PAGE,
     RECORD,
     ROUNDS,
     SEEDS,
@@ -17,7 +15,6 @@ from benchmarks.bandit_study import (
     Game,
     best_constant_regret,
     losses,
-    page_with,
     places,
     play,
 )
@@ -28,10 +25,6 @@ CONTEXTUAL = ("reinforce", "a2c", "ppo", "mirror-descent")
 @pytest.fixture(scope="module")
 def record():
     return json.loads(RECORD.read_text())
-
-
-def test_the_page_is_what_the_record_says(record):
-    assert page_with(PAGE.read_text(), record) == PAGE.read_text(), "run benchmarks/bandit_study.py"
 
 
 def end(record, learner, case="families"):
@@ -81,6 +74,6 @@ def test_the_game_is_what_it_says():
 
 
 def test_a_short_run_can_be_repeated_to_the_bit(monkeypatch):
-    monkeypatch.setattr("benchmarks.bandit_study.ROUNDS", 4)
+    monkeypatch.setattr("bandit_study.ROUNDS", 4)
     for learner in ("reinforce", "thompson"):
         assert play(learner, "families", 1) == play(learner, "families", 1)

@@ -14,7 +14,7 @@ from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.methods import METHODS
 from lasat_ray.reward import reward_terms
 from lasat_ray.rng import Stream
-from lasat_ray.target_step import Task
+from lasat_ray.task import Task
 from lasat_ray.types import Logits
 from lasat_ray.world import World
 from tests.helpers import make_images, small_config, strategy_of

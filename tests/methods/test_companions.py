@@ -93,7 +93,7 @@ def test_a_helper_stands_twice_as_far_out():
         seen.append(x)
         return x.flatten(1)
 
-    from lasat_ray.target_step import forward
+    from lasat_ray.task import forward
 
     x, x_adv = torch.rand(2, 3, 1, 2, 2, dtype=F64)
     forward(net, METHODS["hat"], x, x_adv, companion=net)

@@ -1,0 +1,23 @@
+"""Generated parts of a page: what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def put_blocks(page: Path, blocks: Mapping[str, str], *, check: bool) -> int:
+    """Write each block between its marks; with ``check`` only compare. Exit status: 1 where a
+    checked page would change. ValueError where a page has no such marks."""
+    before = after = page.read_text()
+    for name, block in blocks.items():
+        marked = re.compile(f"<!-- {name} -->.*?<!-- /{name} -->", flags=re.S)
+        if not marked.search(after):
+            raise ValueError(f"{page.name}: the marks <!-- {name} --> <!-- /{name} --> are missing; add them")
+        text = f"<!-- {name} -->\n{block}\n<!-- /{name} -->"
+        after = marked.sub(lambda _, text=text: text, after)
+    if check:
+        return int(before != after)
+    page.write_text(after)
+    return 0
