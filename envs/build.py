@@ -10,7 +10,7 @@ from torch import nn
 
 from envs.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import Batches, Images, load_dataset, load_extra
+from lasat_ray.data import Ahead, Batches, Images, ImageStream, Reading, by_thread, load_dataset, load_extra
 from lasat_ray.errors import UsageError
 from lasat_ray.load import fill, load_checkpointed
 from lasat_ray.methods import find_method
@@ -79,18 +79,18 @@ def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int
 
 def build_game(
     config: TrainConfig,
-    images: Images,
+    images: Images | ImageStream,
     num_classes: int,
     *,
     world: World,
     device: torch.device,
     train_target: bool = True,
+    ahead: Ahead = by_thread,
 ) -> AttackStrategyVectorEnv:
-    """The env that the trainer steps, on this worker's share of every batch."""
-    channels, height, width = images.x.shape[1:]
-    shape = (channels, height, width)
+    """The env that the trainer steps, on this worker's share of every batch; streams are read ``ahead``."""
+    shape = images.image_shape
     extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
-    make_batches = partial(_make_batches, config, images, extra, world, device)
+    make_batches = partial(_make_batches, config, images, extra, world, device, ahead)
     net = build_target_net(config, num_classes, shape).to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
     companion = build_companion(config, num_classes, shape)
@@ -103,10 +103,11 @@ def build_game(
 
 def _make_batches(
     config: TrainConfig,
-    images: Images,
-    extra: Images | None,
+    images: Images | ImageStream,
+    extra: Images | ImageStream | None,
     world: World,
     device: torch.device,
+    ahead: Ahead,
     seed: int,
 ) -> Batches:
     return Batches(
@@ -119,6 +120,7 @@ def _make_batches(
         augment=config.data,
         extra=extra,
         extra_fraction=config.data.extra_fraction,
+        reading=Reading(config.data.stream_window, config.data.stream_lanes, ahead),
     )
 
 

@@ -1,5 +1,4 @@
 """Every setting that decides what a run computes, with its unit; a recipe is one such tree.
-
 Where and how a run executes (workers, device, folder) is not here: it must not change results.
 Checks live in ``validate.py``; the spelling of budgets and grids in ``units.py``.
 """
@@ -45,7 +44,7 @@ class DataConfig:
     root: str = "~/.cache/lasat_ray"
     """Folder of the torchvision data sets; they are downloaded there when absent."""
     val_fraction: float = 0.02
-    """Share of the training images set aside (seeded) to choose the best epoch."""
+    """Share of the training images set aside to choose the best epoch; of a stream at most 10,000."""
     max_train: int | None = None
     """Use only this many training images, chosen by seed."""
     max_test: int | None = None
@@ -61,9 +60,13 @@ class DataConfig:
     cutmix: bool = False
     """Paste a box of another image in and mix the labels by area; for losses whose attack has no label."""
     extra: str | None = None
-    """npz:PATH of extra (for example synthetic) training images."""
+    """npz:PATH or stream:URL of extra (for example synthetic) training images."""
     extra_fraction: float = 0.0
     """Share of every batch drawn from the extra images."""
+    stream_window: int = 16384
+    """stream: images shuffled together and held decoded, over all workers; the next so many come along."""
+    stream_lanes: int = 8
+    """stream: places of an epoch that are read at once; more mixes further, and each worker reads its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -249,7 +252,7 @@ class TrainConfig:
     recipe: str = "digits"
     """Named settings to start from; --list-recipes shows all."""
     dataset: str = "digits"
-    """digits, cifar10, cifar100, gtsrb, tiny-imagenet, imagefolder:PATH, parquet:PATH or npz:PATH."""
+    """digits, cifar10, cifar100, gtsrb, tiny-imagenet; imagefolder:, parquet: or npz:PATH; stream:URL."""
     model: str = "small_cnn"
     """Target net: a name such as resnet18 or wrn-34-10, torchvision:NAME, or module:function."""
     strategy_model: str = "small_cnn"

@@ -14,7 +14,7 @@ from torch import nn
 from envs.build import build_game, dtype_of
 from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import ImageDataset, Images, load_dataset, split_validation
+from lasat_ray.data import Ahead, ImageDataset, Images, by_thread, load_dataset, split_validation
 from lasat_ray.evaluation import accuracy
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import LearnerContext, seeded_learner
@@ -43,6 +43,8 @@ class Place:
     """Called on every worker with the validation record, for example to report to Ray."""
     checkpoint_every: int | None = None
     """Rounds between checkpoints beyond those after each validation."""
+    ahead: Ahead = by_thread
+    """Who reads a streamed data set before its rounds come."""
 
 
 class Trainer:
@@ -58,7 +60,12 @@ class Trainer:
             self.dataset.train, config.data.val_fraction, config.seed
         )
         self.env = build_game(
-            config, self.train_images, self.dataset.num_classes, world=place.world, device=place.device
+            config,
+            self.train_images,
+            self.dataset.num_classes,
+            world=place.world,
+            device=place.device,
+            ahead=place.ahead,
         )
         self.rounds_per_epoch = self.env.target.rounds_per_epoch
         self.learner = seeded_learner(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from envs.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.attacks import attack_batch
 from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
-from lasat_ray.data import Images
+from lasat_ray.data import Images, ImageStream
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import Learner
 from lasat_ray.models import frozen_eval
@@ -44,8 +44,9 @@ class Probe:
             save_checkpoint(folder.path / FILE, tree)
 
 
-def choose_probe(images: Images, seed: int) -> Probe:
-    """Up to ``NUM_IMAGES`` images by seed, of as many classes as there are."""
+def choose_probe(images: Images | ImageStream, seed: int) -> Probe:
+    """Up to ``NUM_IMAGES`` images by seed, of as many classes as there are (in a stream's sample)."""
+    places, images = images.sample(WATCHED, seed)
     order = Stream.of(seed, "probe").permutation(len(images))
     first: dict[int, int] = {}
     for row, label in zip(order.tolist(), images.y[order].tolist(), strict=True):
@@ -55,12 +56,13 @@ def choose_probe(images: Images, seed: int) -> Probe:
     rows = list(first.values())
     rows += [row for row in order[: 2 * NUM_IMAGES].tolist() if row not in rows]
     chosen = torch.tensor(sorted(rows[:NUM_IMAGES]))
-    return Probe(images.take(chosen), chosen)
+    return Probe(images.take(chosen), places[chosen])
 
 
-def watched(images: Images, num_val: int, seed: int) -> Images:
+def watched(images: Images | ImageStream, num_val: int, seed: int) -> Images:
     """Half as many training images as are validated, at most ``WATCHED``: where robust accuracy rises
     on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
+    _, images = images.sample(WATCHED, seed)
     order = Stream.of(seed, "training images watched").permutation(len(images))
     return images.take(order[: min(WATCHED, -(-num_val // 2))])
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from lasat_ray.config import TrainConfig
+from lasat_ray.config import DataConfig, TrainConfig
 from lasat_ray.config_io import flag, leaves
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
@@ -19,7 +19,7 @@ from lasat_ray.validate_learner import check_learner
 from lasat_ray.validate_method import check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
-DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz")
+DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz", "stream")
 
 _COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
 _POSITIVE: Bound = (lambda v: v > 0, "give more than 0")
@@ -34,6 +34,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
     **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), NOT_NEGATIVE),
+    **dict.fromkeys(("data.stream_window", "data.stream_lanes"), _COUNT),
     **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), _FRACTION),
     **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), _FRACTION),
     **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), NOT_NEGATIVE),
@@ -80,6 +81,7 @@ def check(
         check_name("--learner", config.learner, learners)
     _check_dataset(config.dataset)
     _check_extra(config)
+    _check_stream(config)
     _check_attack(config)
     check_method(config)
     check_grid(config)
@@ -129,16 +131,37 @@ def _check_extra(config: TrainConfig) -> None:
         if data.extra_fraction > 0:
             share = f"{data.extra_fraction:g}"
             raise refusal(
-                "--data.extra-fraction", share, "has nothing to draw from", "add --data.extra npz:PATH"
+                "--data.extra-fraction",
+                share,
+                "has nothing to draw from",
+                "add --data.extra npz:PATH or stream:URL",
             )
         return
     kind, _, path = data.extra.partition(":")
-    if kind != "npz" or not path:
-        raise refusal("--data.extra", f"'{data.extra}'", "is not a source of extra images", "write npz:PATH")
+    if kind not in ("npz", "stream") or not path:
+        what, remedy = "is not a source of extra images", "write npz:PATH or stream:URL"
+        raise refusal("--data.extra", f"'{data.extra}'", what, remedy)
     if data.extra_fraction == 0:
         raise refusal(
             "--data.extra", f"'{data.extra}'", "is never used", "add --data.extra-fraction, say 0.5"
         )
+
+
+def _check_stream(config: TrainConfig) -> None:
+    data = config.data
+    main = config.dataset.startswith("stream:")
+    if main and data.max_train is not None:
+        what, remedy = "cannot be chosen from a stream, whose files are read whole", "leave it out"
+        raise refusal("--data.max-train", data.max_train, what, remedy)
+    if main and data.cutmix:
+        what = "needs any two training images at once, which a stream does not hold"
+        raise refusal("--data.cutmix", "True", what, "leave it out, or load them with parquet:")
+    if main or (data.extra or "").startswith("stream:"):
+        return
+    for name in ("stream_window", "stream_lanes"):
+        if getattr(data, name) != getattr(DataConfig(), name):
+            what = "has no effect without --dataset stream:URL or --data.extra stream:URL"
+            raise refusal(flag(f"data.{name}"), getattr(data, name), what, "leave it out")
 
 
 def _check_attack(config: TrainConfig) -> None:

@@ -15,7 +15,9 @@ from lasat_ray.config import DataConfig
 from lasat_ray.data.augment import augment as vary
 from lasat_ray.data.augment import check_augment
 from lasat_ray.data.cutmix import boxes, cutmix, partners
+from lasat_ray.data.feed import Feed, MemoryFeed, Share, Store
 from lasat_ray.data.images import Images
+from lasat_ray.data.stream import ImageStream, Reading, StreamFeed
 from lasat_ray.errors import UsageError
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch
@@ -27,12 +29,13 @@ class Batches:
 
     ``batch_size`` counts the images of a round over all workers; of these ``extra_fraction``
     (rounded) come from ``extra``. ``augment`` None leaves images as they are. ``device`` and
-    ``dtype`` are those of ``Batch.x``. UsageError where these numbers do not fit together.
+    ``dtype`` are those of ``Batch.x``. Streams are read as ``reading`` says. UsageError where these
+    numbers do not fit together.
     """
 
     def __init__(
         self,
-        images: Images,
+        images: Images | ImageStream,
         *,
         batch_size: int,
         seed: int,
@@ -40,28 +43,43 @@ class Batches:
         device: torch.device | str,
         dtype: torch.dtype,
         augment: DataConfig | None,
-        extra: Images | None = None,
+        extra: Images | ImageStream | None = None,
         extra_fraction: float = 0.0,
+        reading: Reading = Reading(),  # noqa: B008 - frozen
     ) -> None:
-        self._num_extra = _num_extra(batch_size, extra, extra_fraction)
-        self._num_main = batch_size - self._num_extra
-        _check_sizes(len(images), self._num_main, batch_size, world)
+        num_extra = _num_extra(batch_size, extra, extra_fraction)
+        num_main = batch_size - num_extra
+        _check_sizes(len(images), num_main, batch_size, world)
         if augment is not None:
-            check_augment(augment, (images.x.shape[1], images.x.shape[2], images.x.shape[3]))
-        self._seed, self._world, self._dtype, self._augment = seed, world, dtype, augment
+            check_augment(augment, images.image_shape)
+            if augment.cutmix and isinstance(images, ImageStream):
+                what = "needs any two training images at once, which a stream does not hold"
+                raise UsageError(f"--data.cutmix: {what}; leave it out, or load them with parquet:")
+        self._seed, self._dtype, self._augment = seed, dtype, augment
         self._device = torch.device(device)
-        self._store = _Store(images, self._device)
-        self._order = _EndlessOrder(len(images), seed, "order")
-        if extra is not None and self._num_extra:
-            self._extra_store = _Store(extra, self._device)
-            self._extra_order = _EndlessOrder(len(extra), seed, "extra order")
         self.batch_size = batch_size
-        self.rounds_per_epoch = len(images) // self._num_main
+        self.rounds_per_epoch = len(images) // num_main
+        first, end = world.span(batch_size)
+        self._store = Store(images, self._device) if isinstance(images, Images) else None
+
+        def feed(source: Images | ImageStream, per_round: int, start: int, role: str) -> Feed:
+            """This worker's part of a source's images, which begin at place ``start`` of a round."""
+            share = Share(per_round, max(first - start, 0), min(end - start, per_round), (seed, role))
+            if isinstance(source, ImageStream):
+                return StreamFeed(source, share, reading, self._device)
+            store = self._store if source is images and self._store else Store(source, self._device)
+            return MemoryFeed(store, share, endless=source is extra)
+
+        self._feeds: list[tuple[Feed, int]] = []
+        if first < num_main:
+            self._feeds.append((feed(images, num_main, 0, "order"), 0))
+        if extra is not None and end > num_main:
+            self._feeds.append((feed(extra, num_extra, num_main, "extra order"), len(images)))
 
     def batch(self, round: int) -> Batch:
-        """This worker's share of a round, from 0 on; any round, in any order, at about equal cost."""
-        rows = self._share(round)
-        x, y = self._gather(rows)
+        """This worker's share of a round, from 0 on; any round, in any order, at about equal cost
+        (a stream's rounds cost least in turn)."""
+        rows, x, y = self._gather(round)
         index = rows.to(x.device)
         if self._augment is not None:
             x = vary(x, index, Stream.of(self._seed, "augment", round), self._augment)
@@ -77,36 +95,28 @@ class Batches:
             share=share,
         )
 
+    def _gather(self, round: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices and images of this worker's slice of the global batch.
+
+        Row r of the extra images is index n_train + r, and stands after the main ones.
+        """
+        parts = [(rows + offset, x, y) for feed, offset in self._feeds for rows, x, y in (feed(round),)]
+        rows, x, y = (
+            tensors[0] if len(tensors) == 1 else torch.cat(tensors) for tensors in zip(*parts, strict=True)
+        )
+        return rows, x, y
+
     def _mix(
         self, x: Tensor, index: Tensor, round: int, augment: DataConfig
     ) -> tuple[Tensor, Tensor, Tensor]:
         """CutMix with partners from the whole training set, varied by themselves: what an image
         becomes does not depend on who else is on this worker."""
+        assert self._store is not None  # checked at the start
         stream = Stream.of(self._seed, "cutmix", round)
         other, y_other = self._store.gather(partners(index, self._store.count, stream).cpu())
         other = vary(other, index, stream.child("augment"), augment)
         x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], stream))
         return x, y_other, share.to(self._dtype)
-
-    def _share(self, round: int) -> Tensor:
-        """The indices of this worker's images, int64 on the CPU: a slice of the global batch.
-
-        Row r of the extra images is index n_train + r, and stands after the main ones.
-        """
-        epoch, step = divmod(round, self.rounds_per_epoch)
-        rows = self._order.epoch(epoch)[step * self._num_main : (step + 1) * self._num_main]
-        if self._num_extra:
-            more = self._extra_order.span(round * self._num_extra, self._num_extra)
-            rows = torch.cat([rows, more + self._store.count])
-        return rows[slice(*self._world.span(self.batch_size))]
-
-    def _gather(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        num_main = int((index < self._store.count).sum())
-        x, y = self._store.gather(index[:num_main])
-        if num_main < len(index):
-            more_x, more_y = self._extra_store.gather(index[num_main:] - self._store.count)
-            x, y = torch.cat([x, more_x]), torch.cat([y, more_y])
-        return x, y
 
 
 def ordered_batches(
@@ -132,63 +142,12 @@ def ordered_batches(
         yield Batch(x=_to_float(x, dtype), y=y, index=index.to(device), global_size=len(index))
 
 
-class _Store:
-    """Images where they are quickest to pick from: on the device when they fit."""
-
-    def __init__(self, images: Images, device: torch.device) -> None:
-        self.count = len(images)
-        self._device = device
-        fits = device.type == "cuda" and _fits(images.x, device)
-        home = device if fits or device.type == "cpu" else torch.device("cpu")
-        self._x, self._y = images.x.to(home), images.y.to(home)
-
-    def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [M,C,H,W] and int64 [M] on the device, for rows [M] on the CPU."""
-        if self._x.device == self._device or self._device.type != "cuda":
-            rows = rows.to(self._x.device)
-            x, y = self._x.index_select(0, rows), self._y.index_select(0, rows)
-            return x.to(self._device), y.to(self._device)
-        # Pinning the batch, not the set: the picked rows are a new tensor either way, and
-        # PyTorch's pinned allocator reuses that memory only after the copy has finished.
-        x = torch.empty(len(rows), *self._x.shape[1:], dtype=torch.uint8, pin_memory=True)
-        torch.index_select(self._x, 0, rows, out=x)
-        y = self._y.index_select(0, rows).pin_memory()
-        return x.to(self._device, non_blocking=True), y.to(self._device, non_blocking=True)
-
-
-class _EndlessOrder:
-    """0..n-1 shuffled anew every epoch; keeps the epoch it was last asked for."""
-
-    def __init__(self, n: int, seed: int, role: str) -> None:
-        self._n, self._seed, self._role = n, seed, role
-        self._kept: tuple[int, Tensor] | None = None
-
-    def epoch(self, epoch: int) -> Tensor:
-        if self._kept is None or self._kept[0] != epoch:
-            self._kept = epoch, Stream.of(self._seed, self._role, epoch).permutation(self._n)
-        return self._kept[1]
-
-    def span(self, start: int, count: int) -> Tensor:
-        """``count`` rows from place ``start`` of all epochs strung together."""
-        parts = []
-        while count:
-            epoch, first = divmod(start, self._n)
-            parts.append(self.epoch(epoch)[first : first + count])
-            start, count = start + len(parts[-1]), count - len(parts[-1])
-        return torch.cat(parts)
-
-
 def _to_float(x: Tensor, dtype: torch.dtype) -> Tensor:
     """uint8 -> [0,1]; the division, not a product with 1/255, makes 8 steps equal 8/255 exactly."""
     return x.to(dtype).div_(255)
 
 
-def _fits(x: Tensor, device: torch.device) -> bool:
-    free, _ = torch.cuda.mem_get_info(device)
-    return x.nbytes < 0.5 * free
-
-
-def _num_extra(batch_size: int, extra: Images | None, fraction: float) -> int:
+def _num_extra(batch_size: int, extra: Images | ImageStream | None, fraction: float) -> int:
     if not 0 <= fraction < 1:
         raise UsageError(f"--data.extra-fraction: {fraction} is not a share; choose 0 <= fraction < 1")
     count = round(fraction * batch_size)

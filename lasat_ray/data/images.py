@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from torch import Tensor
 from lasat_ray.data.guard import files_at
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.rng import Stream
+
+if TYPE_CHECKING:
+    from lasat_ray.data.stream import ImageStream
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,9 +40,24 @@ class Images:
     def __len__(self) -> int:
         return len(self.y)
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.x.shape[1:]
+        return channels, height, width
+
     def take(self, rows: Tensor) -> Images:
         """The images of some rows, in the order of ``rows`` (int64 [M])."""
         return Images(self.x.index_select(0, rows), self.y.index_select(0, rows))
+
+    def hold_out(self, count: int, seed: int) -> tuple[Images, Images]:
+        """(the others, ``count`` images chosen by the seed), both in the order of these."""
+        order = Stream.of(seed, "validation").permutation(len(self))
+        return self.take(order[count:].sort().values), self.take(order[:count].sort().values)
+
+    def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:
+        """Images to look at, and which they are: all of these, for they are at hand."""
+        return torch.arange(len(self)), self
 
 
 @dataclass
@@ -49,14 +68,15 @@ class ImageDataset:
     """
 
     name: str
-    train: Images
+    train: Images | ImageStream
     class_names: tuple[str, ...]
     load_test: Callable[[], Images]
 
     def __post_init__(self) -> None:
         if not len(self.train):
             raise UserError(f"{self.name}: holds no training images; check the path")
-        _check_range(self.train, self.num_classes, f"{self.name} train")
+        if isinstance(self.train, Images):
+            _check_range(self.train, self.num_classes, f"{self.name} train")
         # a partial of module functions, so that a data set can be sent to another process
         self.load_test = partial(_checked_test, self.load_test, self.name, self.image_shape, self.num_classes)
 
@@ -67,8 +87,7 @@ class ImageDataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
-        channels, height, width = self.train.x.shape[1:]
-        return channels, height, width
+        return self.train.image_shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,11 +112,13 @@ class Request:
         return torch.arange(n if self.max_test is None else min(n, self.max_test))
 
 
-def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+def split_validation(
+    images: Images | ImageStream, fraction: float, seed: int
+) -> tuple[Images | ImageStream, Images]:
     """(train, validation): ``fraction`` of the images, chosen by the seed, become the second.
 
-    Both keep the order of ``images``; any fraction above 0 yields at least one validation image.
-    UsageError where nothing would be left to train on.
+    Both keep the order of ``images``; any fraction above 0 yields at least one validation image. A
+    stream gives up at most ``stream.MAX_HELD_OUT``. UsageError where nothing would be left to train on.
     """
     if not 0 <= fraction < 1:
         raise UsageError(f"--data.val-fraction: {fraction} is not a share; choose 0 <= fraction < 1")
@@ -107,8 +128,7 @@ def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images
         raise UsageError(
             f"--data.val-fraction: {fraction} of {n} images leaves none to train on; lower it or add images"
         )
-    order = Stream.of(seed, "validation").permutation(n)
-    return images.take(order[n_val:].sort().values), images.take(order[:n_val].sort().values)
+    return images.hold_out(n_val, seed)
 
 
 def number_names(count: int) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from lasat_ray.data import digits, image_folder, npz, parquet, tiny_imagenet, torchvision_sets
+from lasat_ray.data import digits, image_folder, npz, parquet, stream, tiny_imagenet, torchvision_sets
 from lasat_ray.data.guard import files_at
 from lasat_ray.data.images import ImageDataset, Images, Request
+from lasat_ray.data.stream import ImageStream, open_stream
 from lasat_ray.errors import UsageError, UserError, unknown_name
 
 SOURCES: dict[str, Callable[[Request], ImageDataset]] = {
@@ -21,16 +22,17 @@ SOURCES: dict[str, Callable[[Request], ImageDataset]] = {
     "imagefolder": image_folder.load,
     "parquet": parquet.load,
     "npz": npz.load,
+    "stream": stream.load,
 }
 """Name -> loader. A new source is one file and one line here."""
 
-_WITH_PATH = ("imagefolder", "parquet", "npz")
+_WITH_PATH = ("imagefolder", "parquet", "npz", "stream")
 
 
 def load_dataset(
     spelling: str, *, root: str, max_train: int | None, max_test: int | None, seed: int
 ) -> ImageDataset:
-    """The data set written as ``digits``, ``cifar10``, ``parquet:PATH``, ...; see SOURCES.
+    """The data set written as ``digits``, ``cifar10``, ``parquet:PATH``, ``stream:URL``, ...; see SOURCES.
 
     ``root``: folder of the sets that have no PATH. ``max_train`` images are chosen by ``seed``
     before anything is decoded; ``max_test`` means the first so many. UsageError for a spelling or
@@ -58,16 +60,21 @@ def load_dataset(
         return SOURCES[name](request)
 
 
-def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> Images:
-    """Extra training images, written ``npz:PATH``; UserError where they do not fit the main set."""
+def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> Images | ImageStream:
+    """Extra training images, ``npz:PATH`` or ``stream:URL``; UserError where they do not fit the main set."""
     name, _, place = spelling.partition(":")
-    if name != "npz" or not place:
-        raise UsageError(f"--data.extra: '{spelling}' is not npz:PATH; write for example npz:extra.npz")
+    if name not in ("npz", "stream") or not place:
+        raise UsageError(
+            f"--data.extra: '{spelling}' is not npz:PATH or stream:URL; write for example npz:extra.npz"
+        )
+    if name == "stream":
+        with files_at(spelling):
+            return open_stream(spelling, place, image_shape, num_classes)
     file = Path(place).expanduser()
     images, _ = npz.read(file, rows=torch.arange, num_classes=num_classes)
-    if not len(images) or tuple(images.x.shape[1:]) != image_shape:
+    if not len(images) or images.image_shape != image_shape:
         raise UserError(
-            f"{file}: holds {len(images)} images of {tuple(images.x.shape[1:])} (C,H,W); "
+            f"{file}: holds {len(images)} images of {images.image_shape} (C,H,W); "
             f"want at least one of {image_shape}, as in the main set"
         )
     return images

@@ -170,7 +170,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 @needs_cuda
 @pytest.mark.parametrize("fits", [True, False])
 def test_a_cuda_batch_is_the_cpu_batch_wherever_the_images_live(images, monkeypatch, fits):
-    monkeypatch.setattr("lasat_ray.data.batches._fits", lambda x, device: fits)
+    monkeypatch.setattr("lasat_ray.data.feed._fits", lambda x, device: fits)
     extra = {"extra": make_images(7, seed=9), "extra_fraction": 0.3, "dtype": torch.float64}
     host, device = make(images, **extra), make(images, device="cuda", **extra)
     for round in range(20):

@@ -139,7 +139,7 @@ def test_extra_images_fit_the_main_set(tmp_path):
     )
     for spelling in ("extra.npz", "npz:", "parquet:here"):
         assert error_of(lambda spelling=spelling: load_extra(spelling, (3, 5, 6), 3), UsageError) == (
-            f"--data.extra: '{spelling}' is not npz:PATH; write for example npz:extra.npz"
+            f"--data.extra: '{spelling}' is not npz:PATH or stream:URL; write for example npz:extra.npz"
         )
 
 
