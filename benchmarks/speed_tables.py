@@ -14,7 +14,7 @@ from typing import Any
 from marked import put_blocks
 
 FOLDER = Path(__file__).parent
-ATTACK = "attack_speed_cpu_2026-11-22"
+ATTACK = "attack_speed_cpu_2026-11-24"
 ROUNDS = tuple(f"round_cost_{name}_2026-11-22" for name in ("resnet18", "methods", "awp", "digits"))
 SHOWN_K = ("1", "4", "10", "40")
 KINDS = {"fixed": "fixed attack", "without reward": "LAS, no reward", "with reward": "LAS, rewarded"}

@@ -58,7 +58,7 @@ class Classifier(nn.Module):
 
 def _is_wide(net: nn.Module) -> bool:
     convs = [module for module in net.modules() if isinstance(module, nn.Conv2d)]
-    return all(conv.out_channels >= LEAST_CHANNELS for conv in convs)
+    return all(conv.out_channels // conv.groups >= LEAST_CHANNELS for conv in convs)
 
 
 def channel_values(name: str, value: float | Sequence[float], channels: int) -> Tensor:

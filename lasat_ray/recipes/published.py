@@ -21,6 +21,7 @@ from lasat_ray.config import (
     LossConfig,
     OptimConfig,
     PolicyConfig,
+    SpeedConfig,
     TrainConfig,
 )
 from lasat_ray.recipes.recipe import Recipe
@@ -184,6 +185,7 @@ def base(setting: Setting) -> TrainConfig:
         batch_size=128,
         data=setting.data,
         policy=PLAIN,
+        speed=SpeedConfig(channels_last=True),
         evaluation=EvalConfig(eps=8 / 255, step_size=2 / 255, test_num_steps=steps),
     )
 
