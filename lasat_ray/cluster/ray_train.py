@@ -22,6 +22,7 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError
 
+from lasat_ray.cluster.ahead_on_ray import by_ray_data
 from lasat_ray.cluster.session import check_free, worker_resources
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import config_from_json, config_to_json
@@ -98,6 +99,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         device=ray.train.torch.get_device(),
         folder=RunFolder(Path(job["folder"])),
         after_epoch=_report,
+        ahead=by_ray_data,
     )
     try:
         trainer = Trainer(config_from_json(job["config"]), place)
