@@ -1,11 +1,13 @@
-"""Does a learned strategy pay? Credits and their weights against constant and random strategies.
+"""Does a learned strategy pay? Credits, their weights and learners against constant and random strategies.
 
     python benchmarks/strategy_study.py --out runs/strategy-study
-    python benchmarks/strategy_study.py --render      # only tables and picture from the record
+    python benchmarks/strategy_study.py --study cifar10 --dataset parquet:PATH --out runs/strategy-cifar10
+    python benchmarks/strategy_study.py --render      # only tables and pictures from the records
 
 Constant strategies of several budgets draw the clean-robust front that anything learned has to beat;
-each credit is swept over the weight of L1 so that it is judged at its best. Seed after seed; the
-record is written after each, so the command can be killed and repeated.
+each credit is swept over the weight of L1 and over alpha : beta, so that it is judged at its best, and
+each learner is run with each credit. Seed after seed; the record is written after each, so the
+command can be killed and repeated.
 """
 
 from __future__ import annotations
@@ -13,177 +15,249 @@ from __future__ import annotations
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 from marked import put_blocks
 from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, outcomes_of, paired, percent, slim
 
 ROOT = Path(__file__).parent.parent
-RECORD = ROOT / "benchmarks" / "records" / "strategy_front_digits.json"
 DOC = ROOT / "docs" / "strategy_learning.md"
-FIGURE = ROOT / "docs" / "figures" / "strategy_front.png"
 Rows = dict[str, tuple[str, ...]]
 """Label of a row -> its flags."""
 
-DIGITS = (
-    *("--recipe", "digits", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
-    *("--epochs", "15", "--evaluation.every", "5"),
-)
-LEARNED = ("-k", "2", "--policy.optimizer", "adam", "--policy.lr", "1e-3", "--policy.entropy-weight", "0.01")
-GRID = {
-    "eps": (0.05, 0.1, 0.15, 0.2, 0.25, 0.3),
-    "num_steps": tuple(range(3, 15)),
-    "step_size": (0.02, 0.04, 0.06, 0.08, 0.1),
+LEARNED = ("--policy.optimizer", "adam", "--policy.lr", "1e-3", "--policy.entropy-weight", "0.01")
+LEARNERS = ("a2c", "ppo", "mirror-descent", "thompson")
+"""Beside REINFORCE, with the weight of L1 that BEST names."""
+BEST = {"influence": 0.2, "image": 0.0, "batch": 0.0}
+TITLES = {"pgd-50": "PGD-50", "aa": "AA"}
+COLOURS = {
+    "constant": "0.35",
+    "random": "tab:brown",
+    "influence": "tab:blue",
+    "image": "tab:red",
+    "batch": "tab:green",
 }
-"""The recipe's grid, to say what was chosen."""
-PLAIN = "constant eps=0.2"
-"""PGD-AT as the recipe has it; differences are against this row."""
 
 
-def controls() -> Rows:
-    """What a learned strategy has to beat: constants of several budgets, and chance."""
-    fixed = {
-        f"constant eps={eps}": ("--strategy", "fixed", "--attack.eps", str(eps))
-        for eps in (0.1, 0.15, 0.2, 0.25, 0.3)
-    }
-    return {**fixed, "random": ("--strategy", "random")}
+def constants(*budgets: float) -> Rows:
+    """Fixed strategies that differ in eps alone."""
+    return {f"constant eps={eps:g}": ("--strategy", "fixed", "--attack.eps", str(eps)) for eps in budgets}
 
 
-def credit_flags(credit: str, l1_weight: float) -> tuple[str, ...]:
-    """A credit with its weight of L1, each on standardized terms where it allows that."""
-    flags = (*LEARNED, "--reward.credit", credit, "--reward.l1-weight", str(l1_weight))
-    if credit == "batch":
-        return (*flags, "--reward.no-standardize", "--policy.baseline", "running")
-    return (*flags, "--reward.standardize", "--policy.baseline", "mean")
+def credit_flags(credit: str, l1_weight: float, learner: str = "reinforce") -> tuple[str, ...]:
+    """A credit with its weight of L1, on standardized terms where it allows that."""
+    flags = (*LEARNED, "--learner", learner, "--reward.credit", credit, "--reward.l1-weight", str(l1_weight))
+    batch = credit == "batch"  # the same for all images, so only earlier rounds tell good from bad
+    if learner == "reinforce":
+        flags += ("--policy.baseline", "running" if batch else "mean")
+    return (*flags, "--reward.no-standardize" if batch else "--reward.standardize")
 
 
-def rows() -> Rows:
-    """Each credit along the weight of L1, and influence along alpha : beta."""
-    found = controls()
-    for credit, weights in {
-        "influence": (0.0, 0.1, 0.2, 0.3, 1.0),
-        "image": (0.0, 0.3, 1.0),
-        "batch": (1.0,),
-    }.items():
-        found |= {f"{credit} l1={w:g}": credit_flags(credit, w) for w in weights}
-    for alpha, beta in ((1, 0), (0, 1)):
-        weights = ("--reward.alpha", str(alpha), "--reward.beta", str(beta))
-        found[f"influence l1=0.2 {alpha}:{beta}"] = (*credit_flags("influence", 0.2), *weights)
+def digits_rows() -> Rows:
+    """Each credit along the weight of L1 and along alpha : beta, and with every learner."""
+    found = {**constants(0.1, 0.15, 0.2, 0.25, 0.3), "random": ("--strategy", "random")}
     for eps in (0.2, 0.25):  # the step that influence comes to prefer
         wide = ("--strategy", "fixed", "--attack.eps", str(eps), "--attack.step-size", "0.1")
         found[f"constant eps={eps} step=0.1"] = wide
+    swept = {"influence": (0.0, 0.1, 0.2, 0.3, 1.0), "image": (0.0, 0.3, 1.0), "batch": (0.0, 0.3, 1.0)}
+    for credit, weights in swept.items():
+        found |= {f"{credit} l1={w:g}": credit_flags(credit, w) for w in weights}
+        best = BEST[credit]
+        for alpha, beta in ((1, 0), (0, 1)):
+            ratio = ("--reward.alpha", str(alpha), "--reward.beta", str(beta))
+            found[f"{credit} l1={best:g} {alpha}:{beta}"] = (*credit_flags(credit, best), *ratio)
+        found |= {f"{credit} {name}": credit_flags(credit, best, name) for name in LEARNERS}
     return found
+
+
+def cifar10_rows() -> Rows:
+    """The three credits at the weights that served the digits best, and PGD-AT."""
+    eps = {f"constant eps={n}/255": ("--strategy", "fixed", "--attack.eps", f"{n}/255") for n in (8, 10)}
+    credits = {f"{credit} l1={w:g}": credit_flags(credit, w) for credit, w in BEST.items()}
+    return {**eps, "random": ("--strategy", "random"), **credits}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """One table: what all its runs share, its rows, the row that differences are against."""
+
+    flags: tuple[str, ...]
+    rows: Callable[[], Rows]
+    plain: str
+    seeds: int
+    judge: Judge
+    told: str
+
+    def trials(self, seed: int, dataset: str | None) -> list[Trial]:
+        flags = (*self.flags, *(("--dataset", dataset) if dataset else ()))
+        return [Trial(label=name, flags=(*flags, *own), seed=seed) for name, own in self.rows().items()]
+
+
+STUDIES = {
+    "digits": Study(
+        flags=(
+            *("--recipe", "digits", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
+            *("-k", "2", "--epochs", "15", "--evaluation.every", "5"),
+        ),
+        rows=digits_rows,
+        plain="constant eps=0.2",
+        seeds=10,
+        judge=Judge(n_autoattack=100),
+        told="8x8 digits, L-inf 0.2, k = 2",
+    ),
+    "cifar10": Study(
+        flags=(
+            *("--recipe", "cifar10-cpu", "--model", "small_cnn", "--strategy-model", "tiny_cnn"),
+            *("--epochs", "8", "--evaluation.every", "2", "--evaluation.test-num-steps", "10"),
+        ),
+        rows=cifar10_rows,
+        plain="constant eps=8/255",
+        seeds=3,
+        judge=Judge(n_autoattack=100),
+        told="CIFAR-10 re-encoded as JPEG (not comparable with published numbers), L-inf 8/255, k = 4",
+    ),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options(StudyOptions):
     """What to run."""
 
+    study: Literal["digits", "cifar10"] = "digits"
+    """Which table."""
+    dataset: str | None = None
+    """As for lasat_ray.train, for example parquet:PATH; None takes the recipe's."""
     out: Path = Path("runs/strategy-study")
     """Folder of the runs."""
-    seeds: int = 5
-    """Seeds 0 to this."""
+    seeds: int | None = None
+    """Seeds 0 to this; None takes the study's number."""
 
 
-def trials(seed: int) -> list[Trial]:
-    return [Trial(label=label, flags=(*DIGITS, *flags), seed=seed) for label, flags in rows().items()]
-
-
-def chosen(runs: Sequence[Outcome], field: str) -> str:
-    """Mean of a field over the last epoch's strategies, over seeds; constants by their label."""
+def chosen(runs: Sequence[Outcome], grid: dict[str, list[float]], field: str) -> str:
+    """Mean of a field over the last epoch's strategies, over seeds; nothing for constants."""
     means = []
     for run in runs:
         counts = run["epochs"][-1]["options"][field]
         if len(counts) == 1:
             return ""
-        pairs = zip(counts, GRID[field], strict=True)
-        means.append(sum(n * value for n, value in pairs) / sum(counts))
-    return f"{statistics.mean(means):.2f}" if field != "num_steps" else f"{statistics.mean(means):.1f}"
+        means.append(sum(n * v for n, v in zip(counts, grid[field], strict=True)) / sum(counts))
+    return f"{statistics.mean(means):.1f}" if field == "num_steps" else f"{statistics.mean(means):.3f}"
 
 
-def table(runs: Sequence[Outcome]) -> str:
-    """Markdown: a line a row, percent over seeds, difference to plain PGD-AT, what was chosen."""
-    found = by_label(runs)
-    lines = [
-        "| strategy | clean | PGD-50 | PGD-50 against PGD-AT | cost | eps | steps | step size | seeds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for label in (name for name in rows() if name in found):
+def against(ours: Sequence[Outcome], plain: Sequence[Outcome], attack: str) -> str:
+    """Paired difference with its interval, in percentage points."""
+    gap = paired(ours, plain, attack)
+    told = f"{gap['difference']:+.1f}"
+    return f"{told} [{gap['low']:+.1f}, {gap['high']:+.1f}]" if gap["n"] > 1 else told
+
+
+def table(record: dict[str, Any]) -> str:
+    """Markdown: a line a row, percent over seeds, differences to plain PGD-AT, what was chosen."""
+    found, grid, plain = by_label(record["runs"]), record["grid"], record["plain"]
+    judged = record["runs"][0]["evaluation"]
+    attacks = [attack for attack in TITLES if attack in judged]
+    heads = ["strategy", "clean", *(TITLES[a] for a in attacks)]
+    heads += [f"{TITLES[a]} against PGD-AT" for a in attacks] + ["cost", "eps", "steps", "step size", "seeds"]
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for label in (name for name in record["rows"] if name in found):
         row = found[label]
-        gap = paired(row, found[PLAIN], "pgd-50")
-        against = "" if label == PLAIN else f"{gap['difference']:+.1f}"
-        if gap["n"] > 1 and against:
-            against += f" [{gap['low']:+.1f}, {gap['high']:+.1f}]"
         cells = [
             label,
-            *(mean_std(percent(row, attack)) for attack in ("clean", "pgd-50")),
-            against,
+            *(mean_std(percent(row, attack)) for attack in ("clean", *attacks)),
+            *("" if label == plain else against(row, found[plain], a) for a in attacks),
             f"{statistics.mean(run['passes_per_image'] for run in row):.1f}",
-            *(chosen(row, field) for field in GRID),
+            *(chosen(row, grid, field) for field in ("eps", "num_steps", "step_size")),
             str(len(row)),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    summary = record["runs"][0]["summary"]
+    first = f" (AA: the first {judged['aa']['n']})" if "aa" in judged else ""
+    lines += [
+        "",
+        f"{record['told']}, {summary['rounds']} rounds, a net of {summary['parameters']:,} parameters; "
+        f"{judged['clean']['n']} test images{first}, the best epoch on validation. Mean ± standard deviation "
+        "in %; paired differences over seeds in percentage points with 95 % intervals (Student's t; with two "
+        "seeds they are wide). Cost: forward passes an image, counted. eps, steps, step size: what was "
+        "chosen in the last epoch, on average.",
+    ]
     return "\n".join(lines)
 
 
-def draw(runs: Sequence[Outcome]) -> None:
+def draw(record: dict[str, Any], file: Path) -> None:
     """The clean-robust plane: constants joined to a front, each credit a colour."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    found = by_label(runs)
+    found = by_label(record["runs"])
     figure, axes = pyplot.subplots(figsize=(7.5, 5.2), layout="constrained")
-    colours = {"constant": "0.35", "random": "tab:brown"}
-    colours |= {"influence": "tab:blue", "image": "tab:red", "batch": "tab:green"}
-    for kind, colour in colours.items():
-        labels = [label for label in rows() if label.split()[0] == kind and label in found]
-        points = [
-            [statistics.mean(percent(found[label], a)) for a in ("clean", "pgd-50")] for label in labels
-        ]
-        marker = "s--" if kind == "constant" else "o"
-        line = sorted(points) if kind == "constant" else points
-        axes.plot([p[0] for p in line], [p[1] for p in line], marker, color=colour, label=kind)
+    for kind, colour in COLOURS.items():
+        labels = [label for label in record["rows"] if label.split()[0] == kind and label in found]
+        points = [[statistics.mean(percent(found[n], a)) for a in ("clean", "pgd-50")] for n in labels]
+        plain = [p for p, label in zip(points, labels, strict=True) if "step=" not in label]
+        if kind == "constant":
+            axes.plot(*zip(*sorted(plain), strict=True), "--", color=colour)
+        axes.plot(*zip(*points, strict=True), "s" if kind == "constant" else "o", color=colour, label=kind)
         for label, (x, y) in zip(labels, points, strict=True):
             short = label.removeprefix(kind).strip() or kind
             axes.annotate(short, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=colour)
-    axes.set(xlabel="clean accuracy, %", ylabel="accuracy under PGD-50, eps 0.2, %")
+    axes.set(xlabel="clean accuracy, %", ylabel="accuracy under PGD-50, %")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    figure.savefig(FIGURE, dpi=130)
+    figure.savefig(file, dpi=130)
     pyplot.close(figure)
 
 
-def write_record(outcomes: Sequence[Outcome]) -> None:
-    from lasat_ray.folder import provenance  # loads torch, which --check does without
+def write_record(name: str, outcomes: Sequence[Outcome]) -> None:
+    """Keep what the table needs, and what it was made with."""
+    # These load torch, which --check does without.
+    from lasat_ray.commandline import parse_train
+    from lasat_ray.folder import provenance
 
-    runs = [slim(outcome) for outcome in outcomes]
+    study, runs = STUDIES[name], [slim(outcome) for outcome in outcomes]
     for run in runs:
-        run["trial"] = {name: run["trial"][name] for name in ("label", "seed")}
+        run["trial"] = {key: run["trial"][key] for key in ("label", "seed")}
         run["epochs"] = run["epochs"][-1:]
-    told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
-    command = ["benchmarks/strategy_study.py"]
-    record = {"command": command, **told, "flags": DIGITS, "rows": rows(), "runs": runs}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    config, _ = parse_train([*study.flags, "--strategy", "learned"])
+    record = {
+        "command": ["benchmarks/strategy_study.py", "--study", name],
+        **{fact: provenance()[fact] for fact in ("commit", "dirty", "python", "packages")},
+        **{"told": study.told, "plain": study.plain, "flags": study.flags, "rows": study.rows()},
+        "grid": {field: list(values) for field, values in config.attack.grid.items()},
+        "runs": runs,
+    }
+    record_file(name).write_text(json.dumps(record, indent=1) + "\n")
 
 
-def main() -> None:
+def record_file(name: str) -> Path:
+    return ROOT / "benchmarks" / "records" / f"strategy_front_{name}.json"
+
+
+def tables() -> dict[str, str]:
+    """The table of every study that has a record."""
+    names = [name for name in STUDIES if record_file(name).is_file()]
+    return {f"front {name}": table(json.loads(record_file(name).read_text())) for name in names}
+
+
+def main() -> int:
     options = tyro.cli(Options, description=__doc__)
     if options.check:
-        sys.exit(put_blocks(DOC, {"front": table(json.loads(RECORD.read_text())["runs"])}, check=True))
-    judge = Judge(attacks=("clean", "pgd-50"))
-    outcomes: list[Outcome] = []
-    for seed in () if options.render else range(options.seeds):
-        outcomes += outcomes_of(trials(seed), judge, options)
-        write_record(outcomes)
-    record = json.loads(RECORD.read_text())
-    draw(record["runs"])
-    put_blocks(DOC, {"front": table(record["runs"])}, check=False)
+        return put_blocks(DOC, tables(), check=True)
+    study, outcomes = STUDIES[options.study], list[Outcome]()
+    for seed in () if options.render else range(options.seeds or study.seeds):
+        outcomes += outcomes_of(study.trials(seed, options.dataset), study.judge, options)
+        write_record(options.study, outcomes)
+    for name in STUDIES:
+        if record_file(name).is_file():
+            picture = ROOT / "docs" / "figures" / f"strategy_front_{name}.png"
+            draw(json.loads(record_file(name).read_text()), picture)
+    return put_blocks(DOC, tables(), check=False)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
