@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,28 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: written as {found!r}, this program reads '{FORMAT}'")
     if _checksum(tensors, metadata.get("tree", "")) != metadata.get("sha256"):
         raise UserError(f"{path}: content does not match its checksum; use an older checkpoint")
-    return _decode(json.loads(metadata["tree"]), tensors)
+    try:
+        tree = _decode(json.loads(metadata["tree"]), tensors)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: its contents are not a checkpoint's ({told}); use another one") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: holds no named contents; use another checkpoint")
+    return tree
+
+
+@contextmanager
+def restoring(source: object) -> Iterator[None]:
+    """UserError naming ``source`` where a whole checkpoint holds other things than are taken from it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"{source}: the checkpoint does not fit its config.json ({told}); restore both from one run"
+        ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -93,6 +116,8 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
         return tensors[content]
     if kind == "dict":
         return {key: _decode(value, tensors) for key, value in content}
+    if kind not in ("list", "tuple"):
+        raise ValueError(f"unknown kind '{kind}'")
     items = [_decode(value, tensors) for value in content]
     return items if kind == "list" else tuple(items)
 

@@ -22,6 +22,7 @@ from lasat_ray.config_io import flag, leaves, read_config
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.options import flags_of, parse, spec_of, value_of
 from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.trust import check_code, check_folder
 from lasat_ray.validate import check_name
 
 Switch = Annotated[bool, FlagCreatePairsOff]
@@ -43,6 +44,8 @@ class RunOptions:
     """Run folder, new; None means runs/NAME."""
     resume: str | None = None
     """Run folder to continue, with its own settings."""
+    trust: Switch = False
+    """With --resume: run the code that the folder names as module:name, and follow its links."""
     compare: str | None = None
     """Also train this method with its fixed attack for equal rounds, for example pgd-at."""
     log: tuple[Literal["wandb", "mlflow"], ...] = ()
@@ -81,6 +84,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
     if resume is not None:
+        check_folder(Path(resume), "--trust" in args)
         config = read_config(Path(resume) / "config.json")
     else:
         config = get_recipe(recipe if recipe is not None else TrainConfig().recipe).config
@@ -89,6 +93,9 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     parsed = parse(
         _Train, args, prog="python -m lasat_ray.train", description=_DESCRIPTION, default=default, known=known
     )
+    if resume is not None:
+        named = [token.partition("=")[0].replace("_", "-") for token in args]
+        check_code(parsed.train, str(Path(resume) / "config.json"), parsed.run.trust, named)
     return parsed.train, parsed.run
 
 
@@ -106,6 +113,8 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
     if options.num_workers > config.batch_size:
         shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
         raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
+    if options.trust and options.resume is None:
+        raise UsageError("--trust: has nothing to trust without --resume; leave it out")
     if options.out is not None and options.resume is not None:
         raise UsageError(
             f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
@@ -156,8 +165,16 @@ def render_recipes() -> Table:
 def _fail(message: str, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    sys.stderr.write(f"lasat-ray: error: {' '.join(message.split())}\n")
+    sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
     return status
+
+
+def one_line(message: str) -> str:
+    """A message as a terminal may show it, whatever file its words come from: one line of readable
+    characters, no escape sequences, cut in the middle of more than 2000."""
+    words = " ".join(message.split())
+    words = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)
+    return words if len(words) <= 2000 else f"{words[:1000]} ... {words[-990:]}"
 
 
 def _render(option: str, hint: Any, value: Any) -> str:

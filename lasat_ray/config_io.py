@@ -7,6 +7,7 @@ without the recipe it came from. A file with a field too many or too few is refu
 from __future__ import annotations
 
 import json
+import textwrap
 import types
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
@@ -17,6 +18,8 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UserError
 
 T = TypeVar("T")
+MAX_JSON_BYTES = 16 * 2**20
+"""Largest JSON file that is read from a run folder; ours have some kilobytes."""
 
 
 def leaves(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -55,15 +58,27 @@ def read_config(path: Path, *, complete: bool = False) -> TrainConfig:
     ``complete``: settings that the file's older version did not have take their defaults; enough to
     evaluate or show a run, not to continue it.
     """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); name a run folder of ours") from error
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({error}); restore it from the original run folder") from error
+    data = read_json(path)
     if complete and isinstance(data, dict):
         data = _completed(data, config_to_json(TrainConfig()))
     return config_from_json(data, str(path))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file of a run folder; UserError naming the file where there is none."""
+    remedy = "restore it from the original run folder"
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_JSON_BYTES + 1)
+        if len(content) > MAX_JSON_BYTES:
+            raise UserError(f"{path}: has more than {MAX_JSON_BYTES:,} bytes; {remedy}")
+        return json.loads(content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); name a run folder of ours") from error
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: is not JSON ({error}); {remedy}") from error
 
 
 def _completed(data: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +118,9 @@ def _read(hint: Any, value: Any, source: str, path: str) -> Any:
         return _read_dataclass(hint, value, source, path + ".")  # type: ignore[arg-type]
     try:
         return _convert(hint, value)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         wanted = getattr(hint, "__name__", str(hint)) if isinstance(hint, type) else str(hint)
-        shown = json.dumps(value)
+        shown = textwrap.shorten(json.dumps(value), 80)
         raise UserError(f"{source}: field {path} is {shown}; it takes {wanted}") from error
 
 

@@ -11,15 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
 from tyro.conf import Positional
 
 from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.checkpoint import write_atomically
 from lasat_ray.commandline import Switch, run_command
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.data.decode import opened
+from lasat_ray.data.guard import read_file, reading
+from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.subject import Subject, from_run
 from lasat_ray.folder import RunFolder
 from lasat_ray.load import load_checkpointed
@@ -90,7 +93,7 @@ def _explain(argv: Sequence[str]) -> int:
         console.print(table)
     out = Path(options.out) if options.out else path / "explain.png"
     make_folder(out.parent)
-    out.write_bytes(to_png(_picture(options, classes, p, eps, subject.net, x, x_adv)))
+    write_atomically(out, to_png(_picture(options, classes, p, eps, subject.net, x, x_adv)))
     console.print(f"picture: {out}", highlight=False, soft_wrap=True)
     return 0
 
@@ -126,13 +129,10 @@ def read_images(names: Sequence[str], subject: Subject) -> tuple[Tensor, list[in
 
 def _read_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
     channels, height, width = shape
-    try:
-        with Image.open(path) as image:
-            scaled = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-    except FileNotFoundError as error:
-        raise UsageError(f"IMAGE: '{path}' is no file and no place in the test set; check it") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"{path}: cannot be read as an image; convert it to PNG or JPEG") from error
+    if not path.exists():
+        raise UsageError(f"IMAGE: '{path}' is no file and no place in the test set; check it")
+    with reading(str(path)), opened(read_file(path), str(path)) as image:
+        scaled = image.convert("L" if channels == 1 else "RGB").resize((width, height))
     return torch.from_numpy(np.array(scaled).reshape(height, width, channels)).permute(2, 0, 1)
 
 
@@ -213,7 +213,9 @@ def _image_table(
         label = "" if y[n] < 0 else classes[int(y[n])]
         after = classes[int(fooled_to[n])] if torch.isfinite(eps[n]) else ""
         table.add_row(
-            name, label, told[0], told[1] if len(told) > 1 else "", format_eps(float(eps[n])), after
+            *(escape(cell) for cell in (name, label, told[0], told[1] if len(told) > 1 else "")),
+            format_eps(float(eps[n])),
+            escape(after),
         )
     return table
 
@@ -229,14 +231,14 @@ def _strategy_tables(shares: dict[str, tuple[list[float], Tensor]], names: Seque
     """How likely the policy takes each value, a table a field; the likeliest in bold."""
     tables = []
     for field, (values, share) in shares.items():
-        table = Table(title=f"Strategy: {field}, probability in %")
+        table = Table(title=f"Strategy: {escape(field)}, probability in %")
         table.add_column("image")
         for value in values:
             table.add_column(format_budget(value), justify="right")
         for name, row in zip(names, share.tolist(), strict=True):
             cells = [f"{100 * p:.0f}" for p in row]
             cells[row.index(max(row))] = f"[bold]{cells[row.index(max(row))]}[/bold]"
-            table.add_row(name, *cells)
+            table.add_row(escape(name), *cells)
         tables.append(table)
     return tables
 

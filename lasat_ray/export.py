@@ -25,6 +25,7 @@ from lasat_ray.load import load_checkpointed
 from lasat_ray.models import build_classifier
 from lasat_ray.options import parse
 from lasat_ray.rng import Stream
+from lasat_ray.trust import check_folder
 
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
 SIZES = (1, 5)  # batches on which a file is checked
@@ -71,6 +72,7 @@ def _export(argv: Sequence[str]) -> int:
         raise UsageError(f"--out: '{out}' already exists; choose another file")
     if not out.parent.is_dir():
         raise UsageError(f"--out: the folder '{out.parent}' is not there; make it, or choose another file")
+    check_folder(folder, options.trust)
     net, card = load_checkpointed(path, which=options.which, trust=options.trust)
     difference = export(net, card, options.format, out, tolerance=options.tolerance)
     shape = ", ".join(map(str, card["image_shape"]))

@@ -13,6 +13,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +23,7 @@ from typing import Any
 from lasat_ray import __version__
 from lasat_ray.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from lasat_ray.config import TrainConfig
-from lasat_ray.config_io import config_from_json, config_to_json
+from lasat_ray.config_io import config_from_json, config_to_json, read_json
 from lasat_ray.errors import UsageError, UserError
 
 _AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last
@@ -80,10 +82,10 @@ class RunFolder:
         write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.path / name}: cannot be read ({error}); the folder is damaged") from error
+        content = read_json(self.path / name)
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name}: is no JSON object; restore it from the original run folder")
+        return content
 
     def save_last(self, tree: dict[str, Any]) -> None:
         """Keep the newest two. The new one is whole on disk before an old one gives up its name:
@@ -116,6 +118,19 @@ class RunFolder:
         """Remove a folder in which nothing was trained, so that a refused run leaves no trace."""
         if not any(self.checkpoints.glob("*.safetensors")):
             shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def undone_if_refused(path: Path) -> Iterator[None]:
+    """Where the block fails, the folders above ``path`` that were not there before go, if empty."""
+    new = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def fresh_path(config: TrainConfig) -> Path:

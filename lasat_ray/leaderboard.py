@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -184,11 +185,11 @@ def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
 
 
 def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{dataset}: accuracy under AutoAttack, L-inf", box=SIMPLE)
+    table = Table(title=f"{escape(dataset)}: accuracy under AutoAttack, L-inf", box=SIMPLE)
     for name in COLUMNS:
         table.add_column(name, justify="right" if name in ("rank", "clean", "AA") else "left")
     for rank, row in zip(_places(rows), rows, strict=True):
-        table.add_row(*_cells(rank, row), style="bold" if row.source == "measured" else "")
+        table.add_row(*map(escape, _cells(rank, row)), style="bold" if row.source == "measured" else "")
     return table
 
 

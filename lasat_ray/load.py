@@ -7,20 +7,25 @@ only with ``trust``.
 
 from __future__ import annotations
 
+import math
 import pickle
+import textwrap
+import zipfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lasat_ray.checkpoint import load_checkpoint
+from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import build_classifier
 from lasat_ray.models.backbone import ImageShape
+from lasat_ray.trust import names_code
 
 WHICH = ("best", "last")
 UNUSED = ("sub_block1.", "num_batches_tracked")
@@ -50,20 +55,51 @@ def load_checkpointed(
     file = checkpoint_file(Path(path), which)
     tree = load_checkpoint(file)
     card, weights = tree.get("card"), tree.get("target_net")
-    if not isinstance(card, dict) or not isinstance(weights, dict):
-        raise UserError(f"{file}: holds no target net with its card; name best or last of a run folder")
     average = tree.get("average")
     if isinstance(average, dict):
-        weights = average["net"]
-    name = str(card.get("model"))
+        weights = average.get("net")
+    if not isinstance(card, dict) or not is_state_dict(weights):
+        raise UserError(f"{file}: holds no target net with its card; name best or last of a run folder")
+    check_card(card, file)
+    name = card["model"]
     if names_code(name) and not trust:
         raise UsageError(f"{file}: its net is code, '{name}'; if you trust it, pass trust=True (--trust)")
-    shape = tuple(card["image_shape"])
-    net = build_classifier(
-        name, num_classes=card["num_classes"], image_shape=shape, precision=card["precision"], field=str(file)
+    build = partial(
+        build_classifier,
+        name,
+        num_classes=card["num_classes"],
+        image_shape=tuple(card["image_shape"]),
+        precision=card["precision"],
+        field=str(file),
     )
+    if ":" not in name:
+        with torch.device("meta"):  # a forged card names a net that would fill the memory
+            check_fit(build(), weights, str(file))
+    net = build()
     fill(net, weights, str(file))
     return ready(net, device), card
+
+
+def check_card(card: Mapping[str, Any], file: Path) -> None:
+    """UserError naming the first entry of a model card that cannot be what this program wrote."""
+    shape, classes = card.get("image_shape"), card.get("class_names", [])
+    kinds = {
+        "model": isinstance(card.get("model"), str),
+        "precision": isinstance(card.get("precision"), str),
+        "num_classes": type(card.get("num_classes")) is int and 2 <= card["num_classes"] <= MAX_CLASSES,
+        "image_shape": isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(side) is int and 1 <= side <= MAX_PIXELS for side in shape)
+        and math.prod(shape) <= MAX_PIXELS,
+        "class_names": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
+    }
+    for name, fits in kinds.items():
+        if not fits:
+            shown = textwrap.shorten(repr(card.get(name)), 60)
+            raise UserError(f"{file}: its card's {name} is {shown}; this is no checkpoint of ours")
+    if classes and len(classes) != card["num_classes"]:
+        told = f"{len(classes)} class_names for {card['num_classes']} num_classes"
+        raise UserError(f"{file}: its card has {told}; this is no checkpoint of ours")
 
 
 def load_foreign(
@@ -103,17 +139,13 @@ def checkpoint_file(path: Path, which: str = "best") -> Path:
     return found
 
 
-def names_code(model: str) -> bool:
-    """True if building this net imports code outside the project and torchvision."""
-    return ":" in model and not model.startswith("torchvision:")
-
-
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The state dict in a file from elsewhere; executes nothing that the file contains."""
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)
         else:
+            check_stored(file)
             content = torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file of weights; check the path") from error
@@ -121,15 +153,37 @@ def read_weights(file: Path) -> dict[str, Tensor]:
         raise UserError(
             f"{file}: holds more than tensors, which is not loaded; save its state_dict() alone"
         ) from error
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # on arbitrary bytes torch raises KeyError, IndexError, struct.error, ...
         told = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{file}: not a file of weights ({told[0]}); save it anew") from error
     for key in ("state_dict", "model_state_dict", "net"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not is_state_dict(content):
         raise UserError(f"{file}: holds no state dict; save net.state_dict() with torch.save")
     return dict(content)
+
+
+def is_state_dict(content: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    """Names and tensors, nothing else."""
+    return isinstance(content, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
+
+
+def check_stored(file: Path) -> None:
+    """UserError for a decompression bomb: torch.save packs nothing, and so may nobody else."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as members:
+        for member in members.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > file.stat().st_size:
+                raise UserError(
+                    f"{file}: '{member.filename}' in it is compressed, which torch.save never does; "
+                    "save the weights anew"
+                )
 
 
 def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -142,6 +196,12 @@ def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Copy weights into ``net``; UserError naming ``source`` and the first key that does not fit."""
+    check_fit(net, weights, source)
+    net.load_state_dict({**net.state_dict(), **weights})
+
+
+def check_fit(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """UserError naming ``source`` and the first key of ``weights`` that does not fit the net."""
     own = net.state_dict()
     wanted = [key for key in own if not key.endswith(UNUSED[1])]
     for key in wanted:
@@ -152,7 +212,6 @@ def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
             raise UserError(f"{source}: weight '{key}' is {shapes}; this file is of another architecture")
     if unknown := [key for key in weights if key not in own]:
         raise UserError(f"{source}: weight '{unknown[0]}' has no place in the net; choose another --model")
-    net.load_state_dict({**own, **weights})
 
 
 def ready(net: nn.Module, device: str | torch.device) -> nn.Module:

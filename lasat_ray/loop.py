@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from envs.build import build_game, dtype_of
-from lasat_ray.checkpoint import save_checkpoint
+from lasat_ray.checkpoint import restoring, save_checkpoint
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import Ahead, ImageDataset, Images, by_thread, load_dataset, split_validation
 from lasat_ray.evaluation import accuracy
@@ -296,6 +296,10 @@ class Trainer:
         """Continue from the newest whole checkpoint, or begin. Every worker reads the same file."""
         state, faults = self.place.folder.load_last()
         self.warnings += faults
+        with restoring(self.place.folder.path):
+            self._restore(state)
+
+    def _restore(self, state: dict[str, Any] | None) -> None:
         self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
         if self.place.world.is_first:
             self.probe.save(self.place.folder, self.dataset.class_names)

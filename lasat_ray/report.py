@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sys
 import time
@@ -17,14 +18,16 @@ from tyro.conf import Positional
 from lasat_ray import __version__
 from lasat_ray.checkpoint import write_atomically
 from lasat_ray.commandline import Switch, run_command
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, UserError
 from lasat_ray.options import parse
+from lasat_ray.reporting.figure import Figure
 from lasat_ray.reporting.figures import draw_all
 from lasat_ray.reporting.nets import ask_nets
 from lasat_ray.reporting.page import render_page
 from lasat_ray.reporting.scores import column_name
 from lasat_ray.reporting.study import Study, read_study
 from lasat_ray.reporting.tables import Table, all_tables
+from lasat_ray.trust import check_folder
 
 PAGE = "report.html"
 
@@ -69,7 +72,10 @@ def _report(argv: Sequence[str]) -> int:
     def warn(line: str) -> None:
         console.print(f"lasat-ray: warning: {line}", highlight=False, markup=False, soft_wrap=True)
 
+    for run in options.runs:
+        check_folder(Path(run), options.trust)
     study = read_study([Path(run) for run in options.runs])
+    draw(study)  # before anything is written
     out = Path(options.out)
     make_folder(out)
     if not options.no_net:
@@ -87,9 +93,25 @@ def make_folder(out: Path) -> None:
         raise UsageError(f"--out: cannot make '{out}' ({error.strerror}); choose another folder") from error
 
 
+def draw(study: Study) -> tuple[list[Figure], list[Table]]:
+    """Every figure and table; UserError naming the run whose records cannot be drawn."""
+    try:
+        return draw_all(study), all_tables(study)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if len(study.runs) > 1:
+            for group in study.groups:
+                for run in group.runs:
+                    draw(Study([dataclasses.replace(group, runs=[run])]))
+        told = f"{type(error).__name__}: {error}"
+        names = ", ".join(str(run.path) for run in study.runs)
+        raise UserError(
+            f"{names}: cannot be drawn, its records are not ours ({told}); leave it out"
+        ) from error
+
+
 def write_report(study: Study, out: Path, *, title: str, png: bool, warn: Callable[[str], None]) -> None:
     """The page, and beside it the PNG and CSV of every figure and the CSV of every table."""
-    figures, tables = draw_all(study), all_tables(study)
+    figures, tables = draw(study)
     for figure in figures:
         write_atomically(out / f"{figure.slug}.csv", csv_of(figure.rows()))
     for table in tables:

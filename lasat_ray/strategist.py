@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-from lasat_ray.checkpoint import load_checkpoint
+from lasat_ray.checkpoint import load_checkpoint, restoring
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
-from lasat_ray.load import checkpoint_file, names_code
+from lasat_ray.load import checkpoint_file
 from lasat_ray.strategy import StrategySpace
+from lasat_ray.trust import names_code
 from lasat_ray.world import World
 
 
@@ -40,5 +41,6 @@ def load_strategist(
         space=space, image_shape=image_shape, config=config, world=World(), device=torch.device("cpu")
     )
     learner = seeded_learner(context)
-    learner.load_state_dict(state["learner"])
+    with restoring(folder.path):
+        learner.load_state_dict(state["learner"])
     return Strategist(learner, space)

@@ -58,8 +58,11 @@ def train_command() -> int:
     rival = compared(config, options.compare) if options.compare else None
     if rival:
         check(rival, METHODS, LEARNERS)
-    with _trainer(options) as train:
-        _run_all(config, rival, options, train, console)
+    from lasat_ray.folder import fresh_path, undone_if_refused
+
+    out = Path(options.resume or options.out or fresh_path(config))
+    with _trainer(options) as train, undone_if_refused(out):
+        _run_all(config, rival, options, out, train, console)
     return 0
 
 
@@ -76,16 +79,20 @@ def compared(config: TrainConfig, method: str) -> TrainConfig:
 
 
 def _run_all(
-    config: TrainConfig, rival: TrainConfig | None, options: RunOptions, train: Train, console: Console
+    config: TrainConfig,
+    rival: TrainConfig | None,
+    options: RunOptions,
+    out: Path,
+    train: Train,
+    console: Console,
 ) -> None:
-    from lasat_ray.folder import RunFolder, fresh_path
+    from lasat_ray.folder import RunFolder
 
     if options.resume:
-        folder = RunFolder.open(Path(options.resume))
+        folder = RunFolder.open(out)
         if folder.config() != config:
             raise UsageError("--resume: a resumed run keeps its settings; leave the other settings out")
     else:
-        out = Path(options.out) if options.out else fresh_path(config)
         folder = RunFolder.create(out, config, run=dataclasses.asdict(options))
     results = [(f"{config.method} {config.strategy}", _run_one(config, folder, options, train, console))]
     if rival:

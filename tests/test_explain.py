@@ -71,7 +71,7 @@ def test_the_command_tells_and_draws(run, tmp_path, capsys):
         (["{run}"], "RUN and IMAGE are missing"),
         (["{run}", "359"], "359 is not in the test set; give 0 to 358"),
         (["{run}", "absent.png"], "'absent.png' is no file"),
-        (["{run}", "{run}/config.json"], "cannot be read as an image"),
+        (["{run}", "{run}/config.json"], "is no image that can be read"),
         (["{run}", "0", "--restarts", "0"], "--restarts: 0 is out of range"),
         (["{run}", "0", "--resolution", "2"], "--resolution: 2 is out of range"),
     ],

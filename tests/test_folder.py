@@ -47,7 +47,7 @@ def test_what_is_no_run_cannot_be_opened(tmp_path):
 
 def test_damaged_json_is_told_in_one_line(folder):
     (folder.path / "config.json").write_text('{"recipe": ')
-    with pytest.raises(UserError, match=r"config\.json: cannot be read .*; the folder is damaged") as caught:
+    with pytest.raises(UserError, match=r"config\.json: is not JSON .*; restore it") as caught:
         folder.config()
     assert "\n" not in str(caught.value)
 

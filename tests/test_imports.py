@@ -17,6 +17,7 @@ ROOMS = {
         "world",
         "rng",
         "plugins",
+        "trust",
         "recipes",
         "config_io",
         "validate",

@@ -17,6 +17,7 @@ from lasat_ray.config_io import config_from_json, config_to_json, leaves
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.options import flags_of, parse, value_of
 from lasat_ray.recipes import get_recipe
+from lasat_ray.trust import check_code, check_folder
 from tuning.storage import Store
 
 S = TypeVar("S")
@@ -39,6 +40,8 @@ class SweepRun:
     """New folder or fsspec URL of the sweep; None means runs/NAME."""
     resume: str | None = None
     """Folder or URL of a sweep to continue, with its own settings."""
+    trust: Switch = False
+    """With --resume: run the code that the sweep names as module:name, and follow its links."""
     address: str | None = None
     """Running Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT."""
     asha: Switch = False
@@ -90,11 +93,15 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
         config = get_recipe(recipe if recipe is not None else TrainConfig().recipe).config
         default = kind(train=config, settings=settings(), run=SweepRun())
     else:
+        check_folder(Path(resume), "--trust" in argv)
         default = kind(**_defined(Store(resume), command, settings()))
     prog = f"python -m tuning.{command}"
     parsed: Any = parse(kind, argv, prog=prog, description=description, default=default, known=known)
     check_run(parsed.run)
     store = Store(resume or parsed.run.out or _fresh(command))
+    if resume is not None:
+        named = [token.partition("=")[0].replace("_", "-") for token in argv]
+        check_code(parsed.train, f"{resume}/{DEFINITION}", parsed.run.trust, named)
     asked = Asked(config=parsed.train, settings=parsed.settings, run=parsed.run, store=store, command=command)
     if resume is not None and asked.definition() != store.read_json(DEFINITION)["definition"]:
         raise UsageError("--resume: a resumed sweep keeps its settings; leave the other settings out")

@@ -124,7 +124,10 @@ class Store:
         assert self._fs
         source = self._at(f"{TRIALS}/{trial}")
         for path in self._fs.find(source) if self._fs.exists(source) else []:
-            target = to / PurePosixPath(path).relative_to(source)
+            inside = PurePosixPath(path).relative_to(source)
+            if ".." in inside.parts:
+                raise UserError(f"{self.out}: '{inside}' leads out of the sweep; remove it there")
+            target = to / inside
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self._fs.cat_file(path))
         return to

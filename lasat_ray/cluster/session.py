@@ -68,6 +68,7 @@ def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
             include_dashboard=None if address else dashboard,
+            dashboard_host="127.0.0.1",  # it takes jobs, that is code; a joined cluster's is not ours
         )
     except Exception as error:
         ray.shutdown()

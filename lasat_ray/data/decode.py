@@ -21,7 +21,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from lasat_ray.data.guard import check_bytes, check_pixels, reading
+from lasat_ray.data.guard import check_bytes, check_pixels, read_file, reading
 from lasat_ray.errors import UserError
 
 _RUN = 64
@@ -42,7 +42,7 @@ class Encoded:
     @classmethod
     def files(cls, paths: Sequence[Path]) -> Encoded:
         """One image a file."""
-        return cls(len(paths), lambda n: paths[n].read_bytes(), lambda n: str(paths[n]))
+        return cls(len(paths), lambda n: read_file(paths[n]), lambda n: str(paths[n]))
 
 
 def decode_all(
@@ -83,13 +83,17 @@ def decode_all(
     return torch.from_numpy(out[:, :1].copy() if grey else out)
 
 
-def _opened(blob: bytes, where: str) -> Image.Image:
-    """The image with its header read, and nothing else yet."""
+def opened(blob: bytes, where: str) -> Image.Image:
+    """The image with its header read and its size checked; no pixel is decoded yet."""
+    if not blob:
+        raise UserError(f"{where}: is empty; replace it with an undamaged copy")
     try:
-        return Image.open(io.BytesIO(blob), formats=_FORMATS)
+        image = Image.open(io.BytesIO(blob), formats=_FORMATS)
     except UnidentifiedImageError:
         kinds = ", ".join(_FORMATS)
         raise UserError(f"{where}: is no image that can be read ({kinds}); convert or remove it") from None
+    check_pixels(image.height, image.width, where)
+    return image
 
 
 def _num_threads() -> int:
@@ -100,11 +104,7 @@ def _decode_one(encoded: Encoded, n: int, side: int | None) -> np.ndarray:
     """One image, uint8 [1 or 3,H,W]."""
     where = encoded.where(n)
     with reading(where):
-        blob = encoded.read(n)
-        if not blob:
-            raise UserError(f"{where}: is empty; replace it with an undamaged copy")
-        with _opened(blob, where) as image:
-            check_pixels(image.height, image.width, where)
+        with opened(encoded.read(n), where) as image:
             if image.mode in _DEEP:
                 raise UserError(f"{where}: has more than 8 bits a channel; convert it to 8 bits")
             mode = "L" if image.mode in _GREY else "RGB"

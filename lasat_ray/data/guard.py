@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,15 @@ from lasat_ray.errors import UserError
 
 MAX_PIXELS = 64 * 1024 * 1024
 """Largest image that is decoded; the pixels of a decompression bomb are counted from its header."""
+
+MAX_IMAGE_BYTES = 256 * 2**20
+"""Largest encoded image that is read."""
+
+MAX_EXPANSION = 200
+"""How many times its packed size an array may have; pixels of photographs shrink at most tenfold."""
+
+FREE_EXPANSION = 16 * 2**20
+"""Bytes that may be unpacked from anything: small arrays of zeros are no attack."""
 
 MAX_CLASSES = 65_536
 """Largest number of classes without names; one damaged label must not make a net of a billion outputs."""
@@ -47,6 +58,30 @@ def files_at(name: str) -> Iterator[None]:
         raise UserError(
             f"{place}: cannot be opened ({problem.strerror}); check the path of {name}"
         ) from problem
+
+
+def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
+    """The content of an ordinary file of at most ``limit`` bytes; UserError naming any other.
+
+    A pipe would never end, and neither would a device.
+    """
+    with reading(str(path)):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise UserError(f"{path}: is no ordinary file; replace it with the image itself")
+        with open(path, "rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise UserError(f"{path}: has more than {limit:,} bytes; remove it or make it smaller")
+        return content
+
+
+def check_expansion(unpacked: int, packed: int, where: str) -> None:
+    """UserError for a decompression bomb: far more bytes than any image unpacks to; nothing is read yet."""
+    if unpacked > max(FREE_EXPANSION, MAX_EXPANSION * packed):
+        raise UserError(
+            f"{where}: unpacks {packed:,} bytes to {unpacked:,}, over the limit of {MAX_EXPANSION} times; "
+            "save it uncompressed if it is real"
+        )
 
 
 def check_pixels(height: int, width: int, where: str) -> None:

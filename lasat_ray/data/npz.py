@@ -13,7 +13,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
-from lasat_ray.data.guard import check_bytes, check_labels, reading
+from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.data.images import ImageDataset, Images, Request, number_names
 from lasat_ray.errors import UserError
 
@@ -80,9 +80,11 @@ def _array(file: Path, name: str) -> np.ndarray:
         if dtype.hasobject:
             raise UserError(f"{file} {name}: holds Python objects; save it as plain numbers")
         # the product in Python integers: a forged shape must not wrap around
-        check_bytes(
-            int(np.prod([int(side) for side in shape], dtype=object)) * dtype.itemsize, f"{file} {name}"
-        )
+        count = int(np.prod([int(side) for side in shape], dtype=object)) * dtype.itemsize
+        check_bytes(count, f"{file} {name}")
+        # the archive's own word for the packed size may be forged too
+        packed = min(members.getinfo(f"{name}.npy").compress_size, file.stat().st_size)
+        check_expansion(count, packed, f"{file} {name}")
         with members.open(f"{name}.npy") as stream:
             return np.ascontiguousarray(npy.read_array(stream, allow_pickle=False))
 

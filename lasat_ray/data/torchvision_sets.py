@@ -83,6 +83,9 @@ def _gtsrb_samples(request: Request, split: str) -> list[tuple[str, int]]:
         lambda download: datasets.GTSRB(str(request.root), split=split, download=download),
     )
     # the private list, for with paths the images go through our own checks and threads
+    for path, _ in dataset._samples:
+        if ".." in Path(path).parts:
+            raise UserError(f"gtsrb: '{path}' leads out of the data set; unpack its archives again")
     return dataset._samples
 
 

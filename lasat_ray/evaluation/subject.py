@@ -14,6 +14,7 @@ from lasat_ray.data import ImageDataset, Images, load_dataset
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.load import checkpoint_file, load_checkpointed, load_foreign
 from lasat_ray.models.backbone import ImageShape
+from lasat_ray.trust import check_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,7 @@ def from_run(
 
     UserError where the file, the data set, or the two together do not work.
     """
+    check_folder(path, trust)
     file = checkpoint_file(path, which)
     folder = path if path.is_dir() else file.parent.parent
     config = (

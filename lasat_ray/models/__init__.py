@@ -82,6 +82,8 @@ PATTERNS = (
 )
 """Names that are made of parts; WIDTH is a factor for wrn, the first stage's channels otherwise."""
 
+MAX_WIDTH = 4096
+
 OUTSIDE_FEATURES = 128
 """F of a net from elsewhere, whose own penultimate layer is unknown: it is built with F outputs."""
 
@@ -93,9 +95,11 @@ def find_builder(name: str, *, field: str) -> Builder | BackboneBuilder:
     if found := re.fullmatch(r"wrn-(\d+)-([1-9]\d*)(-silu)?", name):
         depth, widen = int(found[1]), int(found[2])
         check_depth(depth, name=name, field=field)
+        check_width(widen, name=name, field=field)
         return partial(WideResNet, depth=depth, widen=widen, activation=nn.SiLU if found[3] else nn.ReLU)
     found = re.fullmatch(r"(\w+)-([1-9]\d*)", name)
     if found and found[1] in RESNETS:
+        check_width(int(found[2]), name=name, field=field)
         return partial(RESNETS[found[1]], width=int(found[2]))
     prefix, _, rest = name.partition(":")
     if prefix and rest:
@@ -105,6 +109,12 @@ def find_builder(name: str, *, field: str) -> Builder | BackboneBuilder:
             else outside_builder(name, field=field)
         )
     raise unknown_name(field, name, [*MODELS, *PATTERNS])
+
+
+def check_width(width: int, *, name: str, field: str) -> None:
+    """UsageError for a width that no memory holds."""
+    if width > MAX_WIDTH:
+        raise UsageError(f"{field}: '{name}' has width {width}; choose {MAX_WIDTH} or less")
 
 
 def build_classifier(

@@ -92,7 +92,11 @@ class WideResNet(Backbone):
         return self.act(self.bn1(out)).mean((2, 3))
 
 
+MAX_DEPTH = 1000
+"""Of nets by name; a forged name must not keep the machine building layers for ever."""
+
+
 def check_depth(depth: int, *, name: str, field: str) -> None:
     """A WideResNet has 6n + 4 layers with n >= 1; anything else is a UsageError."""
-    if depth < 10 or depth % 6 != 4:
+    if not 10 <= depth <= MAX_DEPTH or depth % 6 != 4:
         raise UsageError(f"{field}: '{name}' has depth {depth}; choose 6n + 4: 10, 16, 22, 28, 34, 40 ... 70")

@@ -205,8 +205,8 @@ def _text(words: str) -> str:
 
 
 def _json(content: Any) -> str:
-    """For a script element: no ``</`` may appear in it. JSON has no nan."""
-    return json.dumps(_finite(content)).replace("</", "<\\/")
+    """For a script element, which no ``<`` in it may end or begin anew. JSON has no nan."""
+    return json.dumps(_finite(content)).replace("<", "\\u003c")
 
 
 def _finite(node: Any) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lasat_ray.config_io import config_to_json, read_config, read_json
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.report import REPORT
 
@@ -95,9 +96,7 @@ def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
     """One run; UserError where config.json is missing or broken. Nothing else has to be there."""
     if not (path / "config.json").is_file():
         raise UserError(f"RUN: '{path}' holds no run (no config.json); name a folder that --out made")
-    config = _read(path / "config.json")
-    if config is None or "method" not in config or "seed" not in config:
-        raise UserError(f"{path / 'config.json'}: is no configuration of ours; restore it, or leave RUN out")
+    config = config_to_json(read_config(path / "config.json", complete=True))
     name, n = path.resolve().name, 2
     while name in taken:
         name, n = f"{path.resolve().name}-{n}", n + 1
@@ -129,8 +128,8 @@ def read_records(path: Path) -> list[Record]:
 
 def _read(path: Path) -> Record | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = read_json(path)
+    except UserError:
         return None
     return content if isinstance(content, dict) else None
 

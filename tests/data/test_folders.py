@@ -137,7 +137,7 @@ def test_damaged_images_are_named(folder, side):
         assert error_of(lambda: load(f"imagefolder:{folder}{side}")).startswith(f"{file}: {text}")
     file.unlink()
     file.mkdir()
-    assert error_of(lambda: load(f"imagefolder:{folder}{side}")).startswith(f"{file}: cannot be read (")
+    assert error_of(lambda: load(f"imagefolder:{folder}{side}")).startswith(f"{file}: is no ordinary file; ")
 
 
 JPEG = encode(pixels(0, 16, 16), "JPEG")

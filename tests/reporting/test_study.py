@@ -43,7 +43,7 @@ def test_a_folder_that_is_no_run_or_stands_twice_is_told(runs, tmp_path):
     with pytest.raises(UserError, match="stands twice"):
         read_study([runs["fixed-0"], runs["fixed-0"]])
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(UserError, match="no configuration of ours"):
+    with pytest.raises(UserError, match="is not JSON"):
         read_run(tmp_path)
 
 

@@ -1,0 +1,58 @@
+"""What a folder from somebody else may not do without --trust: name code that is run, lead writing
+elsewhere by links, or make reading wait for ever."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+from pathlib import Path
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.errors import UsageError, UserError
+
+_OURS = ("torchvision:", "sb3:")
+_CODE_FIELDS = ("method", "model", "strategy_model", "learner", "teacher_model")
+
+
+def names_code(spelling: str) -> bool:
+    """True if using this name imports code outside the project, torchvision and Stable-Baselines3."""
+    return ":" in spelling and not spelling.startswith(_OURS)
+
+
+def check_code(config: TrainConfig, source: str, trust: bool, named: Collection[str] = ()) -> None:
+    """UsageError where a config that came with a folder names code, unless it is trusted.
+
+    ``named``: options that the user gave on the command line themselves, which is trust enough.
+    """
+    for field in _CODE_FIELDS:
+        spelling, option = getattr(config, field), "--" + field.replace("_", "-")
+        if spelling is not None and names_code(spelling) and not trust and option not in named:
+            raise UsageError(
+                f"{source}: its {option} is code, '{spelling}'; if you trust it, add --trust, "
+                f"or name it yourself with {option}"
+            )
+
+
+def check_folder(folder: Path, trust: bool) -> None:
+    """UserError for anything in a run folder that is neither a file nor a folder of its own.
+
+    A link would lead what is written into the folder to another place, a pipe would keep a reader
+    waiting, a device would feed it for ever. With ``trust`` links are followed as usual.
+    """
+    if folder.is_dir() and not trust:
+        for place, folders, files in os.walk(folder, followlinks=False):
+            for name in (*folders, *files):
+                _check_plain(Path(place) / name, folder)
+
+
+def _check_plain(path: Path, folder: Path) -> None:
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise UserError(
+                f"{path}: is a link that leads out of the run folder; if you trust it, add --trust, "
+                "or put there what it leads to"
+            )
+    elif not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+        raise UserError(f"{path}: is neither a file nor a folder; remove it from the run folder")
