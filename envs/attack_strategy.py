@@ -127,6 +127,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         if self.train_target:
             report = self.target(batch, x_adv, strategy, self.round, notes)
             info |= {"loss": report.loss, "adv_correct": report.adv_correct, "grad_norm": report.grad_norm}
+            info["max_logit"] = report.max_logit
             if self.reward_due and self.config.reward.lookahead == "real":
                 reward = self._reward(self.net, report.l1, strategy, notes, info)
         ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)

@@ -54,6 +54,8 @@ class RunOptions:
     """Restarts from the last checkpoint after a worker is lost."""
     start_timeout: float = 120.0
     """Seconds to wait for the workers to start."""
+    hang_timeout: float = 1800.0
+    """Seconds after which a round or a batch of an evaluation counts as hung, and its process is ended."""
     dry_run: Switch = False
     """Print the settings of the run and stop."""
     list_recipes: Switch = False
@@ -106,6 +108,7 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
         "max-failures": (0, options.max_failures),
         "cpus-per-worker": (0.001, options.cpus_per_worker),
         "start-timeout": (1.0, options.start_timeout),
+        "hang-timeout": (1.0, options.hang_timeout),
     }
     for name, (least, value) in bounds.items():
         if value is not None and not (least <= value < math.inf):

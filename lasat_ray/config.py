@@ -12,6 +12,7 @@ from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
 from lasat_ray.config_loss import LossConfig
+from lasat_ray.config_numerics import NumericsConfig
 from lasat_ray.units import Grid, format_budget, format_grid, parse_budget, parse_grid
 
 Budget = Annotated[
@@ -122,8 +123,7 @@ class RewardConfig:
     ref_step_size: Budget = 2 / 255
     """Step of the reference attack."""
     ref_moves: Literal["mode", "all", "correct"] = "mode"
-    """Images that the reference attack moves: all, or those still correct; mode: correct in reference mode
-    (LAS-AT, LAS-Trades; the published LAS-AWP moves all), else all."""
+    """Images it moves: all, or those still correct; mode: correct in reference mode, else all."""
     ref_restarts: int = 1
     """Random restarts of the reference attack; the worst by cross-entropy counts."""
     r2_factor: float = 4.0
@@ -149,8 +149,7 @@ class PolicyConfig:
     grad_clip: float = 1.0
     """Largest gradient norm of the strategy net; 0 switches clipping off."""
     baseline: Literal["learner", "none", "mean", "leave-one-out", "running", "greedy", "value"] = "learner"
-    """Subtracted from the reward: mean over the global batch, mean of the others, average over rounds,
-    reward of the likeliest strategy, or a value net; 'learner' takes the learner's own choice."""
+    """Subtracted from the reward; greedy: that of the likeliest strategy; learner: the learner's own."""
     normalize_advantage: bool = False
     """Give reward minus baseline mean 0 and deviation 1 over the global batch."""
     value_weight: float = 0.5
@@ -287,6 +286,7 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     evaluation: EvalConfig = field(default_factory=EvalConfig)
     speed: SpeedConfig = field(default_factory=SpeedConfig)
+    numerics: NumericsConfig = field(default_factory=NumericsConfig)
 
 
 def grid_of(config: TrainConfig) -> Grid:

@@ -40,6 +40,10 @@ class TrainingDisplay:
         """A record of metrics.jsonl."""
         if record["kind"] == "round":
             self._show_round(record)
+        elif "told" in record:  # a warning, or a round that was not finite
+            self.console.print(
+                f"{self.title}: {record['told']}", highlight=False, markup=False, soft_wrap=True
+            )
         elif record["kind"] == "epoch":
             self.first_options = self.first_options or record["options"]
             self.last_options = record["options"]

@@ -19,6 +19,13 @@ class UsageError(UserError):
     status = 2
 
 
+def told_elsewhere(message: str, status: int) -> UserError:
+    """An error that another process told as message and exit status."""
+    error = UsageError(message) if status == UsageError.status else UserError(message)
+    error.status = status
+    return error
+
+
 def unknown_name(field: str, value: str, allowed: object) -> UsageError:
     """The error for a name that is not in its dict; lists what is."""
     names = ", ".join(sorted(str(name) for name in allowed))  # type: ignore[attr-defined]

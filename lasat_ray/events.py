@@ -6,6 +6,7 @@ step that is written anew; TensorBoard drops what an interrupted process wrote f
 
 from __future__ import annotations
 
+import errno
 import itertools
 import math
 import os
@@ -24,7 +25,7 @@ class Events:
         self.folder = folder
         self.grid = grid
         self.first_round = 0
-        """Set by a resumed run: events of this round and later ones are void."""
+        self._files = 0
         self._writer: Any = None
 
     def write(self, record: dict[str, Any]) -> None:
@@ -41,6 +42,11 @@ class Events:
         """One strip of images a name; [P,C,H,W] in [0,1] each."""
         for name, x in rows.items():
             self._open().add_images(f"probe/{name}", x.float().cpu().numpy(), step)
+
+    def rewind(self, round: int) -> None:
+        """Events of ``round`` and later are void; what follows goes to a file of its own."""
+        self.close()
+        self._writer, self.first_round, self._files = None, round, self._files + 1
 
     def flush(self) -> None:
         """Onto the disk, so that a checkpoint never stands without the events before it."""
@@ -72,6 +78,7 @@ class Events:
         )
 
     def _open(self) -> Any:
+        """The writer; OSError where its thread has died, since its queue would fill and block for ever."""
         if self._writer is None:
             from tensorboardX import SummaryWriter  # late: a second of imports
 
@@ -80,8 +87,10 @@ class Events:
                 str(self.folder),
                 purge_step=self.first_round if again else None,
                 # Names carry whole seconds only; a quick restart must not write over its forerunner.
-                filename_suffix=f".{self.first_round:09d}.{os.getpid()}",
+                filename_suffix=f".{self.first_round:09d}.{os.getpid()}.{self._files}",
             )
+        elif not self._writer.file_writer.event_writer._worker.is_alive():
+            raise OSError(errno.EIO, "the thread that writes events has died", str(self.folder))
         return self._writer
 
 

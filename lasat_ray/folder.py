@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +25,7 @@ from lasat_ray.checkpoint import load_checkpoint, save_checkpoint, write_atomica
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import config_from_json, config_to_json, read_json
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.lock import locked
 
 _AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last
 _PACKAGES = ("torch", "torchvision", "ray", "gymnasium", "numpy", "safetensors", "pyautoattack")
@@ -113,6 +114,24 @@ class RunFolder:
     def load_best(self) -> dict[str, Any]:
         """Net and model card of the best validation epoch; UserError if there is none."""
         return load_checkpoint(self.checkpoints / "best.safetensors")
+
+    def lock(self, role: str = "run", *, patience_s: float = 0.0) -> AbstractContextManager[None]:
+        """Be the only one in this ``role`` for the time of a block; InUse where another process is.
+
+        ``run``: the command that trains; ``writer``: the Ray worker that writes for it. Two, since a
+        command may die while its worker still has a moment to live."""
+        return locked(self.path / f".{role}.lock", patience_s=patience_s)
+
+    @property
+    def stop_file(self) -> Path:
+        """There while the workers on Ray are asked to save and end."""
+        return self.path / ".stop"
+
+    def sweep(self) -> None:
+        """Remove what a process left behind that died while it wrote; the caller holds the lock."""
+        ours = [("." + name + ".*.tmp") for name in ("config.json", "summary.json", "probe.safetensors")]
+        for path in [*self.checkpoints.glob(".*.tmp"), *(p for name in ours for p in self.path.glob(name))]:
+            path.unlink(missing_ok=True)
 
     def discard_if_untouched(self) -> None:
         """Remove a folder in which nothing was trained, so that a refused run leaves no trace."""

@@ -4,27 +4,31 @@ and on every Ray worker; it prints nothing and imports no Ray."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
 from envs.build import build_game, dtype_of
-from lasat_ray.checkpoint import restoring, save_checkpoint
+from lasat_ray.checkpoint import restoring
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import Ahead, ImageDataset, Images, by_thread, load_dataset, split_validation
+from lasat_ray.errors import UserError
 from lasat_ray.evaluation import accuracy
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import LearnerContext, seeded_learner
-from lasat_ray.methods.cat import next_strength
-from lasat_ray.models import num_parameters
+from lasat_ray.outcome import evaluated_best, model_card, validated
 from lasat_ray.probe import choose_probe, look, watched
 from lasat_ray.recorder import Listener, Recorder
+from lasat_ray.recovery import Recovery
 from lasat_ray.rng import Stream
 from lasat_ray.round import play_round
+from lasat_ray.stopping import StopAsked, stopped
 from lasat_ray.types import RoundReport
+from lasat_ray.watchdog import Watchdog
 from lasat_ray.world import World
 
 AfterEpoch = Callable[[dict[str, Any]], None]
@@ -45,6 +49,10 @@ class Place:
     """Rounds between checkpoints beyond those after each validation."""
     ahead: Ahead = by_thread
     """Who reads a streamed data set before its rounds come."""
+    stop_asked: StopAsked = lambda: False
+    """Looked at after every round; where any worker's says so, all save and end with ``Stopped``."""
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    """Hears a beat before every round and every batch of an evaluation."""
 
 
 class Trainer:
@@ -83,9 +91,10 @@ class Trainer:
         )
         self.probe = choose_probe(self.train_images, config.seed)
         self.watched_images = watched(self.train_images, len(self.val_images), config.seed)
+        self.recovery = Recovery(self)
         self.best_robust = -1.0
         self.train_seconds = 0.0
-        self.warnings: list[str] = []
+        self._clock = 0.0
 
     @property
     def total_rounds(self) -> int:
@@ -96,28 +105,51 @@ class Trainer:
         return self.env.round * self.config.batch_size / max(self.train_seconds, 1e-9)
 
     def run(self, stop_after: int | None = None) -> dict[str, Any]:
-        """Train to the end (or through round ``stop_after`` - 1), evaluate, return the summary."""
+        """Train to the end (or through round ``stop_after`` - 1), evaluate, return the summary.
+
+        UserError, on every worker, where numbers are not finite or files cannot be written; Stopped,
+        with a checkpoint of the last round, where that was asked for."""
         self.restore()
         end = self.total_rounds if stop_after is None else min(stop_after, self.total_rounds)
-        began = time.perf_counter()
+        self._clock = time.perf_counter()
         while self.env.round < end:
-            round = self.env.round
-            # Nets from outside may draw from torch's own generator; name those draws too.
-            torch.manual_seed(Stream.of(self.config.seed, "torch", round, self.place.world.rank).low)
-            self.recorder.add(self.play())
-            if (round + 1) % self.rounds_per_epoch == 0:
-                self.train_seconds += time.perf_counter() - began
-                self.end_epoch((round + 1) // self.rounds_per_epoch)
-                began = time.perf_counter()
-            elif self.place.checkpoint_every and (round + 1) % self.place.checkpoint_every == 0:
-                self.train_seconds += time.perf_counter() - began
-                self.save()
-                began = time.perf_counter()
+            self._play_next(end)
         if self.env.round < self.total_rounds:
-            self.train_seconds += time.perf_counter() - began
-            self.save()
+            with self._untimed():
+                self.save()
             return {}
         return self.finish()
+
+    def _play_next(self, end: int) -> None:
+        """One round, and what is due after it; a round with nan may move ``env.round`` back."""
+        round = self.env.round
+        self.place.watchdog.beat()
+        # Nets from outside may draw from torch's own generator; name those draws too.
+        torch.manual_seed(Stream.of(self.config.seed, "torch", round, self.place.world.rank).low)
+        self.recovery.keep()
+        self.recovery.add(self.play())
+        every = self.place.checkpoint_every
+        closes = (round + 1) % self.rounds_per_epoch == 0
+        saves = bool(every) and (round + 1) % (every or 1) == 0
+        self.recovery.settle(wait=closes or saves or round + 1 == end)
+        if self.env.round != round + 1:
+            return
+        if closes or saves or self.recovery.stop_asked:
+            with self._untimed():
+                self.recovery.settle(wait=True)
+                if closes:
+                    self.end_epoch((round + 1) // self.rounds_per_epoch)
+                if (saves and not closes) or self.recovery.stop_asked:
+                    self.save()
+        if self.recovery.stop_asked:
+            raise stopped(self.env.round, self.place.folder.path)
+
+    @contextmanager
+    def _untimed(self) -> Iterator[None]:
+        """What happens in the block is not training."""
+        self.train_seconds += time.perf_counter() - self._clock
+        yield
+        self._clock = time.perf_counter()
 
     def play(self) -> RoundReport:
         """One round; a study may measure around it."""
@@ -141,9 +173,9 @@ class Trainer:
             record["sparsity"] = self.env.target.pruning.sparsity(self.env.net)
         validate = epoch % self.config.evaluation.every == 0 or epoch == self.config.epochs
         if validate and len(self.val_images):
-            record |= self._validate()
+            record |= validated(self)
         self.recorder.write(record)
-        self._show_probe(epoch)
+        self.by_first(lambda: self._show_probe(epoch))
         if validate:
             self.save()
             if self.place.after_epoch:
@@ -151,11 +183,22 @@ class Trainer:
 
     def _show_probe(self, epoch: int) -> None:
         """The probe's record and pictures; one worker looks, nothing of the run is touched."""
-        if self.place.world.is_first:
-            stream = Stream.of(self.config.seed, "probe", epoch)
-            facts, pictures = look(self.probe, self.deployed_net(), self.learner, self.env, stream)
-            self.recorder.write({"kind": "probe", "round": self.env.round, "epoch": epoch, **facts})
-            self.recorder.events.pictures(pictures, self.env.round - 1)
+        stream = Stream.of(self.config.seed, "probe", epoch)
+        facts, pictures = look(self.probe, self.deployed_net(), self.learner, self.env, stream)
+        self.recorder.write({"kind": "probe", "round": self.env.round, "epoch": epoch, **facts})
+        self.recorder.events.pictures(pictures, self.env.round - 1)
+
+    def by_first(self, action: Callable[[], object]) -> None:
+        """Let the first worker do what only one may; UserError on every worker where it cannot, or
+        could not write a record before. Collective: else the others would wait for it for ever."""
+        error = self.recorder.failure
+        if self.place.world.is_first and error is None:
+            try:
+                action()
+                error = self.recorder.failure
+            except UserError as caught:
+                error = caught
+        self.place.world.raise_together(error, self.place.device)
 
     def deployed_net(self) -> nn.Module:
         """The net that is evaluated and kept: the weight average where there is one."""
@@ -177,99 +220,8 @@ class Trainer:
             device=self.place.device,
             dtype=dtype_of(self.config),
             norm=setting.norm,
+            beat=self.place.watchdog.beat,
         )
-
-    def _validate(self) -> dict[str, float]:
-        steps = self.config.evaluation.val_num_steps
-        net = self.deployed_net()
-        robust = self.evaluate(net, self.val_images, steps)
-        record = {
-            "val_clean_acc": self.evaluate(net, self.val_images, 0),
-            f"val_robust_acc_pgd{steps}": robust,
-            f"train_robust_acc_pgd{steps}": self.evaluate(net, self.watched_images, steps),
-        }
-        if net is not self.env.net:
-            record[f"val_unaveraged_robust_acc_pgd{steps}"] = self.evaluate(
-                self.env.net, self.val_images, steps
-            )
-        if self.env.target.method.grows:
-            record |= self._grow()
-        # >= : of equally robust epochs the later has trained longer.
-        if robust >= self.best_robust:
-            self.best_robust = robust
-            self._save_best(record)
-        return record
-
-    def _grow(self) -> dict[str, float]:
-        """Raise the curriculum's strength where the net withstands the present one (CAT)."""
-        target = self.env.target
-        most = int(max(grid_of(self.config)["num_steps"]))
-        accuracy = self.evaluate(self.env.net, self.val_images, target.strength)
-        before, threshold = target.strength, self.config.loss.cat_threshold
-        target.strength = next_strength(before, accuracy, threshold, most)
-        return {"curriculum_strength": before, "val_curriculum_acc": accuracy}
-
-    def finish(self) -> dict[str, Any]:
-        """Open the test set once, evaluate the best net, write summary.json."""
-        self.recorder.flush()
-        test = self.dataset.load_test()
-        net, which = self._best_net()
-        summary: dict[str, Any] = {
-            "method": self.config.method,
-            "strategy": self.config.strategy,
-            "seed": self.config.seed,
-            "rounds": self.env.round,
-            "epochs": self.config.epochs,
-            "net": which,
-            "parameters": num_parameters(net),
-            "num_workers": self.place.world.size,
-            "n_train": len(self.train_images),
-            "n_test": len(test),
-            "norm": self.config.evaluation.norm,
-            "eps": self.config.evaluation.eps,
-            "clean_acc": self.evaluate(net, test, 0),
-        }
-        for steps in self.config.evaluation.test_num_steps:
-            summary[f"robust_acc_pgd{steps}"] = self.evaluate(net, test, steps)
-        if self.env.target.pruning:
-            summary["sparsity"] = self.env.target.pruning.sparsity(net)
-        summary["train_seconds"] = self.train_seconds
-        summary["img_per_second"] = self.img_per_second
-        self.recorder.write({"kind": "final", "round": self.env.round, **summary})
-        self.recorder.close()
-        if self.place.world.is_first:
-            self.place.folder.write_json("summary.json", summary)
-        return summary
-
-    def _best_net(self) -> tuple[nn.Module, str]:
-        """The net of the best validation epoch; the last where nothing was validated."""
-        net = self.deployed_net()
-        if self.best_robust < 0:
-            return net, "last"
-        self.place.world.barrier()  # the first worker may still be writing it
-        net.load_state_dict(self.place.folder.load_best()["target_net"])
-        return net, "best on validation"
-
-    def _save_best(self, record: dict[str, float]) -> None:
-        if self.place.world.is_first:
-            tree = {
-                "target_net": self.deployed_net().state_dict(),
-                "card": self.model_card(),
-                "round": self.env.round,
-                **record,
-            }
-            save_checkpoint(self.place.folder.checkpoints / "best.safetensors", tree)
-
-    def model_card(self) -> dict[str, Any]:
-        """What ``load_model`` needs to build the net again."""
-        return {
-            "model": self.config.model,
-            "precision": self.config.precision,
-            "num_classes": self.dataset.num_classes,
-            "image_shape": list(self.dataset.image_shape),
-            "class_names": list(self.dataset.class_names),
-            "evaluation": asdict(self.config.evaluation),
-        }
 
     def save(self) -> None:
         """Everything the next process needs, at a round boundary. Random numbers need no state:
@@ -277,8 +229,16 @@ class Trainer:
         self.recorder.flush()
         self.recorder.events.flush()
         counts = self.recorder.sum_option_counts()
-        if self.place.world.is_first:
-            self.place.folder.save_last({**self.state_dict(), "option_counts": counts})
+        self.by_first(lambda: self.place.folder.save_last({**self.state_dict(), "option_counts": counts}))
+
+    def finish(self) -> dict[str, Any]:
+        """Open the test set once, evaluate the best net, write summary.json."""
+        self.recorder.flush()
+        summary = evaluated_best(self)
+        self.recorder.write({"kind": "final", "round": self.env.round, **summary})
+        self.by_first(self.recorder.close)
+        self.by_first(lambda: self.place.folder.write_json("summary.json", summary))
+        return summary
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -289,27 +249,40 @@ class Trainer:
             "best_robust": self.best_robust,
             "train_seconds": self.train_seconds,
             "metrics_offset": self.recorder.offset,
-            "card": self.model_card(),
+            "numeric_faults": self.recovery.faults,
+            "card": model_card(self.config, self.dataset),
         }
 
     def restore(self) -> None:
         """Continue from the newest whole checkpoint, or begin. Every worker reads the same file."""
-        state, faults = self.place.folder.load_last()
-        self.warnings += faults
+        state, damaged = self.place.folder.load_last()
         with restoring(self.place.folder.path):
             self._restore(state)
+        for told in damaged:
+            self.recorder.write({"kind": "warning", "round": self.env.round, "told": told})
+        if state is None and self.config.numerics.on_nan == "rollback":
+            self.save()  # else a nan in the first epoch would have nothing to go back to
 
     def _restore(self, state: dict[str, Any] | None) -> None:
         self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
-        if self.place.world.is_first:
-            self.probe.save(self.place.folder, self.dataset.class_names)
-        self.place.world.barrier()
-        if state is None:
-            return
+        self.place.world.barrier()  # all have read before the first one writes
+        self.by_first(self._prepare_folder)
+        if state is not None:
+            self.load_state_dict(state)
+
+    def _prepare_folder(self) -> None:
+        self.place.folder.sweep()
+        self.probe.save(self.place.folder, self.dataset.class_names)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where ``state_dict`` was taken."""
         self.env.target.load_state_dict(state)
         self.learner.load_state_dict(state["learner"])
         self.best_robust = state["best_robust"]
         self.train_seconds = state["train_seconds"]
+        # Of an older checkpoint the faults that led back to it count on.
+        self.recovery.faults = max(self.recovery.faults, state.get("numeric_faults", 0))
+        self.recorder.option_counts = None
         if state["option_counts"]:
             counts = torch.tensor(state["option_counts"], device=self.place.device)
             self.recorder.option_counts = counts if self.place.world.is_first else torch.zeros_like(counts)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasat_ray.errors import UserError
 from lasat_ray.events import Events
 from lasat_ray.folder import RunFolder
 from lasat_ray.types import RoundReport
@@ -46,13 +47,16 @@ class Recorder:
         self.listener = listener
         self.option_counts: Tensor | None = None
         """This worker's share of how often each strategy option was chosen this epoch, [sum V_k]."""
+        self.failure: UserError | None = None
+        """Why a record could not be written; the workers agree on it after the round."""
         self._pending: list[RoundReport] = []
         self.events = Events(folder.path / "tensorboard", grid or {})
 
     def rewind(self, offset: int, round: int = 0) -> None:
         """Cut metrics.jsonl back to where a checkpoint was taken, before ``round``, so that every
         round stands once."""
-        self.events.first_round = round
+        self._pending = []
+        self.events.rewind(round)
         if self.world.is_first and self.folder.metrics.exists():
             with open(self.folder.metrics, "rb+") as file:
                 # A crash of the machine may have lost lines that the checkpoint counted.
@@ -112,14 +116,26 @@ class Recorder:
         """Append one line, tell the listener, feed TensorBoard; the first worker only."""
         if not self.world.is_first:
             return
-        with open(self.folder.metrics, "a") as file:
-            file.write(json.dumps(record) + "\n")
-        self.events.write(record)
+        try:
+            with open(self.folder.metrics, "a") as file:
+                file.write(json.dumps(record) + "\n")
+            self.events.write(record)
+        except OSError as error:
+            told, remedy = error.strerror or error, "free space or make the folder writable, then --resume it"
+            self.failure = self.failure or UserError(
+                f"{self.folder.metrics}: cannot be written ({told}); {remedy}"
+            )
         if self.listener:
             self.listener(record)
 
     def close(self) -> None:
-        self.events.close()
+        """UserError where the last events cannot be written."""
+        try:
+            self.events.close()
+        except OSError as error:
+            raise UserError(
+                f"{self.events.folder}: cannot be written ({error.strerror}); free space"
+            ) from error
 
 
 def _deviations(means: dict[str, float]) -> dict[str, float]:

@@ -15,6 +15,7 @@ _FIELDS = ("eps", "num_steps", "step_size", "trades_beta", "start_radius", "awp_
 _PER_IMAGE = ("loss", "adv_correct", *_FIELDS)
 _NOTES = ("steps_taken", "kappa", "fosc")
 _REWARD_TERMS = ("l1", "l2", "l3", "influence", "ref_correct", "clean_correct")
+_PAID = ("l1", "l2", "l3", "influence", "reward")
 
 
 def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
@@ -68,7 +69,7 @@ def _report(
 ) -> RoundReport:
     sums = {name: info[name].double().sum() for name in (*_PER_IMAGE, *_NOTES) if name in info}
     sums |= {name: paid[name].double().sum() for name in (*_REWARD_TERMS, "reward") if name in paid}
-    spread = [name for name in ("l1", "l2", "l3", "influence", "reward") if name in paid]
+    spread = [name for name in _PAID if name in paid]
     sums |= {f"{name}_std": (paid[name].double() ** 2).sum() for name in spread}
     sums |= {name: value.double().sum() for name, value in learned.per_image.items()}
     checked = {name: paid[name] for name in ("credit_correlation",) if name in paid}
@@ -78,4 +79,20 @@ def _report(
         sums=sums,
         scalars={"grad_norm": info["grad_norm"], **checked, **learned.scalars},
         option_counts=env.space.counts(action.index),
+        watched=_watched(action, info, paid, learned),
+        index=batch.index,
     )
+
+
+def _watched(
+    action: Action, info: dict[str, Any], paid: dict[str, Any], learned: LearnerReport
+) -> dict[str, Tensor]:
+    """What must be a finite number, under the names that a person reads."""
+    return {
+        "log-probability": action.log_prob,
+        "logits": info["max_logit"],
+        "loss": info["loss"],
+        **{name: paid[name] for name in _PAID if name in paid},
+        "gradient": info["grad_norm"],
+        **{name.replace("_", " "): v for name, v in learned.scalars.items() if name.endswith("grad_norm")},
+    }

@@ -39,6 +39,8 @@ class TargetStep:
         self.method: Method = find_method(config.method)
         self.companion = companion
         self.strength = 0
+        self.rate_factor = 1.0
+        """Every rollback after a nan makes it smaller."""
         # The reward's L1 is the method's loss itself: smoothing is a habit of training, not of the paper.
         self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
         self.trained: nn.Module = net
@@ -69,7 +71,7 @@ class TargetStep:
         epoch, epochs, factor = round / self.rounds_per_epoch, self.config.epochs, 1.0
         if self.pruning:
             epoch, epochs, factor = stage_of(self.config.loss, epoch, epochs)
-        return factor * learning_rate(self.config.optim, epoch, epochs)
+        return self.rate_factor * factor * learning_rate(self.config.optim, epoch, epochs)
 
     def epoch(self, round: int) -> int:
         """The epoch that a round belongs to, counted from 0."""
@@ -128,7 +130,11 @@ class TargetStep:
             if l1 is None:
                 l1 = task.loss(logits.detach(), self.unsmoothed)
             correct = logits.adv.argmax(1) == batch.y
-        return StepReport(l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct)
+            # amax passes nan on, so one number an image tells of all its logits.
+            size = torch.stack([value.abs().amax(1) for _, value in logits.items()]).amax(0)
+        return StepReport(
+            l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct, max_logit=size
+        )
 
     def attack_strength(
         self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int = 0, notes: Notes | None = None
@@ -171,6 +177,7 @@ class TargetStep:
             "average": average and {"net": average.net.state_dict(), "updates": average.updates},
             "companion": None if companion is None else companion.state_dict(),
             "strength": self.strength,
+            "rate_factor": self.rate_factor,
             "pruning": self.pruning and self.pruning.state_dict(),
         }
 
@@ -184,6 +191,7 @@ class TargetStep:
         if self.companion is not None:
             self.companion.load_state_dict(state["companion"])
         self.strength = state.get("strength", self.strength)
+        self.rate_factor = state.get("rate_factor", self.rate_factor)
         if self.pruning:
             self.pruning.load_state_dict(state["pruning"])
             self.pruning.refresh()

@@ -22,6 +22,7 @@ from lasat_ray.commandline import (
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.display import TrainingDisplay, result_table, strategy_table
 from lasat_ray.errors import UsageError
+from lasat_ray.lock import InUse
 from lasat_ray.validate import check
 from lasat_ray.validate_method import METHODS_WITH_TEACHER
 
@@ -122,6 +123,8 @@ def _run_one(
     try:
         with display, _tracked(options.log, folder, display) as listener:
             return train(config, folder, listener), display
+    except InUse:  # it is another run's
+        raise
     except BaseException:
         folder.discard_if_untouched()
         raise
@@ -154,7 +157,7 @@ def _trainer(options: RunOptions) -> Any:
         from lasat_ray.cluster.local import train_here
 
         yield lambda config, folder, display: train_here(
-            config, folder, device=options.device, listener=display
+            config, folder, device=options.device, listener=display, hang_timeout=options.hang_timeout
         )
         return
     from lasat_ray.cluster.ray_train import train_on_ray
@@ -168,6 +171,8 @@ def _trainer(options: RunOptions) -> Any:
             cpus_per_worker=options.cpus_per_worker,
             device=options.device,
             max_failures=options.max_failures,
+            start_failures=options.max_failures if options.address else 0,
+            hang_timeout=options.hang_timeout,
             listener=display,
         )
 

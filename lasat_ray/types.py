@@ -71,8 +71,12 @@ class Logits:
     companion: Tensor | None = None
 
     def detach(self) -> Logits:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Logits(**{name: value.detach() for name, value in values.items() if value is not None})
+        return Logits(**{name: value.detach() for name, value in self.items()})
+
+    def items(self) -> list[tuple[str, Tensor]]:
+        """The passes that were made, in the order of the class."""
+        pairs = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, value) for name, value in pairs if value is not None]
 
 
 Notes = dict[str, Tensor]
@@ -124,13 +128,15 @@ class StepReport:
     """What one target update did, on this worker's images; all tensors stay on the device.
 
     ``loss`` [B] as trained; ``l1`` [B] the method's own loss before the update, without label
-    smoothing; ``adv_correct`` [B] bool before the update; ``grad_norm`` scalar of the global gradient.
+    smoothing; ``adv_correct`` [B] bool before the update; ``max_logit`` [B] largest size of an image's
+    logits in all passes of the loss; ``grad_norm`` scalar of the global gradient.
     """
 
     l1: Tensor
     loss: Tensor
     grad_norm: Tensor
     adv_correct: Tensor
+    max_logit: Tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -148,7 +154,7 @@ class RoundReport:
 
     ``sums``: 0-d sums over this worker's images, to be added over workers and divided by
     ``global_size``; ``NAME_std`` sums the squares of NAME; ``scalars``: the same on every worker;
-    ``option_counts`` [sum V_k].
+    ``option_counts`` [sum V_k]; ``watched``: what has to be finite, [B] or 0-d, of the images ``index`` [B].
     """
 
     round: int
@@ -156,3 +162,5 @@ class RoundReport:
     sums: dict[str, Tensor]
     scalars: dict[str, Tensor]
     option_counts: Tensor
+    watched: dict[str, Tensor] = field(default_factory=dict)
+    index: Tensor | None = None

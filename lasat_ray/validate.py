@@ -12,6 +12,7 @@ from typing import Any
 
 from lasat_ray.config import DataConfig, TrainConfig
 from lasat_ray.config_io import flag, leaves
+from lasat_ray.config_numerics import NumericsConfig
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
 from lasat_ray.validate_grid import NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
@@ -56,7 +57,8 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
     "loss.sat_start": _GAP,
     **dict.fromkeys(("loss.cat_threshold", "loss.hydra_keep", "loss.hydra_tune_rate"), _FACTOR),
-    "loss.hydra_epochs": _COUNT,
+    **dict.fromkeys(("loss.hydra_epochs", "numerics.max_faults"), _COUNT),
+    "numerics.rollback_factor": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
 }
 
 
@@ -90,6 +92,7 @@ def check(
     _check_optim(config)
     _check_speed(config)
     _check_test_steps(config.evaluation.test_num_steps)
+    _check_numerics(config.numerics)
 
 
 def check_name(option: str, name: str, allowed: Collection[str]) -> None:
@@ -230,3 +233,12 @@ def _check_test_steps(counts: tuple[int, ...]) -> None:
         check_bound(option, count, _COUNT)
         if counts.count(count) > 1:
             raise refusal(option, count, "stands twice", "give each number of steps once")
+
+
+def _check_numerics(numerics: NumericsConfig) -> None:
+    read = {"rollback_factor": ("rollback",), "max_faults": ("skip", "rollback")}
+    for name, policies in read.items():
+        value = getattr(numerics, name)
+        if numerics.on_nan not in policies and value != getattr(NumericsConfig(), name):
+            what = f"has no effect with --numerics.on-nan {numerics.on_nan}"
+            raise refusal(flag(f"numerics.{name}"), value, what, f"use --numerics.on-nan {policies[-1]}")

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
+from lasat_ray.errors import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class World:
@@ -77,6 +79,12 @@ class World:
     def barrier(self) -> None:
         if self.size > 1:
             dist.barrier()
+
+    def raise_together(self, error: UserError | None, device: torch.device) -> None:
+        """UserError on every worker where any has one: each raises its own, else one that says so."""
+        failed = torch.tensor(0.0 if error is None else 1.0, device=device)
+        if self.sum(failed).item():
+            raise error or UserError("another worker could not go on; its own message says why")
 
 
 def gradients(parameters: Iterable[nn.Parameter]) -> list[Tensor]:

@@ -35,7 +35,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(
     (folder,) = (tmp_path / "runs").iterdir()
     assert folder.name == "digits-pgd-at-learned-s0-1"
     expected = {"config.json", "manifest.json", "metrics.jsonl", "summary.json", "checkpoints", "tensorboard"}
-    expected.add("probe.safetensors")
+    expected |= {"probe.safetensors", ".run.lock"}
     assert {path.name for path in folder.iterdir()} == expected
     names = {path.name for path in (folder / "checkpoints").iterdir()}
     assert names == {"best.safetensors", "last.safetensors", "previous.safetensors"}

@@ -82,6 +82,8 @@ OUT_OF_RANGE = {
     "loss.sat_start": (-1.1, 1.1),
     **dict.fromkeys(("loss.cat_threshold", "loss.hydra_keep", "loss.hydra_tune_rate"), (0.0, 1.1)),
     "loss.hydra_epochs": (0, -1),
+    "numerics.max_faults": (0, -1),
+    "numerics.rollback_factor": (0.0, 1.0),
     "speed.bucket": (-1,),
 }
 RANGE_CASES = [(path, value) for path, values in OUT_OF_RANGE.items() for value in values]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from lasat_ray.errors import UsageError
 from lasat_ray.folder import RunFolder
 from lasat_ray.loop import AfterEpoch, Place, Trainer
 from lasat_ray.recorder import Listener
+from lasat_ray.stopping import sigterm_asks
+from lasat_ray.watchdog import Watchdog
 from lasat_ray.world import World
 
 
@@ -32,11 +35,15 @@ def train_here(
     stop_after: int | None = None,
     stop_epoch: int | None = None,
     after_epoch: AfterEpoch | None = None,
+    hang_timeout: float | None = None,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training; returns the summary (empty if stopped early).
 
-    ``stop_after`` counts rounds, ``stop_epoch`` epochs, both from the start of the run.
+    ``stop_after`` counts rounds, ``stop_epoch`` epochs, both from the start of the run. SIGTERM saves
+    after the round and raises Stopped; InUse while another process trains in ``folder``. After
+    ``hang_timeout`` seconds without a round the process ends with status 1.
     """
+    asked, watchdog = threading.Event(), Watchdog(hang_timeout)
     place = Place(
         world=World(),
         device=choose_device(device),
@@ -44,6 +51,9 @@ def train_here(
         listener=listener,
         checkpoint_every=checkpoint_every,
         after_epoch=after_epoch,
+        stop_asked=asked.is_set,
+        watchdog=watchdog,
     )
-    trainer = Trainer(config, place)
-    return trainer.run(stop_after if stop_epoch is None else stop_epoch * trainer.rounds_per_epoch)
+    with folder.lock(), sigterm_asks(asked.set), watchdog.watching():
+        trainer = Trainer(config, place)
+        return trainer.run(stop_after if stop_epoch is None else stop_epoch * trainer.rounds_per_epoch)

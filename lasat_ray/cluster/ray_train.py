@@ -7,12 +7,13 @@ nothing, and the summary travels as the return value.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,15 @@ from lasat_ray.cluster.ahead_on_ray import by_ray_data
 from lasat_ray.cluster.session import check_free, worker_resources
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import config_from_json, config_to_json
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UserError, told_elsewhere
 from lasat_ray.folder import RunFolder
 from lasat_ray.loop import Place, Trainer
 from lasat_ray.recorder import Listener, follow
+from lasat_ray.stopping import sigterm_asks
+from lasat_ray.watchdog import Watchdog
 from lasat_ray.world import World
+
+_STORAGE = ".ray"  # of Ray Train itself, in the run folder while it trains
 
 
 def train_on_ray(
@@ -44,46 +49,79 @@ def train_on_ray(
     listener: Listener | None = None,
     gpus_per_worker: float = 1.0,
     stop_epoch: int | None = None,
+    hang_timeout: float = 1800.0,
+    start_failures: int = 0,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training on a connected Ray; returns the summary (empty where
     ``stop_epoch`` ends it early).
 
-    UserError in one line when workers cannot be had, start too late, or keep failing.
+    A worker that plays no round for ``hang_timeout`` seconds, or whose peer is silent for so long, counts
+    as lost. ``start_failures``: how often the workers may fail to start, where a machine may come back.
+    UserError in one line when workers cannot be had, start too late, or keep failing; Stopped after
+    SIGTERM; InUse while another process trains in ``folder``.
     """
+    with folder.lock(), sigterm_asks(folder.stop_file.touch):
+        folder.stop_file.unlink(missing_ok=True)
+        shutil.rmtree(folder.path / _STORAGE, ignore_errors=True)  # of a driver that was killed
+        try:
+            trainer = _ray_trainer(
+                config,
+                folder,
+                {"stop_epoch": stop_epoch, "hang_timeout": hang_timeout},
+                scaling=_scaling(num_workers, cpus_per_worker, gpus_per_worker, device),
+                failures=ray.train.FailureConfig(
+                    # Ray retries a group that cannot start for ever unless the controller's limit is set.
+                    max_failures=max_failures,
+                    controller_failure_limit=start_failures,
+                ),
+            )
+            with _following(folder.metrics, listener):
+                outcome = trainer.fit().return_value
+        except (ray.train.TrainingFailedError, RayError) as error:
+            raise _told(error, folder) from error
+        finally:
+            shutil.rmtree(folder.path / _STORAGE, ignore_errors=True)
+            folder.stop_file.unlink(missing_ok=True)
+    if "error" in outcome:
+        raise told_elsewhere(outcome["error"], outcome["status"])
+    return outcome["summary"]
+
+
+def _scaling(
+    num_workers: int, cpus_per_worker: float | None, gpus_per_worker: float, device: str
+) -> ray.train.ScalingConfig:
+    """The workers to ask for; UserError where they cannot be had."""
     use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= num_workers)
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu, gpus_per_worker=gpus_per_worker)
     check_free(num_workers, resources)
-    storage = folder.path / ".ray"
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources)
+
+
+def _ray_trainer(
+    config: TrainConfig,
+    folder: RunFolder,
+    job: dict[str, Any],
+    *,
+    scaling: ray.train.ScalingConfig,
+    failures: ray.train.FailureConfig,
+) -> ray.train.torch.TorchTrainer:
+    """Ray's trainer of ``worker_loop``; ``job`` holds how long to train, and when to call it hung."""
+    timeout = job["hang_timeout"]
+    # Of a process that is frozen whole, which can neither run its watchdog nor answer Ray.
+    os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout)
+    where = {"folder": str(folder.path.resolve()), "cwd": os.getcwd()}
+    return ray.train.torch.TorchTrainer(
         worker_loop,
-        train_loop_config={
-            "config": config_to_json(config),
-            "folder": str(folder.path.resolve()),
-            "cwd": os.getcwd(),
-            "stop_epoch": stop_epoch,
-        },
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources
-        ),
+        train_loop_config={"config": config_to_json(config), **where, **job},
+        torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(timeout)),
+        scaling_config=scaling,
         run_config=ray.train.RunConfig(
             name=uuid.uuid4().hex,  # never a name seen before: Ray would silently resume its state
-            storage_path=str(storage.resolve()),
-            # Ray retries a group that cannot start for ever unless the controller's limit is set.
-            failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=0),
+            storage_path=str((folder.path / _STORAGE).resolve()),
+            failure_config=failures,
             logging_config=ray.train.LoggingConfig(log_level="CRITICAL"),
         ),
     )
-    try:
-        with _following(folder.metrics, listener):
-            result = trainer.fit()
-    except (ray.train.TrainingFailedError, RayError) as error:
-        raise _told(error, folder) from error
-    finally:
-        shutil.rmtree(storage, ignore_errors=True)
-    outcome = result.return_value
-    if "error" in outcome:
-        raise (UsageError if outcome["status"] == UsageError.status else UserError)(outcome["error"])
-    return outcome["summary"]
 
 
 def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
@@ -94,17 +132,23 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
     world = World(context.get_world_rank(), context.get_world_size())
+    folder, watchdog = RunFolder(Path(job["folder"])), Watchdog(job["hang_timeout"])
     place = Place(
         world=world,
         device=ray.train.torch.get_device(),
-        folder=RunFolder(Path(job["folder"])),
+        folder=folder,
         after_epoch=_report,
         ahead=by_ray_data,
+        stop_asked=folder.stop_file.exists if world.is_first else lambda: False,
+        watchdog=watchdog,
     )
+    # A writer that was given up may still be ending.
+    alone = folder.lock("writer", patience_s=60.0) if world.is_first else nullcontext()
     try:
-        trainer = Trainer(config_from_json(job["config"]), place)
-        stop = job["stop_epoch"]
-        return {"summary": trainer.run(None if stop is None else stop * trainer.rounds_per_epoch)}
+        with alone, watchdog.watching():
+            trainer = Trainer(config_from_json(job["config"]), place)
+            stop = job["stop_epoch"]
+            return {"summary": trainer.run(None if stop is None else stop * trainer.rounds_per_epoch)}
     except UserError as error:
         return {"error": str(error), "status": error.status}
 

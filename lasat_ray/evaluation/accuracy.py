@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
@@ -25,17 +27,20 @@ def accuracy(
     device: torch.device,
     dtype: torch.dtype,
     norm: str = "linf",
+    beat: Callable[[], object] = lambda: None,
 ) -> float:
     """Share of images classified correctly after PGD on cross-entropy; in [0,1].
 
     ``num_steps`` 0 means clean images. The start of each image depends on its row and the seed
-    alone, so the number of workers does not change the result. NaN for an empty set.
+    alone, so the number of workers does not change the result. NaN for an empty set. ``beat`` is
+    called before every batch.
     """
     rows = torch.arange(world.rank, len(images), world.size)
     stream = Stream.of(seed, "evaluation start", num_steps)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     with frozen_eval(net):
         for batch in ordered_batches(images, batch_size=batch_size, device=device, dtype=dtype, rows=rows):
+            beat()
             x = batch.x
             if num_steps:
                 strategy = constant_strategy(x, eps=eps, num_steps=num_steps, step_size=step_size)

@@ -1,0 +1,284 @@
+"""Faults at random rounds of a small run; afterwards the run must be what it is without them.
+
+python benchmarks/fault_campaign.py             # injects what the record does not hold yet, writes the table
+python benchmarks/fault_campaign.py --render    # only writes the table of docs/reliability.md
+python benchmarks/fault_campaign.py --check     # exit status 1 where page and record differ
+
+Every fault hits a process of its own, which a second process then continues. It counts as survived when
+weights and records have the bits of the undisturbed run, every round stands once, and no temporary file
+is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+from marked import put_blocks
+
+from lasat_ray import checkpoint
+from lasat_ray.cluster import local
+from lasat_ray.config import TrainConfig
+from lasat_ray.errors import UserError
+from lasat_ray.folder import RunFolder, provenance
+from lasat_ray.loop import Trainer
+from lasat_ray.recipes import get_recipe
+
+ROOT = Path(__file__).parent.parent
+RECORD = ROOT / "benchmarks" / "records" / "fault_campaign_cpu.json"
+PAGE = ROOT / "docs" / "reliability.md"
+TIMES = ("train_seconds", "img_per_second")
+EPOCHS, EVERY, HANG_S = 6, 2, 5.0
+
+Strike = Callable[[], None]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_round(trainer: Trainer, round: int, strike: Strike) -> None:
+    """Strike in the attack of a round, once."""
+    attack = trainer.env.attack_as_chosen
+
+    def struck(strategy: Any) -> Any:
+        if trainer.env.round == round:
+            strike()
+        return attack(strategy)
+
+    trainer.env.attack_as_chosen = struck  # type: ignore[method-assign]
+
+
+def at_save(trainer: Trainer, round: int, call: str) -> None:
+    """Die in the first checkpoint after a round: before ``fsync`` or before the ``replace`` after it."""
+    real = getattr(os, call)
+
+    def struck(*args: Any) -> Any:
+        if trainer.env.round > round:
+            die()
+        return real(*args)
+
+    setattr(checkpoint.os, call, struck)
+
+
+def fill_disk() -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+
+
+FAULTS: dict[str, Callable[[Trainer, int], None]] = {
+    "SIGKILL in an attack": lambda trainer, round: at_round(trainer, round, die),
+    "SIGKILL before a checkpoint is on disk": lambda trainer, round: at_save(trainer, round, "fsync"),
+    "SIGKILL before a checkpoint is renamed": lambda trainer, round: at_save(trainer, round, "replace"),
+    "SIGTERM": lambda trainer, round: at_round(trainer, round, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+    "hanging round": lambda trainer, round: at_round(trainer, round, lambda: time.sleep(600)),
+    "disk full (file size limit)": lambda trainer, round: at_round(trainer, round, fill_disk),
+    "last checkpoint cut short, after SIGKILL": lambda trainer, round: at_round(trainer, round, die),
+    "bit flipped in the last checkpoint, after SIGKILL": lambda trainer, round: at_round(trainer, round, die),
+    "last checkpoint left under its first name, after SIGKILL": lambda trainer, round: at_round(
+        trainer, round, die
+    ),
+}
+STATUS = {"SIGTERM": 143, "hanging round": 1, "disk full (file size limit)": 1}  # others: killed, -9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to inject."""
+
+    faults: int = 54
+    """In all; kinds take turns, rounds are drawn."""
+    seed: int = 0
+    """Names the draws."""
+    render: bool = False
+    """Only write the page's table from the record."""
+    check: bool = False
+    """Only compare the page with the record; exit status 1 where they differ."""
+
+
+def campaign_config() -> TrainConfig:
+    """Digits, an MLP, 18 rounds, a learned strategy with momentum and a running baseline."""
+    base = get_recipe("digits").config
+    return dataclasses.replace(
+        base,
+        model="mlp",
+        strategy_model="mlp",
+        epochs=EPOCHS,
+        batch_size=48,
+        data=dataclasses.replace(base.data, max_train=160, max_test=40),
+        attack=dataclasses.replace(base.attack, grid={"eps": (0.1, 0.2), "num_steps": (1.0, 2.0, 3.0)}),
+        reward=dataclasses.replace(base.reward, ref_num_steps=2),
+        policy=dataclasses.replace(base.policy, momentum=0.9, baseline="running"),
+        evaluation=dataclasses.replace(base.evaluation, val_num_steps=2, test_num_steps=(2,)),
+    )
+
+
+def train(path: Path, log: Path, fault: str | None, round: int) -> None:
+    """One process of a run; every round it begins is a line in ``log``."""
+    torch.set_num_threads(1)
+
+    class Struck(Trainer):
+        def restore(self) -> None:
+            super().restore()
+            if fault:
+                FAULTS[fault](self, round)
+
+        def play(self) -> Any:
+            report = super().play()
+            with open(log, "a") as file:
+                file.write(f"{report.round} {time.time()}\n")
+            return report
+
+    local.Trainer = Struck  # type: ignore[misc]
+    folder = RunFolder.open(path)
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 2)  # tracebacks of the watchdog
+    try:
+        local.train_here(
+            folder.config(),
+            folder,
+            device="cpu",
+            checkpoint_every=EVERY,
+            hang_timeout=HANG_S if fault == "hanging round" else 120.0,
+        )
+    except UserError as error:
+        sys.exit(error.status)
+
+
+def process(path: Path, log: Path, fault: str | None = None, round: int = -1) -> int | None:
+    """Run ``train`` in a fork, which saves the imports; its exit status."""
+    child = multiprocessing.get_context("fork").Process(target=train, args=(path, log, fault, round))
+    child.start()
+    child.join(300)
+    child.kill()
+    return child.exitcode
+
+
+def damage(folder: RunFolder, fault: str) -> None:
+    """What a disk does to a checkpoint while nobody looks."""
+    last = folder.checkpoints / "last.safetensors"
+    if not last.exists() or not (folder.checkpoints / "previous.safetensors").exists():
+        return
+    content = last.read_bytes()
+    if fault.startswith("last checkpoint cut"):
+        last.write_bytes(content[: len(content) // 2])
+    elif fault.startswith("bit flipped"):
+        middle = len(content) // 2
+        last.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    elif fault.startswith("last checkpoint left"):
+        os.replace(last, folder.checkpoints / "newest.safetensors")
+
+
+def state_of(folder: RunFolder) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
+    """Every tensor of the last and the best checkpoint, and the records without times and warnings."""
+    tensors: dict[str, bytes] = {}
+
+    def walk(node: Any, name: str) -> None:
+        if isinstance(node, torch.Tensor):
+            tensors[name] = node.numpy().tobytes()
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                walk(value, f"{name}/{key}")
+
+    for name in ("last", "best"):
+        walk(checkpoint.load_checkpoint(folder.checkpoints / f"{name}.safetensors"), name)
+    records = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    kept = [{k: v for k, v in r.items() if k not in TIMES} for r in records if r["kind"] != "warning"]
+    return tensors, kept
+
+
+def leftovers(folder: RunFolder) -> list[str]:
+    return [str(path) for path in folder.path.rglob("*.tmp")]
+
+
+def inject(fault: str, round: int, out: Path, expected: Any) -> dict[str, Any]:
+    """One fault, one continuation; what came of it."""
+    folder, log = RunFolder.create(out / "run", campaign_config()), out / "rounds.txt"
+    status = process(folder.path, log, fault, round)
+    ended = time.time()
+    before = len(log.read_text().splitlines()) if log.exists() else 0
+    damage(folder, fault)
+    resumed = process(folder.path, log)
+    lines = log.read_text().splitlines()
+    again = float(lines[before].split()[1]) if len(lines) > before else time.time()
+    same = resumed == 0 and state_of(folder) == expected and not leftovers(folder)
+    return {
+        "fault": fault,
+        "round": round,
+        "status": status,
+        "survived": bool(same and status == STATUS.get(fault, -signal.SIGKILL)),
+        "lost_rounds": len(lines) - EPOCHS * 3,
+        "recovery_seconds": round_to(again - ended),
+    }
+
+
+def round_to(seconds: float) -> float:
+    return float(f"{seconds:.2f}")
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: a line a kind of fault."""
+    lines = [
+        "| fault | injected | survived | lost rounds, mean (most) | recovery, mean s |",
+        "|---|---|---|---|---|",
+    ]
+    for fault in [*FAULTS, "all"]:
+        found = [run for run in runs if fault in (run["fault"], "all")]
+        if not found:
+            continue
+        lost = [run["lost_rounds"] for run in found]
+        seconds = statistics.mean(run["recovery_seconds"] for run in found)
+        figures = [str(len(found)), str(sum(run["survived"] for run in found))]
+        figures += [f"{statistics.mean(lost):.1f} ({max(lost)})", f"{seconds:.1f}"]
+        lines.append(f"| {' | '.join([fault, *figures])} |")
+    return "\n".join(lines)
+
+
+def run_campaign(options: Options) -> dict[str, Any]:
+    """Go on from the record; it is written after every fault."""
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {"runs": []}
+    facts = {name: provenance()[name] for name in ("commit", "dirty", "python", "cpus", "packages")}
+    with tempfile.TemporaryDirectory() as path:
+        calm = RunFolder.create(Path(path) / "calm", campaign_config())
+        assert process(calm.path, Path(path) / "calm.txt") == 0, "the undisturbed run failed"
+        expected = state_of(calm)
+        for n in range(len(known["runs"]), options.faults):
+            fault = list(FAULTS)[n % len(FAULTS)]
+            # Not the last rounds: after the last checkpoint nothing would be left to strike.
+            round = random.Random(f"{options.seed}/{n}").randrange(1, EPOCHS * 3 - EVERY)
+            with tempfile.TemporaryDirectory(dir=path) as out:
+                known["runs"].append(inject(fault, round, Path(out), expected))
+            print(f"[{n + 1}/{options.faults}] {known['runs'][-1]}", flush=True)
+            head = {"command": ["benchmarks/fault_campaign.py"], "seed": options.seed, **facts}
+            lines = ",\n".join(json.dumps(run) for run in known["runs"])
+            text = json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n' + lines + "\n]\n}\n"
+            checkpoint.write_atomically(RECORD, text.encode())
+    return known
+
+
+def main() -> int:
+    options = tyro.cli(Options, description=__doc__)
+    if not options.render and not options.check:
+        run_campaign(options)
+    record = json.loads(RECORD.read_text())
+    return put_blocks(PAGE, {"fault-campaign": table(record["runs"])}, check=options.check)
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())

@@ -1,0 +1,46 @@
+"""SIGTERM, the notice of a machine that is about to be taken away: finish the round, save, end."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from lasat_ray.errors import UserError
+
+StopAsked = Callable[[], bool]
+
+
+class Stopped(UserError):
+    """The run saved itself and ended because it was asked to; 143 is what a shell gives SIGTERM."""
+
+    status = 128 + signal.SIGTERM
+
+
+def stopped(round: int, folder: object) -> Stopped:
+    """The one line of a run that ended early in good order."""
+    return Stopped(f"stopped by SIGTERM with round {round} saved; continue with --resume {folder}")
+
+
+@contextmanager
+def sigterm_asks(ask: Callable[[], Any]) -> Iterator[None]:
+    """Inside the block the first SIGTERM calls ``ask`` once; a second one does what it did before.
+
+    Signals belong to the main thread: in any other the block changes nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+
+    def handler(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, before)
+        ask()
+
+    signal.signal(signal.SIGTERM, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
