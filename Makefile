@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[.a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ lint: $(VENV)/.installed-test ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m mypy
+
+docs: $(VENV)/.installed ## build the documentation into site/, warnings are errors
+	$(INSTALL) -e '.[docs]'
+	$(BIN)/mkdocs build --strict
 
 clean: ## remove .venv, caches and builds; runs/ is kept
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

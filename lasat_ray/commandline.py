@@ -19,6 +19,7 @@ from tyro.conf import FlagCreatePairsOff, arg
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves, read_config
+from lasat_ray.config_loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.options import flags_of, parse, spec_of, value_of
 from lasat_ray.recipes import RECIPES, get_recipe
@@ -48,7 +49,7 @@ class RunOptions:
     """With --resume: run the code that the folder names as module:name, and follow its links."""
     compare: str | None = None
     """Also train this method with its fixed attack for equal rounds, for example pgd-at."""
-    log: tuple[Literal["wandb", "mlflow"], ...] = ()
+    log: Annotated[tuple[Literal["wandb", "mlflow"], ...], SEVERAL] = ()
     """Also send the records to these, live; needs the extra of that name."""
     max_failures: int = 3
     """Restarts from the last checkpoint after a worker is lost."""
@@ -70,7 +71,7 @@ class _Train:
     run: Annotated[RunOptions, arg(name="")]
 
 
-_DESCRIPTION = (  # tyro breaks lines only between paragraphs
+_DESCRIPTION = (
     "Adversarial training with a learnable attack strategy (LAS-AT); defaults are the --recipe's.\n\n"
     "Budgets are in [0,1] pixels, written 8/255 or 0.031; -k N is short for --update-interval N."
 )

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+SEVERAL = arg(help_behavior_hint=lambda given: f"(default: {given or 'none'})")
+"""--help of an option that takes any number of values: what it says where the default is none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,11 +23,11 @@ class LossConfig:
     """Adversarial weight perturbation relative to each tensor's norm; none: the method's own."""
     awp_warmup: int = 0
     """Epochs before weights are perturbed."""
-    fat_milestones: tuple[float, ...] = ()
+    fat_milestones: Annotated[tuple[float, ...], SEVERAL] = ()
     """FAT: epochs (from 1) after which tau grows by one; empty: the published, stretched to this run."""
     fat_omega: float | None = None
     """FAT: deviation of the noise added to every step; none: the variant's own."""
-    gairat_milestones: tuple[float, ...] = ()
+    gairat_milestones: Annotated[tuple[float, ...], SEVERAL] = ()
     """GAIRAT: epochs (from 1) where weighting begins and Lambda drops; empty: published, stretched."""
     gairat_lambda: float = -1.0
     """GAIRAT: Lambda once weighting has begun."""

@@ -1,4 +1,4 @@
-"""The evaluation command: ``python -m lasat_ray.evaluate RUN --attacks clean pgd-10 aa --num-workers 4``."""
+"""``python -m lasat_ray.evaluate RUN --attacks clean pgd-10 aa``: accuracy of a net under attack."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.commandline import Switch, run_command
@@ -34,10 +34,10 @@ from lasat_ray.options import parse
 class EvaluateOptions:
     """What to evaluate, how hard, and where."""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """Run folder, checkpoint file, or the name of a net (wrn-34-10, module:function) with --weights."""
     attacks: tuple[str, ...] = DEFAULT_ATTACKS
-    """Attacks in order; see below."""
+    """Attacks in order, of those named above."""
     num_workers: int = 0
     """Ray workers; 0 evaluates in this process without Ray."""
     n_examples: int | None = None
@@ -94,7 +94,7 @@ class EvaluateOptions:
     """Show tracebacks."""
 
 
-_DESCRIPTION = (  # tyro breaks lines only between paragraphs
+_DESCRIPTION = (
     "Accuracy of a trained net under attack; the same command continues an evaluation that was killed.\n\n"
     f"Attacks: {', '.join(SPELLINGS)}; cw is cw-30."
 )

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor, nn
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from lasat_ray.attacks.strong import Climb, climb
 from lasat_ray.checkpoint import write_atomically
 from lasat_ray.commandline import Switch, run_command
+from lasat_ray.config import Budget
 from lasat_ray.data.decode import opened
 from lasat_ray.data.guard import read_file, reading
 from lasat_ray.errors import UsageError
@@ -44,9 +45,9 @@ BLUE = "#2f7ed8"
 class ExplainOptions:
     """Which net, which images, how hard to look."""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """Run folder."""
-    images: Positional[tuple[str, ...]]
+    images: Annotated[Positional[tuple[str, ...]], arg(metavar="IMAGE [IMAGE ...]", help_behavior_hint="")]
     """Image files, or places in the run's test set, counted from 0."""
     out: str | None = None
     """Picture to write; None means explain.png in the run folder."""
@@ -54,7 +55,7 @@ class ExplainOptions:
     """PGD steps of each attempt."""
     restarts: int = 3
     """Random starts of each attempt."""
-    resolution: float = 1 / 1020
+    resolution: Budget = 0.001
     """The search for the smallest eps ends when it is known this closely, in [0,1] pixels."""
     trust: Switch = False
     """Run the code that the run names as module:function."""

@@ -1,4 +1,5 @@
-"""``python -m lasat_ray.export RUN --format torch-export | onnx | safetensors``: the net for elsewhere.
+"""``python -m lasat_ray.export RUN --format torch-export | onnx | safetensors``:
+the net as one file for other programs, checked against the net.
 
 Every file takes pixels in [0,1], normalization is inside, and the batch may have any size. A file
 is run against the net before it gets its name; one that computes something else is not kept.
@@ -11,13 +12,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from lasat_ray.commandline import Switch, run_command
 from lasat_ray.errors import UsageError, UserError
@@ -36,7 +37,7 @@ Images = Callable[[Tensor], Tensor]
 class ExportOptions:
     """Which net, and as what."""
 
-    run: Positional[str]
+    run: Annotated[Positional[str], arg(metavar="RUN")]
     """Run folder or checkpoint file."""
     format: Literal["torch-export", "onnx", "safetensors"] = "torch-export"
     """torch-export and onnx hold the net's computation, safetensors its weights alone."""

@@ -7,16 +7,17 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from lasat_ray.checkpoint import write_atomically
 from lasat_ray.commandline import Switch, run_command
+from lasat_ray.config_loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.published import PUBLISHED
 from lasat_ray.options import parse
@@ -27,7 +28,7 @@ from lasat_ray.units import format_budget
 class LeaderboardOptions:
     """Which evaluations, against which published rows."""
 
-    paths: Positional[tuple[str, ...]] = ()
+    paths: Annotated[Positional[tuple[str, ...]], SEVERAL, arg(metavar="[PATH [PATH ...]]")] = ()
     """evaluation.json files, or folders that are searched for them."""
     dataset: str | None = None
     """Only rows of this data set, for example cifar10; None shows those that the evaluations name."""

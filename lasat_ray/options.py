@@ -9,7 +9,9 @@ import contextlib
 import difflib
 import io
 import re
+import shutil
 import sys
+import textwrap
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -42,7 +44,12 @@ def parse(
     try:
         with contextlib.redirect_stderr(boxes):
             value, unknown = tyro.cli(
-                cls, prog=prog, description=description, args=args, default=default, return_unknown_args=True
+                cls,
+                prog=prog,
+                description=wrapped(description),
+                args=args,
+                default=default,
+                return_unknown_args=True,
             )
     except SystemExit as stop:
         if not stop.code:  # --help
@@ -53,6 +60,14 @@ def parse(
     sys.stderr.write(boxes.getvalue())
     assert isinstance(value, cls)
     return value
+
+
+def wrapped(description: str) -> str:
+    """Paragraphs broken to the terminal's width, which tyro does not do; it joins lines that begin with
+    a letter, hence the indent."""
+    width = shutil.get_terminal_size().columns
+    parts = description.split("\n\n")
+    return "\n\n".join(textwrap.fill(part, width, subsequent_indent="  ") for part in parts)
 
 
 def flags_of(cls: type, prefix: str = "") -> dict[str, Any]:

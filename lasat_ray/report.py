@@ -1,4 +1,7 @@
-"""``python -m lasat_ray.report RUN [RUN ...] --out DIR``: runs as one HTML file, PNGs and CSVs."""
+"""``python -m lasat_ray.report RUN [RUN ...] --out DIR``: figures, tables and manifests of runs.
+
+One HTML file that needs no network, and beside it PNGs and CSVs.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from rich.console import Console
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from lasat_ray import __version__
 from lasat_ray.checkpoint import write_atomically
@@ -36,7 +39,7 @@ PAGE = "report.html"
 class ReportOptions:
     """Which runs, and where to."""
 
-    runs: Positional[tuple[str, ...]]
+    runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]", help_behavior_hint="")]
     """Run folders, finished or not; runs that differ in the seed alone are shown as one group."""
     out: str = "report"
     """Folder of the report; one that is there is brought up to date."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 import pytest
 from rich.console import Console
 
+from lasat_ray import evaluate, explain, export, leaderboard, report
+from lasat_ray.__main__ import GROUPS, purpose, render_commands
+from lasat_ray.__main__ import main as list_commands
 from lasat_ray.commandline import (
     RunOptions,
     check_run,
@@ -22,6 +25,7 @@ from lasat_ray.config_io import write_config
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.options import parse
 from lasat_ray.recipes import RECIPES
+from tuning import search_strategy, sweep_k, sweep_weights
 
 
 def test_without_flags_it_is_the_digits_recipe_in_this_process():
@@ -138,6 +142,42 @@ def test_help_fits_and_shows_groups_units_and_defaults(capsys, monkeypatch):
     assert re.search(r"--num-workers INT\s+Ray Train workers; 0 trains in this process", text)
     assert "in [0,1] pixels" in text
     assert "(default: 20)" in text
+
+
+HELP = {
+    "lasat_ray.train": lambda: parse_train(["--help"]),
+    "lasat_ray.evaluate": lambda: evaluate.main(["--help"]),
+    "lasat_ray.leaderboard": lambda: leaderboard.main(["--help"]),
+    "lasat_ray.report": lambda: report.main(["--help"]),
+    "lasat_ray.explain": lambda: explain.main(["--help"]),
+    "lasat_ray.export": lambda: export.main(["--help"]),
+    "tuning.sweep_k": lambda: sweep_k.main(["--help"]),
+    "tuning.sweep_weights": lambda: sweep_weights.main(["--help"]),
+    "tuning.search_strategy": lambda: search_strategy.main(["--help"]),
+}
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_fits_eighty_columns_and_says_what_a_default_is(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        HELP[command]()
+    text = capsys.readouterr().out
+    assert f"usage: python -m {command}" in text
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert "(default: )" not in text and "STR [STR ...]]]" not in text.partition("options")[0]
+    # An option's words run on to the edge: no line ends early because the docstring broke there.
+    assert not [
+        line for line in text.splitlines() if re.search(r"[a-z,]\s{20,}│$", line) and "--" not in line
+    ]
+
+
+def test_the_list_of_commands_names_every_command(capsys):
+    assert set(HELP) == {name for names in GROUPS.values() for name in names}
+    text = render_commands(80)
+    assert max(len(line) for line in text.splitlines()) <= 80
+    assert all(purpose(name) for name in HELP) and all(f"  {name}\n    " in text for name in HELP)
+    assert list_commands(["train"]) == 2 and "python -m lasat_ray.train" in capsys.readouterr().err
 
 
 def test_the_recipe_table_shows_names_sources_and_numbers():

@@ -39,6 +39,7 @@ ROOMS = {
     8: ("learners",),
     9: ("round",),
     10: (
+        "cost",
         "evaluation",
         "numerics",
         "recorder",
@@ -52,7 +53,17 @@ ROOMS = {
     ),
     11: ("loop", "outcome", "recovery"),
     12: ("cluster",),
-    13: ("options", "commandline", "train", "evaluate", "leaderboard", "report", "explain", "export"),
+    13: (
+        "options",
+        "commandline",
+        "train",
+        "evaluate",
+        "leaderboard",
+        "report",
+        "explain",
+        "export",
+        "__main__",
+    ),
     14: ("tuning",),
 }
 NUMBER = {name: number for number, names in ROOMS.items() for name in names}

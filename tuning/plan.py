@@ -12,8 +12,8 @@ from typing import Any
 
 from rich.console import Console
 
+from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.errors import UsageError
-from tuning.cost import expected_passes, validation_passes
 from tuning.options import SweepRun
 from tuning.trainable import Place
 from tuning.trial import Outcome, Trial, Trials, all_trials

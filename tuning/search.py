@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lasat_ray.config import TrainConfig, grid_of
-from tuning.cost import expected_passes
+from lasat_ray.cost import expected_passes
 from tuning.trial import Outcome, Outcomes, Trial
 
 Point = dict[str, float]

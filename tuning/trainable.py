@@ -24,9 +24,9 @@ from lasat_ray.checkpoint import load_checkpoint, write_atomically
 from lasat_ray.cluster.local import train_here
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.cluster.session import wait_free, worker_resources
+from lasat_ray.cost import counted_passes
 from lasat_ray.errors import UserError
 from lasat_ray.folder import RunFolder
-from tuning.cost import counted_passes
 from tuning.storage import TRIALS, Store
 from tuning.trial import Outcome, Trial
 

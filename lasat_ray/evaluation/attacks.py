@@ -1,6 +1,7 @@
 """The attacks of an evaluation by name, each a function from a batch to its adversarial images.
 
-A new attack is a function ``(net, batch, spec, seed, chunk) -> Attacked`` and one line in ``ATTACKS``.
+A new attack is a function ``(net, batch, spec, seed, chunk) -> Attacked`` and one line in ``ATTACKS``;
+code outside the project is named ``module:function`` and returns x_adv alone (``outside.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lasat_ray.attacks.strong import Climb, climb
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.evaluation.autoattack import auto_attack
 from lasat_ray.evaluation.measures import measure
+from lasat_ray.evaluation.outside import find_outside, run_outside
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch
@@ -119,12 +121,16 @@ SPELLINGS = [
     "pgd-STEPS",
     "cw-STEPS",
     "cw",
+    "module:function",
 ]
 
 
 def split_name(name: str) -> tuple[str, int]:
     """``pgd-20`` -> (pgd, 20); steps are 0 where a family has none. UsageError for other spellings."""
     family, steps = name, 0
+    if ":" in name:
+        find_outside(name)
+        return name, 0
     if found := re.fullmatch(r"(pgd|cw)-([1-9]\d{0,4})", name):
         family, steps = found[1], int(found[2])
     elif name in DEFAULT_STEPS:
@@ -138,4 +144,7 @@ def split_name(name: str) -> tuple[str, int]:
 
 def attack_chunk(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int) -> Attacked:
     """Run one attack of the suite on some images of one chunk; the net is frozen."""
+    if ":" in spec.family:
+        x_adv, fooled = run_outside(net, batch, spec, seed, chunk)
+        return Attacked(x_adv=x_adv, fooled=fooled)
     return ATTACKS[spec.family](net, batch, spec, seed, chunk)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.evaluation.attacks import split_name
+from lasat_ray.evaluation.outside import code_of
 from lasat_ray.evaluation.sanity import sanity_specs
 from lasat_ray.evaluation.spec import NORMS, AttackSpec, Suite
 from lasat_ray.units import format_budget
@@ -71,7 +72,8 @@ def _spec(name: str, plan: Plan, step_size: float) -> AttackSpec:
     if family == "clean":
         return AttackSpec(name=name, family=family, norm=plan.norm, eps=0.0)
     if family not in ("pgd", "cw"):
-        return AttackSpec(name=name, family=family, norm=plan.norm, eps=plan.eps)
+        code = code_of(name) if ":" in name else ""
+        return AttackSpec(name=name, family=family, norm=plan.norm, eps=plan.eps, code=code)
     return AttackSpec(
         name=name,
         family=family,

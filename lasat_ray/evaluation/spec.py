@@ -15,7 +15,8 @@ class AttackSpec:
     """One attack, completely: two equal specs on the same net and images give the same flags.
 
     ``eps`` and ``step_size`` in [0,1] pixels; ``limit``: only the first so many images;
-    ``queries`` per image bound the square attack; ``sanity``: part of the sanity check.
+    ``queries`` per image bound the square attack; ``sanity``: part of the sanity check; ``code``: hash
+    of the file that an attack from outside stands in.
     """
 
     name: str
@@ -29,6 +30,7 @@ class AttackSpec:
     queries: int = 5000
     limit: int | None = None
     sanity: bool = False
+    code: str = ""
 
     def key(self) -> str:
         """A short name of everything above."""

@@ -6,8 +6,9 @@ import torch
 from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import margin
 from lasat_ray.attacks.strong import Climb, climb
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.attacks import ATTACKS, COMPONENTS, attack_chunk, split_name
+from lasat_ray.evaluation.plan import Plan, make_suite
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import Stream
@@ -187,3 +188,34 @@ def test_stopping_early_finds_exactly_the_images_that_any_step_fools(net, images
     untouched = ~last.fooled_ever & right
     torch.testing.assert_close(early.x_adv[untouched], last.x_adv[untouched], rtol=0, atol=1e-6)
     assert torch.equal(net(early.x_adv).argmax(1) != batch.y, early.fooled)
+
+
+def test_an_outside_attack_is_judged_by_us_and_held_to_its_ball(net, batch, monkeypatch, tmp_path):
+    asked = spec("examples.own_attack:random_corners")
+    with frozen_eval(net):
+        found = attack_chunk(net, batch, asked, 0, 0)
+        assert torch.equal(found.fooled, net(found.x_adv).argmax(1) != batch.y)
+        assert 0 < float((found.x_adv - batch.x).abs().max()) <= EPS + 1e-6
+        (tmp_path / "bad_attacks.py").write_text(
+            "far = lambda net, batch, *rest: 1 - batch.x\n"
+            "nan = lambda net, batch, *rest: batch.x * float('nan')\n"
+            "short = lambda net, batch, *rest: batch.x[1:]\n"
+            "nothing = 3\n"
+        )
+        monkeypatch.syspath_prepend(tmp_path)
+        for name, told in (("far", "from its image"), ("nan", "nan from its image"), ("short", "returns")):
+            with pytest.raises(UserError, match=told):
+                attack_chunk(net, batch, spec(f"bad_attacks:{name}"), 0, 0)
+        with pytest.raises(UsageError, match="is no function"):
+            split_name("bad_attacks:nothing")
+
+
+def test_changed_code_of_an_outside_attack_is_another_attack(monkeypatch, tmp_path):
+    plan = Plan(attacks=("changing_attack:same",), sanity_examples=0)
+    file = tmp_path / "changing_attack.py"
+    file.write_text("same = lambda net, batch, *rest: batch.x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = make_suite(plan, 4, (1, 8, 8)).attacks[0].key()
+    assert before == make_suite(plan, 4, (1, 8, 8)).attacks[0].key()
+    file.write_text("same = lambda net, batch, *rest: batch.x.clone()\n")
+    assert before != make_suite(plan, 4, (1, 8, 8)).attacks[0].key()

@@ -2,14 +2,17 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from lasat_ray.config_io import read_config
+from lasat_ray.cost import counted_passes
 from lasat_ray.reporting.figures import FIGURES, draw_all
 from lasat_ray.reporting.figures.convergence import running_mean, slope
-from lasat_ray.reporting.figures.cost import passes
+from lasat_ray.reporting.figures.cost import cost, passes
 from lasat_ray.reporting.figures.distributions import distributions
 from lasat_ray.reporting.figures.pareto import _front
 from lasat_ray.reporting.figures.single_images import single_images
@@ -83,9 +86,29 @@ def test_passes_follow_the_cost_model(study):
         "rest of the reward": 0.0,
         "strategy net": 0.0,
     }
-    k = learned.config["update_interval"]
-    assert passes(learned)["reference attack"] == pytest.approx(2 * 2 / k)
-    assert passes(learned)["strategy net"] == pytest.approx(1 + 3 / k)
+    drawn, config = passes(learned), read_config(learned.runs[0].path / "config.json")
+    rounds = [record for run in learned.runs for record in run.of("round")]
+    target, strategy = counted_passes(config, rounds)  # checked against nets that count
+    assert drawn["strategy net"] == pytest.approx(strategy / (32 * len(rounds)))
+    assert sum(drawn.values()) == pytest.approx((target + strategy) / (32 * len(rounds)))
+
+
+def test_influence_shares_the_rewards_passes_and_outside_methods_are_not_counted(runs, tmp_path):
+    found = []
+    for change in ({"reward": "influence"}, {"method": "examples.own_method:METHOD"}):
+        path = tmp_path / str(len(found))
+        shutil.copytree(runs["learned-0"], path)
+        config = json.loads((path / "config.json").read_text())
+        config["reward"]["credit"] = change.get("reward", "image")
+        config["method"] = change.get("method", "pgd-at")
+        (path / "config.json").write_text(json.dumps(config))
+        found.append(path)
+    influence, outside = read_study(found).groups
+    # L2 and L3 a pass each and back to the weights (2 each), and one forward-mode pass.
+    assert passes(influence)["rest of the reward"] == pytest.approx(2 + 2 * 2 + 1)
+    assert passes(outside) == {}
+    (panel,) = cost(read_study(found[1:])).panels
+    assert panel.title == "Time so far"
 
 
 def test_tables_hold_the_summaries_mean_and_deviation(study):
@@ -99,8 +122,6 @@ def test_tables_hold_the_summaries_mean_and_deviation(study):
 
 
 def test_reported_rows_stand_apart_and_changes_are_told(runs, tmp_path):
-    import shutil
-
     shutil.copytree(runs["fixed-0"], tmp_path / "run")
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     config["recipe"] = "table6-cifar10-resnet18-las-at-l1"

@@ -7,9 +7,9 @@ import random
 
 import pytest
 
+from lasat_ray.cost import expected_passes
 from lasat_ray.recipes import get_recipe
 from tests.tuning.trials import asked_of, finished
-from tuning.cost import expected_passes
 from tuning.search import (
     draw,
     epoch_cost,

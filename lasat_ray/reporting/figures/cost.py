@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from lasat_ray.config_io import read_config
+from lasat_ray.cost import PARTS, record_parts
+from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.reporting.figure import Bars, Figure, Panel
 from lasat_ray.reporting.study import Group, Run, Study, mean_and_std
 
-PARTS = {
-    "attack": "#5c6f8a",
-    "target update": "#93a9c4",
-    "reference attack": "#a8763e",
-    "rest of the reward": "#d3ad74",
-    "strategy net": "#9d7fb5",
-}
+COLORS = dict(zip(PARTS, ("#5c6f8a", "#93a9c4", "#a8763e", "#d3ad74", "#9d7fb5"), strict=True))
 
 
 def cost(study: Study) -> Figure | None:
@@ -21,10 +18,11 @@ def cost(study: Study) -> Figure | None:
     if not played:
         return None
     runs = tuple(run.name for run in study.runs)
-    labels = [group.label for group, _ in played]
+    known = [(group.label, parts) for group, parts in played if parts]
+    labels = [label for label, _ in known]
     counted = [
-        Bars(name=part, runs=runs, color=color, x=labels, y=[p[part] for _, p in played], stacked=True)
-        for part, color in PARTS.items()
+        Bars(name=part, runs=runs, color=color, x=labels, y=[parts[part] for _, parts in known], stacked=True)
+        for part, color in COLORS.items()
     ]
     timed = [
         Bars(name=group.label, runs=group.names, color=group.color, x=[group.label], y=[mean], err=[std])
@@ -32,43 +30,37 @@ def cost(study: Study) -> Figure | None:
         for mean, std in [mean_and_std([seconds(run) / 60 for run in group.runs])]
     ]
     panels = [
-        Panel(title="Work an image", marks=counted, x_label="", y_labels=["forward passes"], height=320),
         Panel(title="Time so far", marks=timed, x_label="", y_labels=["minutes of training"], height=320),
     ]
-    parts = ", ".join(PARTS)
+    if known:
+        work = Panel(
+            title="Work an image", marks=counted, x_label="", y_labels=["forward passes"], height=320
+        )
+        panels.insert(0, work)
     return Figure(
         slug="cost",
         title="Cost",
-        about=f"Left, from bottom to top: {parts}. A step of an attack is two passes (forward, and back to "
-        "the image), a training step three.",
+        about=f"Work, from bottom to top: {', '.join(PARTS)}. A step of an attack is two passes (forward, "
+        "and back to the image), a training step three.",
         panels=panels,
-        note="Passes follow from the recorded mean number of steps and the settings; they are counted, not "
-        "timed, and the strategy net's are passes of its own, perhaps smaller, net. Minutes are measured, "
-        "without validation, on whatever machine the manifests name.",
+        note="Passes follow from the recorded rounds and the settings; they are counted, not timed, and the "
+        "strategy net's are passes of its own, perhaps smaller, net. Methods from outside are not counted. "
+        "Minutes are measured, without validation, on whatever machine the manifests name.",
         wide=True,
     )
 
 
 def passes(group: Group) -> dict[str, float]:
-    """Forward passes of the target net for each image of a round, on average, by part."""
-    config, reward = group.config, group.config["reward"]
-    rounds = [r for run in group.runs for r in run.of("round")]
-    taken = [float(r["steps_taken"] if "steps_taken" in r else r["num_steps"]) for r in rounds]
-    steps = sum(taken) / len(taken)
-    method = METHODS.get(config["method"])
-    attacks = method.attacks if method else True
-    extra = bool(method.needs_clean) + bool(method.needs_helper) if method else 0
-    learned = config["strategy"] == "learned"
-    share = 1 / config["update_interval"] if learned else 0.0
-    influence = reward["credit"] == "influence"
-    return {
-        "attack": 2 * steps if attacks else 0.0,
-        "target update": 3.0 * (1 + extra),
-        "reference attack": share * 2 * reward["ref_num_steps"] * reward["ref_restarts"],
-        # L2 and L3 are a pass each; influence adds their gradient (3 each) and one forward-mode pass (2).
-        "rest of the reward": share * (2 + 8 * influence),
-        "strategy net": (1 + 3 * share) if learned else 0.0,
-    }
+    """Forward passes for each image of a round by part, the mean over all recorded rounds; empty where
+    the settings are of no use here: a method from outside, whose code is not run for this."""
+    try:
+        config = read_config(group.runs[0].path / "config.json", complete=True)
+    except UserError:
+        return {}
+    if config.method not in METHODS:
+        return {}
+    found = [record_parts(config, record) for run in group.runs for record in run.of("round")]
+    return {part: sum(parts[part] for parts in found) / len(found) for part in PARTS} if found else {}
 
 
 def seconds(run: Run) -> float:

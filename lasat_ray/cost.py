@@ -18,33 +18,46 @@ if TYPE_CHECKING:
 
 Passes = tuple[float, float]
 """Passes of the target net (with its companion) and of the strategy net."""
+PARTS = ("attack", "target update", "reference attack", "rest of the reward", "strategy net")
+"""Where the passes of a round go; all but the last are the target net's."""
 
 
-def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:
-    """Passes an image in one round whose attacks took ``steps`` steps; ``paid``: the strategy learned.
+def round_parts(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> dict[str, float]:
+    """Passes an image in one round, by PARTS, whose attacks took ``steps`` steps; ``paid``: the
+    strategy learned from it.
 
     One look more than a data-dependent stop needed is not in ``steps``; see ``record_steps``.
     """
     from lasat_ray.methods import find_method  # late: it loads torch, --help needs none
 
-    method, reward = find_method(config.method), config.reward
-    looks = 1 + method.needs_clean + method.needs_helper
+    method = find_method(config.method)
+    attack, looks = _attack_passes(config, method, steps), 1 + method.needs_clean + method.needs_helper
     companion = {"none": 0, "frozen": 1, "trained": 3}[method.companion]
-    attack = _attack_passes(config, method, steps)
     gamma = method.awp_gamma if config.loss.awp_gamma is None else config.loss.awp_gamma
     climb = 3 * looks + bool(companion) if gamma and epoch >= config.loss.awp_warmup else 0
-    target: float = attack + 3 * looks + companion + climb
-    strategy = 1 if config.strategy == "learned" else 0
-    if paid:
-        target += reward.ref_restarts * 2 * reward.ref_num_steps + 2
-        target += reward.ref_restarts if reward.ref_restarts > 1 else 0
-        strategy += 3 + 1  # the step, and a look at the policy it made
-        if reward.credit == "influence":
-            target += 2 * 2 + looks + bool(companion)  # the gradient shares the two passes above
-        if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
-            target += attack + looks + 3 * looks + 2 * bool(companion) + climb
-            strategy += 1
-    return target, strategy
+    parts: dict[str, float] = dict.fromkeys(PARTS, 0)
+    parts["attack"] = attack
+    parts["target update"] = 3 * looks + companion + climb
+    parts["strategy net"] = 1 if config.strategy == "learned" else 0
+    if not paid:
+        return parts
+    reward, restarts = config.reward, config.reward.ref_restarts
+    parts["reference attack"] = restarts * 2 * reward.ref_num_steps + (restarts if restarts > 1 else 0)
+    parts["rest of the reward"] = 2  # L2 and L3
+    parts["strategy net"] += 3 + 1  # the step, and a look at the policy it made
+    if reward.credit == "influence":  # the gradient goes back through the two passes above
+        parts["rest of the reward"] += 2 * 2 + looks + bool(companion)
+    if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
+        parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + climb
+        parts["strategy net"] += 1
+    return parts
+
+
+def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:
+    """The sums of ``round_parts`` by net."""
+    parts = round_parts(config, steps=steps, paid=paid, epoch=epoch)
+    strategy = parts.pop("strategy net")
+    return sum(parts.values()), strategy
 
 
 def expected_passes(config: TrainConfig, rounds_per_epoch: int, epochs: int | None = None) -> float:
@@ -62,13 +75,17 @@ def counted_passes(config: TrainConfig, rounds: Iterable[Mapping[str, Any]], fir
     """Passes of the recorded rounds from ``first`` on (metrics.jsonl, kind ``round``)."""
     target = strategy = 0.0
     for record in rounds:
-        if record["round"] < first:
-            continue
-        epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
-        spent = round_passes(config, steps=record_steps(record), paid="reward" in record, epoch=epoch)
-        target += config.batch_size * spent[0]
-        strategy += config.batch_size * spent[1]
-    return target, strategy
+        if record["round"] >= first:
+            parts = record_parts(config, record)
+            spent = parts.pop("strategy net")
+            target, strategy = target + sum(parts.values()), strategy + spent
+    return config.batch_size * target, config.batch_size * strategy
+
+
+def record_parts(config: TrainConfig, record: Mapping[str, Any]) -> dict[str, float]:
+    """Passes an image in one recorded round, by PARTS."""
+    epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
+    return round_parts(config, steps=record_steps(record), paid="reward" in record, epoch=epoch)
 
 
 def record_steps(record: Mapping[str, Any]) -> float:

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
+from lasat_ray.cost import counted_passes, expected_passes, round_passes, validation_passes
 from lasat_ray.folder import RunFolder
 from lasat_ray.loop import Place, Trainer
 from lasat_ray.world import World
 from tests.helpers import CPU, Counted, small_config
-from tuning.cost import counted_passes, expected_passes, round_passes, validation_passes
 
 CASES = {
     "fixed": {"strategy": "fixed"},
