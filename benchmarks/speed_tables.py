@@ -56,8 +56,8 @@ def evaluation_table(record: dict[str, Any]) -> str:
             lines.append(f"| {title} | {name} | {seconds} | {told} | {100 * found['accuracy'][-1]:.1f} |")
     lines += [
         "",
-        f"A run of the digits recipe, {record['pgd_50']['n']} and {record['autoattack']['n']} test images, one "
-        "thread a process; medians over interleaved turns, AutoAttack's against the faster of the package's "
+        f"A run of the digits recipe, {record['pgd_50']['n']} and {record['autoattack']['n']} test images, "
+        "one thread a process; medians over interleaved turns, AutoAttack's against the faster of the package's "
         "two, the workers' start included.",
     ]
     return "\n".join(lines)
