@@ -57,8 +57,8 @@ def evaluation_table(record: dict[str, Any]) -> str:
     lines += [
         "",
         f"A run of the digits recipe, {record['pgd_50']['n']} and {record['autoattack']['n']} test images, "
-        "one thread a process; medians over interleaved turns, AutoAttack's against the faster of the package's "
-        "two, the workers' start included.",
+        "one thread a process; medians over interleaved turns, AutoAttack's against the faster of the "
+        "package's two, the workers' start included.",
     ]
     return "\n".join(lines)
 
