@@ -73,7 +73,7 @@ def _export(argv: Sequence[str]) -> int:
         raise UsageError(f"--out: '{out}' already exists; choose another file")
     if not out.parent.is_dir():
         raise UsageError(f"--out: the folder '{out.parent}' is not there; make it, or choose another file")
-    check_folder(folder, options.trust)
+    check_folder(path, options.trust)
     net, card = load_checkpointed(path, which=options.which, trust=options.trust)
     difference = export(net, card, options.format, out, tolerance=options.tolerance)
     shape = ", ".join(map(str, card["image_shape"]))
