@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 from marked import put_blocks
-from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, outcomes_of, percent, slim
+from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, percent, seed_after_seed, slim
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "methods.md"
@@ -147,11 +147,14 @@ def write_record(study: Study, outcomes: Sequence[Outcome], dataset: str | None)
     runs = [slim(outcome) for outcome in outcomes]
     for run in runs:
         run["trial"] = {name: run["trial"][name] for name in ("label", "seed", "teacher")}
-        run.pop("epochs")
+        run.pop("epochs", None)
     told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
     record = {"command": command, **told, "flags": study.flags, "runs": runs}
-    file = ROOT / "benchmarks" / "records" / study.record
-    file.write_text(json.dumps(record, indent=1) + "\n")
+    record_file(study).write_text(json.dumps(record, indent=1) + "\n")
+
+
+def record_file(study: Study) -> Path:
+    return ROOT / "benchmarks" / "records" / study.record
 
 
 def table(study: Study, runs: Sequence[Outcome]) -> str:
@@ -188,7 +191,7 @@ def caption(study: Study, runs: Sequence[Outcome]) -> str:
 
 def tables() -> dict[str, str]:
     """The table of every study that has a committed record."""
-    files = {name: ROOT / "benchmarks" / "records" / study.record for name, study in STUDIES.items()}
+    files = {name: record_file(study) for name, study in STUDIES.items()}
     return {
         name: table(STUDIES[name], json.loads(file.read_text())["runs"])
         for name, file in files.items()
@@ -201,11 +204,10 @@ def main() -> None:
     if options.check:
         sys.exit(put_blocks(DOC, tables(), check=True))
     study = STUDIES[options.study]
-    outcomes: list[Outcome] = []
-    for seed in () if options.render else options.seeds or study.seeds:
-        asked = trials(study, seed, options.dataset)
-        outcomes += outcomes_of(asked, study.judge, options)
-        write_record(study, outcomes, options.dataset)
+    seeds = [trials(study, seed, options.dataset) for seed in options.seeds or study.seeds]
+    if not options.render:
+        for outcomes in seed_after_seed(seeds, study.judge, options, record_file(study)):
+            write_record(study, outcomes, options.dataset)
     put_blocks(DOC, tables(), check=False)
 
 

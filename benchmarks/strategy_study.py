@@ -22,7 +22,18 @@ from typing import Any, Literal
 
 import tyro
 from marked import put_blocks
-from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, outcomes_of, paired, percent, slim
+from study import (
+    Judge,
+    Outcome,
+    StudyOptions,
+    Trial,
+    by_label,
+    mean_std,
+    paired,
+    percent,
+    seed_after_seed,
+    slim,
+)
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "strategy_learning.md"
@@ -248,10 +259,11 @@ def main() -> int:
     options = tyro.cli(Options, description=__doc__)
     if options.check:
         return put_blocks(DOC, tables(), check=True)
-    study, outcomes = STUDIES[options.study], list[Outcome]()
-    for seed in () if options.render else range(options.seeds or study.seeds):
-        outcomes += outcomes_of(study.trials(seed, options.dataset), study.judge, options)
-        write_record(options.study, outcomes)
+    study = STUDIES[options.study]
+    seeds = [study.trials(seed, options.dataset) for seed in range(options.seeds or study.seeds)]
+    if not options.render:
+        for outcomes in seed_after_seed(seeds, study.judge, options, record_file(options.study)):
+            write_record(options.study, outcomes)
     for name in STUDIES:
         if record_file(name).is_file():
             picture = ROOT / "docs" / "figures" / f"strategy_front_{name}.png"

@@ -3,7 +3,8 @@
 A study is a list of ``Trial``s. ``run_study`` trains each in a process of its own pool (one thread
 each; PyTorch is imported once a process, not once a run), evaluates its best net with the
 evaluation suite, and keeps the outcome in OUT/LABEL-sSEED/result.json. Killed and repeated, it goes
-on from the last epoch of the run in hand; finished runs are not touched again.
+on from the last epoch of the run in hand; finished runs are not touched again, nor are those that a
+committed record holds with the same settings.
 
 Cost is counted, not modelled: PyTorch's FLOP counter watches whole update intervals in the first,
 a middle and the last epoch, strategy net and reward included, and the sum is divided by one forward
@@ -12,6 +13,7 @@ pass of the target net. 23 means: as much as PGD-10 training, 23 passes an image
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import multiprocessing
@@ -20,7 +22,7 @@ import shutil
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -78,6 +80,39 @@ def outcomes_of(trials: Sequence[Trial], judge: Judge, options: StudyOptions) ->
         return run_study(trials, judge, options.out, options.jobs)
     files = [options.out / trial.name / "result.json" for trial in trials]
     return [json.loads(file.read_text()) for file in files if file.is_file()]
+
+
+def seed_after_seed(
+    seeds: Sequence[Sequence[Trial]], judge: Judge, options: StudyOptions, record: Path
+) -> Iterator[list[Outcome]]:
+    """After the trials of each seed, all outcomes there are, those that ``record`` holds included.
+
+    Recorded trials are run again only where a missing one learns from their nets.
+    """
+    every = [trial for trials in seeds for trial in trials]
+    known = recorded(record, every, judge)
+    for trials in seeds:
+        missing = [trial for trial in trials if trial.name not in known]
+        teachers = {f"{trial.teacher}-s{trial.seed}" for trial in missing if trial.teacher}
+        asked = [trial for trial in trials if trial in missing or trial.name in teachers]
+        found = outcomes_of(asked, judge, options) if asked else []
+        known |= {f"{o['trial']['label']}-s{o['trial']['seed']}": o for o in found}
+        yield [known[trial.name] for trial in every if trial.name in known]
+
+
+def recorded(file: Path, trials: Iterable[Trial], judge: Judge) -> dict[str, Outcome]:
+    """Outcomes that a committed record holds of these very trials, by name."""
+    runs = json.loads(file.read_text())["runs"] if file.is_file() else []
+    keyed = {run["key"]: run for run in runs if "key" in run}
+    keys = {trial.name: settings_key(asdict(trial), asdict(judge)) for trial in trials}
+    return {name: keyed[key] for name, key in keys.items() if key in keyed}
+
+
+def settings_key(trial: dict[str, Any], judge: dict[str, Any]) -> str:
+    """What a trial computes, as 16 hex digits; a data set counts by its name, wherever it lies."""
+    flags = [Path(flag).name if flag.startswith("parquet:") else flag for flag in trial["flags"]]
+    told = json.dumps([{**trial, "flags": flags}, judge], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def run_study(trials: Sequence[Trial], judge: Judge, out: Path, jobs: int) -> list[Outcome]:
@@ -276,10 +311,13 @@ def paired(ours: Sequence[Outcome], theirs: Sequence[Outcome], attack: str) -> d
 
 
 def slim(outcome: Outcome) -> Outcome:
-    """What a committed record keeps of a run."""
+    """What a committed record keeps of a run; one that came from a record is that already."""
+    if "key" in outcome:
+        return outcome
     kept = ("trial", "evaluation", "passes_per_image", "epochs")
     summary = {k: outcome["summary"][k] for k in ("rounds", "train_seconds", "n_train", "parameters")}
-    return {**{name: outcome[name] for name in kept}, "summary": summary}
+    key = settings_key(outcome["trial"], outcome["judge"])
+    return {"key": key, **{name: outcome[name] for name in kept}, "summary": summary}
 
 
 def _figures(outcome: Outcome) -> str:
