@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.credit import central_difference, directional_derivative, influence, outcome_gradient
 from lasat_ray.methods import METHODS
+from lasat_ray.models import build_classifier
 from lasat_ray.reward import combine, reward_terms
 from lasat_ray.task import Task
 from lasat_ray.types import Batch, RewardTerms, Strategy
@@ -154,6 +157,23 @@ def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
     plain = influence_on(net, task, x_ref)
     fallen = influence_on(Refuses(), task, x_ref)
     torch.testing.assert_close(fallen, plain, rtol=1e-6, atol=1e-8)
+
+
+def test_it_costs_at_most_1_3_training_passes_of_the_images_it_looks_at() -> None:
+    """Counted arithmetic on a ResNet, beside a forward and backward pass of x_ref and x."""
+    net = build_classifier("resnet18-8", num_classes=5, image_shape=(3, 8, 8)).double().eval()
+    batch, x_adv, x_ref, strategy = case()
+
+    def flops(work: Callable[[], object]) -> int:
+        with FlopCounterMode(display=False) as counter:
+            work()
+        return counter.get_total_flops()
+
+    plain = flops(lambda: tied_outcome(net, batch, x_ref).sum().backward())
+    tied = tied_outcome(net, batch, x_ref)  # the reward's own forward passes
+    task = task_of("pgd-at", batch, x_adv, strategy)
+    credit = flops(lambda: influence(net, task, tied, LOSS, World()))
+    assert 0.9 < credit / plain <= 1.3
 
 
 def test_influence_leaves_mode_gradients_and_statistics_alone() -> None:
