@@ -82,8 +82,8 @@ STUDIES = {
     ),
     "cifar10": Study(
         flags=(
-            *("--recipe", "cifar10-cpu", "--model", "small_cnn", "--strategy-model", "small_cnn"),
-            *("--epochs", "8", "--evaluation.every", "2", "--evaluation.test-num-steps", "10"),
+            *("--recipe", "cifar10-cpu", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
+            *("--epochs", "5", "--evaluation.test-num-steps", "10"),
         ),
         rows=("pgd-at", "trades", "mart", "at-awp"),
         seeds=(0, 1, 2),

@@ -122,13 +122,13 @@ STUDIES = {
     ),
     "cifar10": Study(
         flags=(
-            *("--recipe", "cifar10-cpu", "--model", "small_cnn", "--strategy-model", "tiny_cnn"),
-            *("--epochs", "8", "--evaluation.every", "2", "--evaluation.test-num-steps", "10"),
+            *("--recipe", "cifar10-cpu", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
+            *("--epochs", "5", "--evaluation.test-num-steps", "10"),
         ),
         rows=cifar10_rows,
         plain="constant eps=8/255",
         seeds=3,
-        judge=Judge(n_autoattack=100),
+        judge=Judge(n_examples=250, n_autoattack=100),
         told="CIFAR-10 re-encoded as JPEG (not comparable with published numbers), L-inf 8/255, k = 4",
     ),
 }
