@@ -13,6 +13,7 @@ alike; the record holds every turn.
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 import subprocess
@@ -201,7 +202,7 @@ def measure_memory(options: Options) -> dict[str, Any]:
 def epoch_seconds(records: list[dict[str, Any]]) -> float:
     """Median seconds of the rounds of an epoch, the first left out."""
     ends = [record["train_seconds"] for record in records if record["kind"] == "epoch"]
-    return statistics.median(b - a for a, b in zip(ends, ends[1:], strict=False))
+    return statistics.median(b - a for a, b in itertools.pairwise(ends))
 
 
 @contextmanager
