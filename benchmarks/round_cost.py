@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 import tyro
+from noise import random_images
 
 import envs.attack_strategy as game
 import lasat_ray.loop as loop
@@ -174,10 +175,7 @@ def images_of(case: Case, options: Options) -> tuple[Images, int]:
     if options.digits:
         dataset = load_config_dataset(case.config)
         return split_validation(dataset.train, case.config.data.val_fraction, 0)[0], dataset.num_classes
-    count = 20 * options.batch_size
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
-    return Images(x, torch.arange(count) % 10), 10
+    return random_images(20 * options.batch_size), 10
 
 
 def measure(case: Case, options: Options) -> dict[str, Any]:
@@ -238,9 +236,7 @@ def short_epoch(recipe: str, count: int) -> dict[str, float]:
     validation shrink alike; what an epoch costs whatever its length weighs more than it does in a run."""
     config = get_recipe(recipe).config
     config = replace(config, epochs=1, evaluation=replace(config.evaluation, test_num_steps=(1,)))
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
-    images = Images(x, torch.arange(count) % 10)
+    images = random_images(count)
     names = tuple(str(n) for n in range(10))
     dataset = ImageDataset("noise", images, names, lambda: images.take(torch.arange(2)))
     return epoch_shares(config, dataset)

@@ -28,8 +28,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import psutil
 import torch
 import tyro
+from noise import random_images
 
 from envs.build import build_game
 from lasat_ray.config import DataConfig, EvalConfig, TrainConfig
@@ -72,24 +74,12 @@ class Options:
 
 def base(options: Options, **changes: Any) -> TrainConfig:
     """LAS-AT with the published grid and budgets, without validation."""
-    config = replace(
-        get_recipe("cifar10-cpu").config,
-        batch_size=options.batch_size,
-        data=DataConfig(val_fraction=0.0),
-        evaluation=EvalConfig(test_num_steps=(1,)),
-    )
-    return replace(config, **changes)
-
-
-def random_images(count: int) -> Images:
-    """``count`` images of noise, 3x32x32, ten classes."""
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
-    return Images(x, torch.arange(count) % 10)
+    short = {"data": DataConfig(val_fraction=0.0), "evaluation": EvalConfig(test_num_steps=(1,))}
+    return replace(get_recipe("cifar10-cpu").config, **{"batch_size": options.batch_size, **short, **changes})
 
 
 def write_npz(folder: Path, count: int) -> str:
-    """The same as a data set on disk, with ten test images; its spelling."""
+    """Noise as a data set on disk, with ten test images; its spelling."""
     folder.mkdir(parents=True)
     for name, images in (("train", random_images(count)), ("test", random_images(10))):
         x = images.x.permute(0, 2, 3, 1).contiguous().numpy()
@@ -172,11 +162,10 @@ def peak_bytes(process: int | str = "self") -> int:
 
 def print_peak(options: Options) -> None:
     """Two rounds of a trainer on a data set, in this fresh process."""
-    assert options.peak_of
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
-        config = base(options, dataset=options.peak_of, model=options.model)
-        config = replace(config, data=DataConfig())  # with a validation split, as runs have it
+        split = DataConfig()  # with validation images, as runs have them
+        config = base(options, dataset=options.peak_of or "", model=options.model, data=split)
         folder = RunFolder.create(Path(scratch) / "run", config)
         trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
         for _ in range(2):
@@ -200,7 +189,7 @@ def measure_memory(options: Options) -> dict[str, Any]:
 
 
 def epoch_seconds(records: list[dict[str, Any]]) -> float:
-    """Median seconds of the rounds of an epoch, the first left out."""
+    """Median seconds of an epoch's rounds, the first epoch left out."""
     ends = [record["train_seconds"] for record in records if record["kind"] == "epoch"]
     return statistics.median(b - a for a, b in itertools.pairwise(ends))
 
@@ -212,11 +201,11 @@ def watching_workers(peaks: list[int]) -> Iterator[None]:
 
     def watch() -> None:
         while not done.wait(0.5):
-            for status in Path("/proc").glob("[0-9]*/cmdline"):
+            for child in psutil.Process().children(recursive=True):
                 try:
-                    if b"RayTrainWorker" in status.read_bytes():
-                        largest[0] = max(largest[0], peak_bytes(status.parent.name))
-                except (OSError, KeyError):  # it has just ended
+                    if "RayTrainWorker" in " ".join(child.cmdline()):
+                        largest[0] = max(largest[0], peak_bytes(child.pid))
+                except (OSError, KeyError, psutil.Error):  # it has just ended
                     continue
 
     thread = threading.Thread(target=watch)
