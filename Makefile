@@ -31,8 +31,11 @@ $(VENV)/.installed-test: $(VENV)/.uv pyproject.toml constraints.txt
 demo: $(VENV)/.installed ## train the digits recipe on four Ray workers, no download of data
 	$(BIN)/python -m lasat_ray.train --num-workers 4
 
+# A file of tests stays in one process, so that its fixtures are made once. Tests that start Ray fill the
+# machine by themselves: they come alone, one after the other.
 test: lint ## lint, then all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not ray" --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m ray
 
 lint: $(VENV)/.installed-test ## ruff and mypy
 	$(BIN)/ruff check

@@ -22,12 +22,14 @@ from typing import Any
 
 import torch
 import tyro
+from noise import random_images
 
 import envs.attack_strategy as game
+import lasat_ray.loop as loop
 from envs.attack_strategy import AttackStrategyVectorEnv
 from envs.build import build_game
 from lasat_ray.config import TrainConfig
-from lasat_ray.data import Images, split_validation
+from lasat_ray.data import ImageDataset, Images, split_validation
 from lasat_ray.folder import RunFolder, provenance
 from lasat_ray.learners import Learner, LearnerContext, make_learner
 from lasat_ray.loop import Place, Trainer, load_config_dataset
@@ -56,6 +58,10 @@ class Options:
     repeats: int = 5
     digits: bool = False
     """The digits recipe as it is: its nets, grid, credit and images."""
+    epoch_of: str | None = None
+    """Instead: where the time of an epoch of this recipe goes, digits in full, others on few images."""
+    epoch_images: int = 640
+    """So many."""
     record: str | None = None
     """Name of the file in benchmarks/records."""
 
@@ -100,7 +106,7 @@ class Rooms:
             (learner, "act", "act"),
             (learner, "update", "policy step"),
             (env.batches, "batch", "data and augmentation"),
-            (env._attack_view, "__call__", "folding"),
+            (env.attack_view, "__call__", "folding"),
         ]
         kept = [(owner, name, vars(owner).get(name)) for owner, name, _ in places]
         for owner, name, room in places:
@@ -169,10 +175,7 @@ def images_of(case: Case, options: Options) -> tuple[Images, int]:
     if options.digits:
         dataset = load_config_dataset(case.config)
         return split_validation(dataset.train, case.config.data.val_fraction, 0)[0], dataset.num_classes
-    count = 20 * options.batch_size
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
-    return Images(x, torch.arange(count) % 10), 10
+    return random_images(20 * options.batch_size), 10
 
 
 def measure(case: Case, options: Options) -> dict[str, Any]:
@@ -208,14 +211,14 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
     }
 
 
-def epoch_shares(config: TrainConfig) -> dict[str, float]:
+def epoch_shares(config: TrainConfig, dataset: ImageDataset | None = None) -> dict[str, float]:
     """Share of an epoch spent in validation, in the records and in saving, at the run's own settings."""
-    rooms = Rooms()
+    rooms, validated = Rooms(), loop.validated
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder.create(Path(scratch) / "run", config)
-        trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
+        trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder), dataset)
         for owner, name, room in (
-            (trainer, "_validate", "validation"),
+            (loop, "validated", "validation"),
             (trainer, "_show_probe", "probe"),
             (trainer, "save", "checkpoint"),
             (trainer.recorder, "flush", "metrics"),
@@ -223,8 +226,20 @@ def epoch_shares(config: TrainConfig) -> dict[str, float]:
         ):
             setattr(owner, name, rooms.timed(room, getattr(owner, name)))
         rooms.timed("rounds", trainer.run)()
+        loop.validated = validated
     del rooms.seconds["final evaluation"]  # once a run, not an epoch's
     return shares(rooms.seconds)
+
+
+def short_epoch(recipe: str, count: int) -> dict[str, float]:
+    """The shares in an epoch of a recipe for large data sets, on ``count`` images of noise: rounds and
+    validation shrink alike; what an epoch costs whatever its length weighs more than it does in a run."""
+    config = get_recipe(recipe).config
+    config = replace(config, epochs=1, evaluation=replace(config.evaluation, test_num_steps=(1,)))
+    images = random_images(count)
+    names = tuple(str(n) for n in range(10))
+    dataset = ImageDataset("noise", images, names, lambda: images.take(torch.arange(2)))
+    return epoch_shares(config, dataset)
 
 
 def shares(seconds: dict[str, float]) -> dict[str, float]:
@@ -236,14 +251,26 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     torch.set_num_threads(1)
     record: dict[str, Any] = {**provenance(), "settings": asdict(options), "cases": {}}
-    for case in cases(options):
+    if options.epoch_of:
+        record["epoch"] = epoch_of(options)
+        print(record["epoch"])
+        keep(record, options)
+    for case in [] if options.epoch_of else cases(options):
         found = record["cases"][case.name] = measure(case, options)
         print(case.name, {k: round(v, 3) for k, v in found["ratio_at_k"].items()}, found["rooms"], flush=True)
-        if options.digits:
-            record["epoch"] = epoch_shares(replace(case.config, epochs=2))
-            print(record["epoch"])
-        if options.record:
-            (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+        keep(record, options)
+
+
+def keep(record: dict[str, Any], options: Options) -> None:
+    if options.record:
+        (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def epoch_of(options: Options) -> dict[str, float]:
+    assert options.epoch_of
+    if options.epoch_of == "digits":
+        return epoch_shares(replace(get_recipe("digits").config, epochs=4))
+    return short_epoch(options.epoch_of, options.epoch_images)
 
 
 if __name__ == "__main__":

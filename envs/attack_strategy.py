@@ -68,7 +68,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.train_target = train_target
         self._make_batches = make_batches
         self._rehearsed = False
-        self._attack_view = AttackView(config.speed)
+        self.attack_view = AttackView(config.speed)
         self._before: nn.Module | None = None
         self._start_game(config.seed, first_round=0)
         self._declare_spaces()
@@ -164,7 +164,7 @@ class AttackStrategyVectorEnv(VectorEnv):
             scene = dataclasses.replace(scene, strategy=method.limit(scene))
         rule = method.rule(scene) if method.rule else None
         x_adv = attack_batch(
-            self._attack_view(self.net, self.batch.x),
+            self.attack_view(self.net, self.batch.x),
             self.batch,
             scene.strategy,
             stream,
@@ -200,7 +200,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         config, batch = self.config.reward, self.batch
         norm, stream = self.config.attack.norm, Stream.of(self.seed, "reference start", self.round)
         starts = reference_starts(batch, config, stream, norm)
-        view = self._attack_view(looked_ahead, batch.x)
+        view = self.attack_view(looked_ahead, batch.x)
         x_ref = reference_images(view, batch, config, starts, norm)
         by_influence, world = config.credit == "influence", self.target.world
         # Only the net itself is tied to the weights that a credit differentiates.

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from lasat_ray.checkpoint import restoring
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import Ahead, ImageDataset, Images, by_thread, load_dataset, split_validation
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation import accuracy
+from lasat_ray.evaluation import View, accuracy
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import LearnerContext, seeded_learner
 from lasat_ray.outcome import evaluated_best, model_card, validated
@@ -67,6 +67,7 @@ class Trainer:
         self.train_images, self.val_images = split_validation(
             self.dataset.train, config.data.val_fraction, config.seed
         )
+        self.dataset = replace(self.dataset, train=self.train_images)  # no image is held twice
         self.env = build_game(
             config,
             self.train_images,
@@ -205,8 +206,9 @@ class Trainer:
         average = self.env.target.average
         return average.net if average else self.env.net
 
-    def evaluate(self, net: nn.Module, images: Images, num_steps: int) -> float:
-        """Accuracy of ``net`` in [0,1] under PGD with so many steps; 0 means clean."""
+    def evaluate(self, net: nn.Module, images: Images, num_steps: int, view: View | None = None) -> float:
+        """Accuracy of ``net`` in [0,1] under PGD with so many steps; 0 means clean. ``view``: how the
+        attack sees the net."""
         setting = self.config.evaluation
         return accuracy(
             net,
@@ -221,6 +223,7 @@ class Trainer:
             dtype=dtype_of(self.config),
             norm=setting.norm,
             beat=self.place.watchdog.beat,
+            view=view,
         )
 
     def save(self) -> None:

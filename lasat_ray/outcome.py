@@ -9,7 +9,7 @@ from torch import nn
 
 from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import ImageDataset
+from lasat_ray.data import ImageDataset, Images
 from lasat_ray.errors import UserError
 from lasat_ray.methods.cat import next_strength
 from lasat_ray.models import num_parameters
@@ -45,14 +45,14 @@ def validated(trainer: Trainer) -> dict[str, float]:
     """The epoch's accuracies; keeps the net where it is the most robust so far. Collective."""
     steps = trainer.config.evaluation.val_num_steps
     net = trainer.deployed_net()
-    robust = trainer.evaluate(net, trainer.val_images, steps)
+    robust = _accuracy(trainer, net, trainer.val_images, steps)
     record = {
-        "val_clean_acc": trainer.evaluate(net, trainer.val_images, 0),
+        "val_clean_acc": _accuracy(trainer, net, trainer.val_images, 0),
         f"val_robust_acc_pgd{steps}": robust,
-        f"train_robust_acc_pgd{steps}": trainer.evaluate(net, trainer.watched_images, steps),
+        f"train_robust_acc_pgd{steps}": _accuracy(trainer, net, trainer.watched_images, steps),
     }
     if net is not trainer.env.net:
-        own = trainer.evaluate(trainer.env.net, trainer.val_images, steps)
+        own = _accuracy(trainer, trainer.env.net, trainer.val_images, steps)
         record[f"val_unaveraged_robust_acc_pgd{steps}"] = own
     if trainer.env.target.method.grows:
         record |= _grow(trainer)
@@ -63,11 +63,18 @@ def validated(trainer: Trainer) -> dict[str, float]:
     return record
 
 
+def _accuracy(trainer: Trainer, net: nn.Module, images: Images, num_steps: int) -> float:
+    """Attacked by passes as training makes them: cheaper, and the same up to rounding."""
+    # Compiled passes would be compiled anew for the sizes of these batches.
+    view = trainer.env.attack_view if trainer.config.speed.compile == "none" else None
+    return trainer.evaluate(net, images, num_steps, view)
+
+
 def _grow(trainer: Trainer) -> dict[str, float]:
     """Raise the curriculum's strength where the net withstands the present one (CAT)."""
     target, config = trainer.env.target, trainer.config
     most = int(max(grid_of(config)["num_steps"]))
-    accuracy = trainer.evaluate(trainer.env.net, trainer.val_images, target.strength)
+    accuracy = _accuracy(trainer, trainer.env.net, trainer.val_images, target.strength)
     before, threshold = target.strength, config.loss.cat_threshold
     target.strength = next_strength(before, accuracy, threshold, most)
     return {"curriculum_strength": before, "val_curriculum_acc": accuracy}

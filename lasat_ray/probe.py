@@ -60,11 +60,11 @@ def choose_probe(images: Images | ImageStream, seed: int) -> Probe:
 
 
 def watched(images: Images | ImageStream, num_val: int, seed: int) -> Images:
-    """Half as many training images as are validated, at most ``WATCHED``: where robust accuracy rises
-    on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
+    """A quarter as many training images as are validated, at most ``WATCHED``: where robust accuracy
+    rises on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
     _, images = images.sample(WATCHED, seed)
     order = Stream.of(seed, "training images watched").permutation(len(images))
-    return images.take(order[: min(WATCHED, -(-num_val // 2))])
+    return images.take(order[: min(WATCHED, -(-num_val // 4))])
 
 
 def load_probe(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:

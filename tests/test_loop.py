@@ -264,11 +264,11 @@ def test_the_best_validated_net_is_the_one_that_is_tested(tmp_path):
     real, told = trainer.evaluate, iter([0.9, 0.5, 0.9, 0.2])
     kept = []
 
-    def evaluate(net, images, num_steps):
+    def evaluate(net, images, num_steps, view=None):
         if images is trainer.val_images and num_steps == 2:
             kept.append({k: v.clone() for k, v in net.state_dict().items()})
             return next(told)
-        return real(net, images, num_steps)
+        return real(net, images, num_steps, view)
 
     trainer.evaluate = evaluate
     summary = trainer.run()

@@ -16,6 +16,7 @@ from PIL import Image
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```(bash|python)\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
 NEEDS_GPU = "--device cuda"
+pytestmark = pytest.mark.ray  # one block trains on Ray, and later ones need what it made
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,11 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
+from lasat_ray.config import SpeedConfig
 from lasat_ray.data import Images
 from lasat_ray.evaluation import accuracy
 from lasat_ray.folder import RunFolder
-from lasat_ray.models import build_classifier
+from lasat_ray.models import AttackView, build_classifier
 from lasat_ray.world import World, gradients
 from tests.helpers import CPU, close, make_images
 from tests.world_games import GAMES, RESUMED, STOP, config_of, slug, train, worker
@@ -214,3 +215,24 @@ def test_accuracy_under_attack_is_lower_and_leaves_the_net_alone():
     assert clean == pytest.approx(float(by_hand)) and robust < clean
     net.train()
     assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+
+
+def test_a_cheaper_view_attacks_and_the_net_itself_is_asked():
+    """Validation attacks the folded net, and the same images are fooled; another net fools fewer."""
+    images = make_images(60)
+    torch.manual_seed(0)
+    net, other = (build_classifier("small_cnn_bn", num_classes=4, image_shape=(1, 8, 8)) for _ in range(2))
+    setting = {
+        "eps": 0.1,
+        "step_size": 0.05,
+        "seed": 0,
+        "device": CPU,
+        "dtype": torch.float64,
+        "num_steps": 5,
+    }
+    setting |= {"batch_size": 25, "world": World()}
+    net, other = net.double(), other.double()
+    plain = accuracy(net, images, **setting)
+    clean = accuracy(net, images, **{**setting, "num_steps": 0})
+    assert accuracy(net, images, view=AttackView(SpeedConfig()), **setting) == plain < clean
+    assert plain < accuracy(net, images, view=lambda net, x: other, **setting)

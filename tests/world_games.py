@@ -53,6 +53,11 @@ GAMES: dict[str, dict[str, Any]] = {
         "policy__min_exploration": 0.1,
     },
     "PPO": {"learner": "ppo", "policy__normalize_advantage": True, "policy__target_kl": 0.5},
+    "compiled, channels last, bucket": {
+        "speed__compile": "eager",
+        "speed__channels_last": True,
+        "speed__bucket": 2,
+    },
     "batch norm": {"model": "small_cnn_bn", "strategy_model": "small_cnn_bn"},
 }
 RESUMED = "leave-one-out, standardized"  # this one is also continued by two workers where one stopped

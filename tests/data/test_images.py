@@ -1,11 +1,12 @@
 """Images and data sets refuse what does not fit; the split; the spellings; digits."""
 
 import pickle
+import sys
 
 import pytest
 import torch
 
-from lasat_ray.data import SOURCES, ImageDataset, Images, load_dataset, split_validation
+from lasat_ray.data import SOURCES, ImageDataset, Images, digits, load_dataset, split_validation
 from lasat_ray.errors import UsageError, UserError
 
 from .conftest import error_of, load, make_images
@@ -109,6 +110,16 @@ def test_digits_are_the_scikit_learn_digits_in_a_fixed_split():
     ours = torch.cat([ours.round(), torch.cat([dataset.train.y, test.y])[:, None]], dim=1)
     theirs = torch.cat([torch.tensor(pixel), torch.tensor(label)[:, None].double()], dim=1)
     assert sorted(ours.tolist()) == sorted(theirs.tolist())
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_digits_need_no_import_of_scikit_learn_where_its_file_is_found(installed, monkeypatch):
+    """It costs every Ray worker one to two seconds of its start."""
+    if installed:
+        monkeypatch.setitem(sys.modules, "sklearn.datasets", None)  # importing it raises
+    else:
+        monkeypatch.setattr(digits, "find_spec", lambda name: None)
+    assert torch.equal(digits._all().x[:, 0].sum((1, 2))[:3], torch.tensor([4687, 4989, 5483]))
 
 
 def test_max_train_is_chosen_by_seed_and_max_test_is_the_first():
