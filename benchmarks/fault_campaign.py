@@ -1,10 +1,12 @@
 """Faults at random rounds of a small run; afterwards the run must be what it is without them.
 
 python benchmarks/fault_campaign.py             # injects what the record does not hold yet, writes the table
+python benchmarks/fault_campaign.py --only Ray  # only faults whose name begins so
 python benchmarks/fault_campaign.py --render    # only writes the table of docs/reliability.md
 python benchmarks/fault_campaign.py --check     # exit status 1 where page and record differ
 
-Every fault hits a process of its own, which a second process then continues. It counts as survived when
+Every fault hits a process of its own, which a second process then continues; what hits a run on Ray is
+in ``ray_faults.py``. It counts as survived when
 weights and records have the bits of the undisturbed run, every round stands once, and no temporary file
 is left.
 """
@@ -12,12 +14,12 @@ is left.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import json
+import math
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import statistics
 import sys
@@ -31,55 +33,20 @@ from typing import Any
 import torch
 import tyro
 from marked import put_blocks
+from ray_faults import DRIVER, RAY_FAULTS, TwoNodes, calm_on_ray, strike_on_ray, two_nodes
+from strikes import ROUNDS, at_round, at_save, campaign_config, die, fill_disk
 
 from lasat_ray import checkpoint
 from lasat_ray.cluster import local
-from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UserError
 from lasat_ray.folder import RunFolder, provenance
 from lasat_ray.loop import Trainer
-from lasat_ray.recipes import get_recipe
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "fault_campaign_cpu.json"
 PAGE = ROOT / "docs" / "reliability.md"
 TIMES = ("train_seconds", "img_per_second")
-EPOCHS, EVERY, HANG_S = 6, 2, 5.0
-
-Strike = Callable[[], None]
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def at_round(trainer: Trainer, round: int, strike: Strike) -> None:
-    """Strike in the attack of a round, once."""
-    attack = trainer.env.attack_as_chosen
-
-    def struck(strategy: Any) -> Any:
-        if trainer.env.round == round:
-            strike()
-        return attack(strategy)
-
-    trainer.env.attack_as_chosen = struck  # type: ignore[method-assign]
-
-
-def at_save(trainer: Trainer, round: int, call: str) -> None:
-    """Die in the first checkpoint after a round: before ``fsync`` or before the ``replace`` after it."""
-    real = getattr(os, call)
-
-    def struck(*args: Any) -> Any:
-        if trainer.env.round > round:
-            die()
-        return real(*args)
-
-    setattr(checkpoint.os, call, struck)
-
-
-def fill_disk() -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-
+EVERY, HANG_S = 2, 5.0
 
 FAULTS: dict[str, Callable[[Trainer, int], None]] = {
     "SIGKILL in an attack": lambda trainer, round: at_round(trainer, round, die),
@@ -94,38 +61,27 @@ FAULTS: dict[str, Callable[[Trainer, int], None]] = {
         trainer, round, die
     ),
 }
+ALL = (*FAULTS, *RAY_FAULTS)
 STATUS = {"SIGTERM": 143, "hanging round": 1, "disk full (file size limit)": 1}  # others: killed, -9
+STATUS |= {fault: 0 for fault in RAY_FAULTS if fault != DRIVER}  # mended while the driver waits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What to inject."""
 
-    faults: int = 54
-    """In all; kinds take turns, rounds are drawn."""
+    faults: int = 4
+    """Of each kind; rounds are drawn."""
+    only: str = ""
+    """Only kinds whose name begins with this."""
+    minutes: float = math.inf
+    """No fault is begun after so many; the same command goes on."""
     seed: int = 0
     """Names the draws."""
     render: bool = False
     """Only write the page's table from the record."""
     check: bool = False
     """Only compare the page with the record; exit status 1 where they differ."""
-
-
-def campaign_config() -> TrainConfig:
-    """Digits, an MLP, 18 rounds, a learned strategy with momentum and a running baseline."""
-    base = get_recipe("digits").config
-    return dataclasses.replace(
-        base,
-        model="mlp",
-        strategy_model="mlp",
-        epochs=EPOCHS,
-        batch_size=48,
-        data=dataclasses.replace(base.data, max_train=160, max_test=40),
-        attack=dataclasses.replace(base.attack, grid={"eps": (0.1, 0.2), "num_steps": (1.0, 2.0, 3.0)}),
-        reward=dataclasses.replace(base.reward, ref_num_steps=2),
-        policy=dataclasses.replace(base.policy, momentum=0.9, baseline="running"),
-        evaluation=dataclasses.replace(base.evaluation, val_num_steps=2, test_num_steps=(2,)),
-    )
 
 
 def train(path: Path, log: Path, fault: str | None, round: int) -> None:
@@ -222,8 +178,23 @@ def inject(fault: str, round: int, out: Path, expected: Any) -> dict[str, Any]:
         "round": round,
         "status": status,
         "survived": bool(same and status == STATUS.get(fault, -signal.SIGKILL)),
-        "lost_rounds": len(lines) - EPOCHS * 3,
+        "lost_rounds": len(lines) - ROUNDS,
         "recovery_seconds": round_to(again - ended),
+    }
+
+
+def inject_on_ray(nodes: TwoNodes, fault: str, round: int, out: Path, expected: Any) -> dict[str, Any]:
+    """``inject`` for a fault of a run on Ray."""
+    told = strike_on_ray(nodes, fault, round, out)
+    whole = told["last_status"] == 0 and told["recovery"] is not None
+    same = whole and state_of(told["folder"]) == expected and not leftovers(told["folder"])
+    return {
+        "fault": fault,
+        "round": round,
+        "status": told["status"],
+        "survived": bool(same and told["status"] == STATUS.get(fault, -signal.SIGKILL)),
+        "lost_rounds": told["played"] - ROUNDS,
+        "recovery_seconds": round_to(told["recovery"]) if whole else None,
     }
 
 
@@ -237,46 +208,79 @@ def table(runs: list[dict[str, Any]]) -> str:
         "| fault | injected | survived | lost rounds, mean (most) | recovery, mean s |",
         "|---|---|---|---|---|",
     ]
-    for fault in [*FAULTS, "all"]:
+    for fault in [*ALL, "all"]:
         found = [run for run in runs if fault in (run["fault"], "all")]
         if not found:
             continue
         lost = [run["lost_rounds"] for run in found]
-        seconds = statistics.mean(run["recovery_seconds"] for run in found)
+        known = [run["recovery_seconds"] for run in found if run["recovery_seconds"] is not None]
+        seconds = statistics.mean(known) if known else float("nan")
         figures = [str(len(found)), str(sum(run["survived"] for run in found))]
         figures += [f"{statistics.mean(lost):.1f} ({max(lost)})", f"{seconds:.1f}"]
         lines.append(f"| {' | '.join([fault, *figures])} |")
     return "\n".join(lines)
 
 
-def run_campaign(options: Options) -> dict[str, Any]:
+def run_campaign(options: Options) -> None:
     """Go on from the record; it is written after every fault."""
-    known = json.loads(RECORD.read_text()) if RECORD.exists() else {"runs": []}
+    end = time.monotonic() + 60 * options.minutes
+    with contextlib.ExitStack() as stack:
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for kinds, begin in ((FAULTS, begin_here), (RAY_FAULTS, begin_on_ray)):
+            due = missing([fault for fault in kinds if fault.startswith(options.only)], options.faults)
+            strike = begin(path, stack) if due else None
+            for fault, n in due:
+                if time.monotonic() > end:
+                    return
+                # Not the last rounds: after the last checkpoint nothing would be left to strike.
+                round = random.Random(f"{options.seed}/{fault}/{n}").randrange(1, ROUNDS - 3)
+                assert strike is not None
+                with tempfile.TemporaryDirectory(dir=path) as out:
+                    run = strike(fault, round, Path(out))
+                print(run, flush=True)
+                write([*runs(), run], options.seed)
+
+
+def missing(kinds: list[str], wanted: int) -> list[tuple[str, int]]:
+    """Which faults the record lacks, kinds in turn, and how many of its kind come before each."""
+    counts = {kind: sum(run["fault"] == kind for run in runs()) for kind in kinds}
+    return [(kind, n) for n in range(wanted) for kind in kinds if n >= counts[kind]]
+
+
+Inject = Callable[[str, int, Path], dict[str, Any]]
+
+
+def begin_here(path: Path, stack: contextlib.ExitStack) -> Inject:
+    """Play the undisturbed run in a process; how faults are injected then."""
+    calm = RunFolder.create(path / "calm", campaign_config())
+    if process(calm.path, path / "calm.txt") != 0:
+        raise RuntimeError("the undisturbed run failed")
+    return functools.partial(inject, expected=state_of(calm))
+
+
+def begin_on_ray(path: Path, stack: contextlib.ExitStack) -> Inject:
+    """The same on a cluster, which lives as long as ``stack``."""
+    nodes = stack.enter_context(two_nodes(path))
+    return functools.partial(inject_on_ray, nodes, expected=state_of(calm_on_ray(nodes, path)))
+
+
+def runs() -> list[dict[str, Any]]:
+    return json.loads(RECORD.read_text())["runs"] if RECORD.exists() else []
+
+
+def write(found: list[dict[str, Any]], seed: int) -> None:
     facts = {name: provenance()[name] for name in ("commit", "dirty", "python", "cpus", "packages")}
-    with tempfile.TemporaryDirectory() as path:
-        calm = RunFolder.create(Path(path) / "calm", campaign_config())
-        assert process(calm.path, Path(path) / "calm.txt") == 0, "the undisturbed run failed"
-        expected = state_of(calm)
-        for n in range(len(known["runs"]), options.faults):
-            fault = list(FAULTS)[n % len(FAULTS)]
-            # Not the last rounds: after the last checkpoint nothing would be left to strike.
-            round = random.Random(f"{options.seed}/{n}").randrange(1, EPOCHS * 3 - EVERY)
-            with tempfile.TemporaryDirectory(dir=path) as out:
-                known["runs"].append(inject(fault, round, Path(out), expected))
-            print(f"[{n + 1}/{options.faults}] {known['runs'][-1]}", flush=True)
-            head = {"command": ["benchmarks/fault_campaign.py"], "seed": options.seed, **facts}
-            lines = ",\n".join(json.dumps(run) for run in known["runs"])
-            text = json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n' + lines + "\n]\n}\n"
-            checkpoint.write_atomically(RECORD, text.encode())
-    return known
+    head = {"command": ["benchmarks/fault_campaign.py"], "seed": seed, **facts}
+    lines = ",\n".join(json.dumps(run) for run in found)
+    text = json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n' + lines + "\n]\n}\n"
+    checkpoint.write_atomically(RECORD, text.encode())
 
 
 def main() -> int:
     options = tyro.cli(Options, description=__doc__)
     if not options.render and not options.check:
         run_campaign(options)
-    record = json.loads(RECORD.read_text())
-    return put_blocks(PAGE, {"fault-campaign": table(record["runs"])}, check=options.check)
+    return put_blocks(PAGE, {"fault-campaign": table(runs())}, check=options.check)
 
 
 if __name__ == "__main__":

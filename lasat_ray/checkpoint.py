@@ -47,7 +47,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a whole checkpoint ({error}); use an older one") from error
     if metadata.get("format") != FORMAT:
         found = metadata.get("format", "no format")
-        raise UserError(f"{path}: written as {found!r}, this program reads '{FORMAT}'")
+        raise UserError(f"{path}: written as {found!r}, this program reads '{FORMAT}'; name another file")
     if _checksum(tensors, metadata.get("tree", "")) != metadata.get("sha256"):
         raise UserError(f"{path}: content does not match its checksum; use an older checkpoint")
     try:

@@ -103,7 +103,8 @@ def _to_json(value: Any) -> Any:
 
 def _read_dataclass(cls: type[T], data: Any, source: str, prefix: str) -> T:
     if not isinstance(data, dict):
-        raise UserError(f"{source}: {prefix.rstrip('.') or 'the file'} is not a JSON object")
+        what = prefix.rstrip(".") or "the file"
+        raise UserError(f"{source}: {what} is not a JSON object; restore it from the original run folder")
     hints = get_type_hints(cls)
     if unknown := [name for name in data if name not in hints]:
         raise UserError(f"{source}: field {prefix}{unknown[0]} is unknown; this version has no such setting")

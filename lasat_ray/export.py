@@ -7,6 +7,7 @@ is run against the net before it gets its name; one that computes something else
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -66,6 +67,8 @@ def _export(argv: Sequence[str]) -> int:
         )
     description = "A trained net as one file for other programs, checked against the net."
     options = parse(ExportOptions, args, prog="python -m lasat_ray.export", description=description)
+    if not 0 <= options.tolerance < math.inf:
+        raise UsageError(f"--tolerance: {options.tolerance:g} is out of range; give 0 or more, say 1e-4")
     path = Path(options.run)
     folder = path if path.is_dir() else path.parent
     out = Path(options.out) if options.out else folder / f"model{SUFFIXES[options.format]}"
@@ -166,7 +169,7 @@ def read_safetensors(file: Path, card: dict[str, Any]) -> Images:
         card["model"], num_classes=card["num_classes"], image_shape=shape, precision=card["precision"]
     )
     net.load_state_dict(load_file(file))
-    return net.eval()
+    return net.eval().requires_grad_(False)
 
 
 Write = Callable[[nn.Module, dict[str, Any], Tensor, Path], None]

@@ -111,7 +111,7 @@ def measured_row(file: Path) -> Row:
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         attacks = report["attacks"]
-        accuracy: dict[str, Any] = {name: entry["accuracy"] for name, entry in attacks.items()}
+        accuracy = {name: _share(entry["accuracy"]) for name, entry in attacks.items()}
         return Row(
             dataset=str(report.get("dataset") or "unnamed"),
             method=str(report.get("method") or report.get("model") or file.parent.name),
@@ -127,6 +127,13 @@ def measured_row(file: Path) -> Row:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{file}: not an evaluation ({told}); make it with lasat_ray.evaluate") from error
+
+
+def _share(value: Any) -> float:
+    """An accuracy; ValueError for anything outside [0,1]."""
+    if not (isinstance(value, (int, float)) and 0 <= value <= 1):
+        raise ValueError(f"accuracy {value!r} is not in [0,1]")
+    return float(value)
 
 
 def _budget(entry: dict[str, Any] | None) -> str:

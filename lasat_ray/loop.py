@@ -296,4 +296,7 @@ def load_config_dataset(config: TrainConfig) -> ImageDataset:
     """The data set that a configuration names; the test part stays closed."""
     data = config.data
     limits = {"max_train": data.max_train, "max_test": data.max_test}
-    return load_dataset(config.dataset, root=data.root, seed=config.seed, **limits)
+    dataset = load_dataset(config.dataset, root=data.root, seed=config.seed, **limits)
+    if dataset.num_classes < 2:
+        raise UserError(f"{config.dataset}: has images of one class alone; add images of another")
+    return dataset

@@ -10,13 +10,18 @@ from typing import Any
 from lasat_ray.errors import UsageError
 
 
+def search_present_folder() -> None:
+    """Let code in the present folder be imported, where an installed command does not look."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def load_plugin(field: str, spelling: str) -> Any:
     """Import ``module:attribute``; a UsageError in one line where that fails."""
     module_name, _, attribute = spelling.partition(":")
     if not module_name or not attribute:
         raise UsageError(f"--{field}: '{spelling}' is not module:name; write for example my_code:MyClass")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # an installed command does not search the present folder
+    search_present_folder()
     try:
         return getattr(importlib.import_module(module_name), attribute)
     except ImportError as error:

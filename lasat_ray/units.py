@@ -56,6 +56,8 @@ def parse_grid(text: str) -> dict[str, tuple[float, ...]]:
         name, equals, values = item.partition("=")
         if not equals or not name:
             raise ValueError(f"'{item}' is not FIELD=VALUES; write for example eps=3..15/255")
+        if not values:
+            raise ValueError(f"'{item}' has no values; write for example eps=3..15/255")
         if name in grid:
             raise ValueError(f"'{name}' stands twice in the grid; give each field once")
         grid[name] = _parse_losses(values) if name == "attack_loss" else parse_values(values)

@@ -117,7 +117,7 @@ def _defined(store: Store, command: str, settings: Any) -> dict[str, Any]:
     file = store.read_json(DEFINITION)
     if file is None:
         raise UsageError(f"--resume: '{store.out}' holds no sweep (no {DEFINITION}); name what --out made")
-    told: Mapping[str, Any] = file["definition"]
+    told = _checked(file, store.out)
     if told["sweep"] != command:
         raise UsageError(
             f"--resume: '{store.out}' is a {told['sweep']}; run python -m tuning.{told['sweep']}"
@@ -131,6 +131,16 @@ def _defined(store: Store, command: str, settings: Any) -> dict[str, Any]:
     except TypeError as error:
         raise UserError(f"--resume: '{store.out}' has settings this version lacks ({error})") from error
     return {"train": config_from_json(told["config"], DEFINITION), "settings": settings, "run": run}
+
+
+def _checked(file: Any, where: str) -> Mapping[str, Any]:
+    """What a sweep.json defines; UserError where it is none of ours."""
+    told = file.get("definition") if isinstance(file, dict) else None
+    if not isinstance(told, dict) or not {"sweep", "config", "settings"} <= set(told):
+        raise UserError(f"--resume: '{where}/{DEFINITION}' defines no sweep; restore it from the original")
+    if not isinstance(told["settings"], dict) or "asha" not in told["settings"]:
+        raise UserError(f"--resume: '{where}/{DEFINITION}' lacks its settings; restore it from the original")
+    return told
 
 
 def check_run(run: SweepRun) -> None:

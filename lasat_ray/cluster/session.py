@@ -97,7 +97,7 @@ def check_reachable(address: str) -> None:
         return
     host, _, port = wanted.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"--address: '{wanted}' is not auto, HOST:PORT or ray://HOST:PORT")
+        raise UsageError(f"--address: '{wanted}' is no address; give auto, HOST:PORT or ray://HOST:PORT")
     try:
         socket.create_connection((host, int(port)), timeout=5.0).close()
     except OSError as error:

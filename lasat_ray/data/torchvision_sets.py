@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,7 +119,16 @@ def _locked(root: Path) -> Iterator[None]:
     """One process at a time: workers that start together must not write one archive together."""
     import fcntl  # absent on Windows, where Ray's workers are few and this source is not tested
 
+    new = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
-    with open(root / ".download.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    file = root / ".download.lock"
+    try:
+        with open(file, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except BaseException:
+        if new and list(root.iterdir()) == [file]:  # nothing came: leave no trace
+            with suppress(OSError):
+                file.unlink()
+                root.rmdir()
+        raise

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.errors import UsageError, UserError, unknown_name
 from lasat_ray.learners.a2c import A2C
 from lasat_ray.learners.base import Learner, LearnerContext
 from lasat_ray.learners.controls import Curriculum, Fixed, Random
@@ -39,7 +39,14 @@ def make_learner(context: LearnerContext) -> Learner:
     """The learner that the configuration asks for: a control, one of ours, or outside code."""
     config = context.config
     name = config.learner if config.strategy == "learned" else config.strategy
-    learner = find_learner(name)(context)
+    build = find_learner(name)
+    try:
+        learner = build(context)
+    except Exception as error:
+        if ":" not in name or isinstance(error, UserError):
+            raise
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(f"--learner: building '{name}' raised {told}; correct that class") from error
     needed = ["act", "update", "state_dict", "load_state_dict"]
     if config.strategy == "learned" and config.policy.baseline == "greedy":
         needed.append("greedy")

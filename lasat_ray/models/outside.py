@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import Builder, ImageShape
+from lasat_ray.plugins import search_present_folder
 
 
 class RepeatGrey(nn.Module):
@@ -51,6 +52,7 @@ def torchvision_builder(name: str, *, field: str) -> Builder:
 def outside_builder(name: str, *, field: str) -> Builder:
     """The function behind ``module:function``; UserError if it is missing, raises, or gives no net."""
     module_name, _, function_name = name.partition(":")
+    search_present_folder()
     try:
         function = getattr(import_module(module_name), function_name, None)
     except ModuleNotFoundError as error:
@@ -59,7 +61,9 @@ def outside_builder(name: str, *, field: str) -> Builder:
             "check the spelling, or add its folder to PYTHONPATH"
         ) from error
     except Exception as error:
-        raise UserError(f"{field}: importing '{module_name}' of '{name}' raised {one_line(error)}") from error
+        raise UserError(
+            f"{field}: importing '{module_name}' of '{name}' raised {one_line(error)}; mend it"
+        ) from error
     if not callable(function):
         raise UsageError(
             f"{field}: module '{module_name}' has no function '{function_name}'; "

@@ -93,7 +93,7 @@ def read_study(paths: Sequence[Path]) -> Study:
 
 
 def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
-    """One run; UserError where config.json is missing or broken. Nothing else has to be there."""
+    """One run; UserError where config.json is missing, or a file is broken. Nothing else has to be there."""
     if not (path / "config.json").is_file():
         raise UserError(f"RUN: '{path}' holds no run (no config.json); name a folder that --out made")
     config = config_to_json(read_config(path / "config.json", complete=True))
@@ -112,26 +112,34 @@ def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The whole lines of metrics.jsonl; a line that is being written, or was torn, is left out."""
+    """The whole lines of metrics.jsonl; a line that is being written, or was torn, is left out.
+
+    UserError where no line is whole.
+    """
     if not path.is_file():
         return []
-    records = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    records: list[Record] = []
+    content = path.read_text(encoding="utf-8", errors="replace")
+    for line in content.splitlines():
         try:
             record = json.loads(line)
         except ValueError:
             continue
         if isinstance(record, dict):
             records.append(record)
+    if not records and "\n" in content:
+        raise UserError(f"{path}: holds no record of ours; restore it from the original run folder")
     return records
 
 
 def _read(path: Path) -> Record | None:
-    try:
-        content = read_json(path)
-    except UserError:
+    """A JSON object, None where there is no such file; UserError where it is damaged."""
+    if not path.is_file():
         return None
-    return content if isinstance(content, dict) else None
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no JSON object; restore it from the original run folder")
+    return content
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
