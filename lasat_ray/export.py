@@ -100,7 +100,7 @@ def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolera
     try:
         write(net, card, x, unfinished)
         run = read(unfinished, card)
-        difference = max(float((run(x[:n]) - net(x[:n])).abs().max()) for n in SIZES)
+        difference = max(float((run(x[:n]) - net(x[:n])).detach().abs().max()) for n in SIZES)
         if not difference <= tolerance:
             raise UserError(
                 f"{out}: the file's logits differ from the net's by {difference:.1e}, more than "

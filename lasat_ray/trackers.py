@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lasat_ray.checkpoint import write_atomically
-from lasat_ray.config_io import config_to_json
+from lasat_ray.config_io import config_to_json, leaves
 from lasat_ray.events import step_of
 from lasat_ray.folder import RunFolder
 
@@ -25,7 +25,7 @@ class Tracker(Protocol):
 
     def log(self, numbers: dict[str, float], step: int) -> None: ...
 
-    def close(self) -> None: ...
+    def close(self, failed: bool = False) -> None: ...
 
 
 class Wandb:
@@ -34,19 +34,24 @@ class Wandb:
     def __init__(self, folder: RunFolder, run_id: str):
         import wandb
 
-        config = config_to_json(folder.config())
-        name = folder.path.resolve().name
-        self.run = wandb.init(project="lasat-ray", name=name, id=run_id, resume="allow", config=config)
+        self.run = wandb.init(
+            project="lasat-ray",
+            name=folder.path.resolve().name,
+            id=run_id,
+            resume="allow",
+            config=config_to_json(folder.config()),
+            settings=wandb.Settings(quiet=True),  # its summary would push ours off the screen
+        )
 
     def log(self, numbers: dict[str, float], step: int) -> None:
         self.run.log(numbers, step=step)
 
-    def close(self) -> None:
-        self.run.finish()
+    def close(self, failed: bool = False) -> None:
+        self.run.finish(exit_code=int(failed))
 
 
 class Mlflow:
-    """A run of experiment ``lasat-ray`` at MLFLOW_TRACKING_URI."""
+    """A run of experiment ``lasat-ray`` at MLFLOW_TRACKING_URI, by default mlflow.db in this folder."""
 
     def __init__(self, folder: RunFolder, run_id: str):
         from mlflow import MlflowClient
@@ -59,13 +64,18 @@ class Mlflow:
         tags = {"lasat_ray_id": run_id, "mlflow.runName": folder.path.resolve().name}
         run = found[0] if found else self.client.create_run(place, tags=tags)
         self.id = run.info.run_id
+        if found:
+            self.client.update_run(self.id, status="RUNNING")
+            return
+        for path, value in leaves(folder.config()):
+            self.client.log_param(self.id, path, value)
 
     def log(self, numbers: dict[str, float], step: int) -> None:
         for name, value in numbers.items():
             self.client.log_metric(self.id, name.replace("@", "_"), value, step=step)
 
-    def close(self) -> None:
-        self.client.set_terminated(self.id)
+    def close(self, failed: bool = False) -> None:
+        self.client.set_terminated(self.id, status="FAILED" if failed else "FINISHED")
 
 
 TRACKERS: dict[str, Callable[[RunFolder, str], Tracker]] = {"wandb": Wandb, "mlflow": Mlflow}
@@ -102,10 +112,11 @@ class Trackers:
             except Exception as error:
                 self._drop(name, error)
 
-    def close(self) -> None:
+    def close(self, failed: bool = False) -> None:
+        """End the run at every tracker; ``failed``: it was stopped or raised."""
         for name, tracker in list(self.live.items()):
             try:
-                tracker.close()
+                tracker.close(failed)
             except Exception as error:
                 self._drop(name, error)
 

@@ -146,8 +146,10 @@ def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) 
 
     try:
         yield listen
-    finally:
-        trackers.close()
+    except BaseException:
+        trackers.close(failed=True)
+        raise
+    trackers.close()
 
 
 @contextlib.contextmanager

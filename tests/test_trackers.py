@@ -23,8 +23,8 @@ class FakeRun:
     def log(self, numbers, step):
         self.logged.append((step, numbers))
 
-    def finish(self):
-        self.finished = True
+    def finish(self, exit_code):
+        self.finished, self.exit_code = True, exit_code
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def wandb(monkeypatch):
         made.append(FakeRun(**asked))
         return made[-1]
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Settings=dict))
     return made
 
 
@@ -44,6 +44,7 @@ class FakeMlflow:
 
     runs: dict = {}  # noqa: RUF012
     metrics: list = []  # noqa: RUF012
+    params: dict = {}  # noqa: RUF012
 
     def get_experiment_by_name(self, name):
         return None if name not in self.runs else types.SimpleNamespace(experiment_id=name)
@@ -60,16 +61,22 @@ class FakeMlflow:
         self.runs[place].append(types.SimpleNamespace(info=info, tags=tags))
         return self.runs[place][-1]
 
+    def log_param(self, run_id, name, value):
+        self.params[name] = value
+
+    def update_run(self, run_id, status):
+        self.metrics.append((run_id, status))
+
     def log_metric(self, run_id, name, value, step):
         self.metrics.append((run_id, name, value, step))
 
-    def set_terminated(self, run_id):
-        self.metrics.append((run_id, "ended"))
+    def set_terminated(self, run_id, status):
+        self.metrics.append((run_id, status))
 
 
 @pytest.fixture
 def mlflow(monkeypatch):
-    FakeMlflow.runs, FakeMlflow.metrics = {}, []
+    FakeMlflow.runs, FakeMlflow.metrics, FakeMlflow.params = {}, [], {}
     monkeypatch.setitem(sys.modules, "mlflow", types.SimpleNamespace(MlflowClient=FakeMlflow))
     return FakeMlflow
 
@@ -94,7 +101,8 @@ def test_every_number_is_passed_on_once_also_when_heard_again(folder, wandb, mlf
         ("round/loss", 1.5, 1),
         ("epoch/val_clean_acc", 0.5, 1),
     ]
-    assert mlflow.metrics[-1] == ("run0", "ended")
+    assert mlflow.metrics[-1] == ("run0", "FINISHED") and wandb[0].exit_code == 0
+    assert mlflow.params["method"] == "pgd-at" and mlflow.params["reward.alpha"] == 1.0
 
 
 def test_a_resumed_run_goes_on_where_it_was(folder, wandb, mlflow):
@@ -103,6 +111,12 @@ def test_a_resumed_run_goes_on_where_it_was(folder, wandb, mlflow):
     assert wandb[0].asked["id"] == wandb[1].asked["id"]
     assert wandb[0].asked["resume"] == "allow"
     assert len(mlflow.runs["lasat-ray"]) == 1
+    assert [call[1] for call in mlflow.metrics] == ["FINISHED", "RUNNING", "FINISHED"]
+
+
+def test_a_run_that_raised_is_marked_so(folder, wandb, mlflow):
+    Trackers(["wandb", "mlflow"], folder, pytest.fail).close(failed=True)
+    assert wandb[0].exit_code == 1 and mlflow.metrics[-1] == ("run0", "FAILED")
 
 
 def test_a_tracker_that_is_not_installed_is_one_warning(folder, monkeypatch):
