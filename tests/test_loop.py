@@ -278,6 +278,15 @@ def test_the_best_validated_net_is_the_one_that_is_tested(tmp_path):
     assert all(torch.equal(v, kept[2][k]) for k, v in trainer.deployed_net().state_dict().items())
 
 
+def test_a_trainer_holds_no_image_twice(tmp_path):
+    """Every worker holds the data set: what it keeps beside the two parts would double its memory."""
+    run = Run(tmp_path / "run", "fixed")
+    trainer = Trainer(run.config, Place(world=World(), device=CPU, folder=run.folder))
+    assert trainer.dataset.train is trainer.train_images
+    (feed, _), *others = trainer.env.batches._feeds
+    assert not others and feed._store._x.data_ptr() == trainer.train_images.x.data_ptr()
+
+
 def test_without_validation_the_last_net_is_tested(tmp_path):
     run = Run(tmp_path / "run", "fixed", data__val_fraction=0.0)
     _, summary = run.go()
