@@ -1,4 +1,4 @@
-"""Writes the speed tables of benchmarks/README.md from the committed records.
+"""Writes the speed tables and the picture of benchmarks/README.md from the committed records.
 
 python benchmarks/speed_tables.py          # rewrite the file between its markers
 python benchmarks/speed_tables.py --check  # exit status 1 if it would change
@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import speed_figure
 from marked import put_blocks
 
 FOLDER = Path(__file__).parent
@@ -21,10 +22,13 @@ ROUNDS = (
     "round_cost_resnet18_2026-11-22",
     "round_cost_methods_2026-11-22",
     "round_cost_awp_2026-11-22",
-    "round_cost_digits_2026-11-22",
+    "round_cost_digits_2026-11-26",
 )
-TIMED = ("round_cost_resnet18_2026-11-26", "round_cost_digits_2026-11-22")
+TIMED = ("round_cost_resnet18_2026-11-26", "round_cost_digits_2026-11-26")
 """Whose rooms are shown."""
+EPOCHS = ("epoch_digits_cpu_2026-11-26", "epoch_resnet18_cpu_2026-11-26")
+RUN = {name: f"run_cost_{name}_cpu_2026-11-26" for name in ("workers", "start_up_before", "start_up")}
+PICTURE = FOLDER / "speed.png"
 SHOWN_K = ("1", "4", "10", "40")
 KINDS = {"fixed": "fixed attack", "without reward": "LAS, no reward", "with reward": "LAS, rewarded"}
 
@@ -95,6 +99,46 @@ def room_table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def epoch_table(records: list[dict[str, Any]]) -> str:
+    rooms = list(dict.fromkeys(room for record in records for room in record["epoch"]))
+    lines = ["| % of an epoch | " + " | ".join(rooms) + " |", "|---|" + "---|" * len(rooms)]
+    for record in records:
+        cells = [f"{100 * record['epoch'].get(room, 0.0):.1f}" for room in rooms]
+        lines.append(f"| {record['settings']['epoch_of']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def worker_table(record: dict[str, Any]) -> str:
+    """Throughput in process and on Ray, and what processes hold."""
+    titles = {
+        "0": f"in this process, {record['threads_of_the_first']} threads",
+        "1": "one Ray worker, all threads",
+        "2": "two Ray workers, one thread each",
+    }
+    lines = ["| where | images a second, each turn | largest memory of a worker, MiB |", "|---|---|---|"]
+    for name, seconds in record["epoch_seconds"].items():
+        speeds = ", ".join(f"{record['images'] / s:.1f}" for s in seconds)
+        peaks = record["worker_peak_bytes"].get(name)
+        lines.append(f"| {titles[name]} | {speeds} | {f'{max(peaks) / 2**20:.0f}' if peaks else ''} |")
+    lines += [
+        "",
+        f"One worker: {record['one_worker_throughput_over_in_process']:.3f} times the throughput in process. "
+        f"Two of one thread: {record['two_workers_throughput_over_one']:.3f} times that of one with all "
+        f"threads. {record['settings']['model']}, {record['settings']['batch_size']} images a round, k = 4; "
+        "medians of ratios turn by turn.",
+    ]
+    return "\n".join(lines)
+
+
+def start_table(before: dict[str, Any], after: dict[str, Any]) -> str:
+    lines = ["| workers | before, s | now, s | now, each turn |", "|---|---|---|---|"]
+    for workers, seconds in after["seconds_to_first_round"].items():
+        turns = ", ".join(f"{s:.1f}" for s in seconds)
+        old = before["median"][workers]
+        lines.append(f"| {workers} | {old:.1f} | {after['median'][workers]:.1f} | {turns} |")
+    return "\n".join(lines)
+
+
 def label(name: str, record: dict[str, Any]) -> str:
     """The case and its target net."""
     settings = record["settings"]
@@ -102,13 +146,23 @@ def label(name: str, record: dict[str, Any]) -> str:
 
 
 def main(check: bool) -> int:
+    run = {name: read(file) for name, file in RUN.items()}
     tables = {
         "attack": attack_table(read(ATTACK)),
         "evaluation": evaluation_table(read(EVALUATION)),
         "rounds": round_table([read(name) for name in ROUNDS]),
         "rooms": room_table([read(name) for name in TIMED]),
+        "epochs": epoch_table([read(name) for name in EPOCHS]),
+        "workers": worker_table(run["workers"]),
+        "start-up": start_table(run["start_up_before"], run["start_up"]),
     }
-    return put_blocks(FOLDER / "README.md", tables, check=check)
+    figure = speed_figure.speed_figure(read(TIMED[0]), run["workers"])
+    changed = put_blocks(FOLDER / "README.md", tables, check=check)
+    if speed_figure.is_current(figure, PICTURE):
+        return changed
+    if not check:
+        speed_figure.write(figure, PICTURE)
+    return int(check)
 
 
 if __name__ == "__main__":

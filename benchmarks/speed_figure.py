@@ -1,0 +1,69 @@
+"""The picture of benchmarks/README.md: cost against k, and on Ray workers."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from lasat_ray.reporting.figure import Bars, Curve, Figure, Panel
+from lasat_ray.reporting.study import COLORS
+from lasat_ray.reporting.to_png import to_png
+
+Record = dict[str, Any]
+GRAY = COLORS[-1]
+
+
+def speed_figure(rounds: Record, workers: Record) -> Figure:
+    """Two panels from the records of round_cost.py and of run_cost.py's sections."""
+    return Figure(
+        slug="speed",
+        title="What training costs",
+        about="",
+        panels=[k_panel(rounds), workers_panel(workers)],
+        wide=True,
+    )
+
+
+def k_panel(record: Record) -> Panel:
+    curves = []
+    for (name, case), color in zip(record["cases"].items(), COLORS, strict=False):
+        x, y = zip(*((int(k), ratio) for k, ratio in case["ratio_at_k"].items()), strict=True)
+        curves.append(Curve(name=name.removesuffix(", image"), runs=(), color=color, x=x, y=y))
+    level = Curve(name="1", runs=(), color=GRAY, x=x, y=[1.0] * len(x), dash="dot", faint=True)
+    return panel("Processor time at update interval k", [*curves, level], "k", "beside the fixed attack")
+
+
+def workers_panel(record: Record) -> Panel:
+    names = {"0": "in process, 2 threads", "1": "1 worker, 2 threads", "2": "2 workers, 1 thread"}
+    speed = {name: record["images"] / median(record["epoch_seconds"][n]) for n, name in names.items()}
+    bars = [Bars(name="LAS-AT, k = 4", runs=(), color=COLORS[6], x=list(speed), y=list(speed.values()))]
+    return panel(f"{record['settings']['model']}, Ray workers", bars, "", "images a second")
+
+
+def panel(title: str, marks: list[Any], x_label: str, y_label: str) -> Panel:
+    return Panel(title=title, marks=marks, x_label=x_label, y_labels=[y_label])
+
+
+def digest(figure: Figure) -> str:
+    """Of all that is drawn; the PNG carries it, so that a test can tell an old picture."""
+    return hashlib.sha256(json.dumps(figure.rows()).encode()).hexdigest()
+
+
+def write(figure: Figure, file: Path) -> None:
+    told = PngInfo()
+    told.add_text("drawn", digest(figure))
+    Image.open(io.BytesIO(to_png(figure))).save(file, pnginfo=told, optimize=True)
+
+
+def is_current(figure: Figure, file: Path) -> bool:
+    if not file.is_file():
+        return False
+    with Image.open(file) as image:
+        return image.info.get("drawn") == digest(figure)
