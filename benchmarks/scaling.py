@@ -11,12 +11,7 @@ processes, with and without balancing. Assumed: what ``Cluster`` says of GPUs an
 from __future__ import annotations
 
 import json
-import os
-import statistics
-import tempfile
-import time
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
@@ -24,20 +19,15 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 import tyro
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import envs.attack_strategy as game
-from benchmarks.scaling_model import Cluster, Net, balanced, simulate, step_counts
-from envs.attack_strategy import AttackStrategyVectorEnv
-from envs.build import build_game
-from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import Images
+from benchmarks.scaling_model import Cluster, Net, policies, simulate, uniform
+from benchmarks.two_processes import make_game, noise, two_processes
+from lasat_ray.config import grid_of
 from lasat_ray.folder import provenance
-from lasat_ray.learners import Learner, LearnerContext, make_learner
 from lasat_ray.loop import load_config_dataset
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.recipes import get_recipe
@@ -105,22 +95,6 @@ def forward_counts(model: str) -> tuple[float, int]:
     return float(flops.get_total_flops()), kernels.count
 
 
-def make_game(config: TrainConfig, images: Images, world: World) -> tuple[AttackStrategyVectorEnv, Learner]:
-    """Env and learner of a worker, without folder or evaluation."""
-    torch.manual_seed(0)
-    cpu = torch.device("cpu")
-    env = build_game(config, images, int(images.y.max()) + 1, world=world, device=cpu)
-    shape = images.image_shape
-    context = LearnerContext(space=env.space, image_shape=shape, config=config, world=world, device=cpu)
-    return env, make_learner(context)
-
-
-def noise(count: int, side: int = IMAGE[1]) -> Images:
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=rng)
-    return Images(x, torch.arange(count) % 10)
-
-
 def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int]]:
     """Bytes of each all-reduce of a round of LAS-AT: one that only trains, and one that is rewarded.
 
@@ -166,69 +140,6 @@ def learned_draws(rounds: int) -> tuple[list[int], list[int]]:
         if n >= rounds // 2:
             counts += report.option_counts[first : first + sizes[place]]
     return [int(s) for s in grid_of(config)["num_steps"]], [int(c) for c in counts]
-
-
-def attack_worker(rank: int, rounds: int, folder: str) -> None:
-    """One of two processes: processor seconds of each round's attack, balanced in every other round."""
-    torch.set_num_threads(1)
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    rendezvous = {"init_method": f"file://{folder}/meet", "timeout": timedelta(seconds=300)}
-    dist.init_process_group("gloo", rank=rank, world_size=2, **rendezvous)
-    base = get_recipe("cifar10-cpu").config
-    seconds: dict[str, list[float]] = {}
-    config = replace(base, strategy="random", batch_size=32, data=replace(base.data, max_train=None))
-    attack, spent = game.attack_batch, [0.0]
-
-    def timed(*args: Any, **kwargs: Any) -> Tensor:
-        began = time.process_time()
-        x_adv = attack(*args, **kwargs)
-        spent[0] += time.process_time() - began
-        return x_adv
-
-    with patch.object(game, "attack_batch", timed):
-        for balance in (False, True):
-            chosen = replace(config, speed=replace(config.speed, balance=balance))
-            env, learner = make_game(chosen, noise(512), World(rank, 2))
-            found = seconds["balanced" if balance else "as drawn"] = []
-            for n in range(rounds + 2):
-                spent[0] = 0.0
-                play_round(env, learner)
-                if n >= 2:
-                    found.append(spent[0])
-    Path(folder, f"{rank}.json").write_text(json.dumps(seconds))
-    dist.destroy_process_group()
-
-
-def two_processes(rounds: int) -> dict[str, Any]:
-    """Attack seconds of both processes round by round; how much longer the slower took than the mean."""
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(attack_worker, args=(rounds, folder), nprocs=2)
-        both = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(2)]
-    found: dict[str, Any] = {}
-    for kind in both[0]:
-        pairs = list(zip(both[0][kind], both[1][kind], strict=True))
-        excess = [2 * max(pair) / sum(pair) - 1 for pair in pairs]
-        found[kind] = {"seconds": pairs, "excess": excess, "mean_excess": statistics.fmean(excess)}
-    drawn = step_counts(uniform(), 2000, 2, 16)
-    for kind, images_RWS in (("as drawn", drawn), ("balanced", balanced(drawn)[0])):
-        load_RW = images_RWS @ np.arange(drawn.shape[-1])
-        found[kind]["expected_excess"] = float((load_RW.max(1) / load_RW.mean(1)).mean() - 1)
-    return found
-
-
-def uniform() -> np.ndarray:
-    """3 to 14 steps equally likely, as Table 1's grid."""
-    p_S = np.zeros(15)
-    p_S[3:] = 1 / 12
-    return p_S
-
-
-def policies(steps: list[int], counts: list[int]) -> dict[str, np.ndarray]:
-    """Distributions of step counts by name; the last is the widest that the grid allows."""
-    learned, worst = np.zeros(15), np.zeros(15)
-    learned[steps] = np.array(counts) / sum(counts)
-    worst[[3, 14]] = 0.5
-    return {"uniform 3 to 14": uniform(), "learned on digits": learned, "half 3, half 14": worst}
 
 
 def size_of(options: Options, workers: int, images: int) -> dict[str, int]:

@@ -45,6 +45,21 @@ class Net:
     strategy_flops: float = 0.0  # of one image's forward pass of the strategy net
 
 
+def uniform() -> np.ndarray:
+    """3 to 14 steps equally likely, as Table 1's grid."""
+    p_S = np.zeros(15)
+    p_S[3:] = 1 / 12
+    return p_S
+
+
+def policies(steps: list[int], counts: list[int]) -> dict[str, np.ndarray]:
+    """Distributions of step counts by name; the last is the widest that the grid allows."""
+    learned, worst = np.zeros(15), np.zeros(15)
+    learned[steps] = np.array(counts) / sum(counts)
+    worst[[3, 14]] = 0.5
+    return {"uniform 3 to 14": uniform(), "learned on digits": learned, "half 3, half 14": worst}
+
+
 def step_counts(p_S: np.ndarray, rounds: int, workers: int, images: int, seed: int = 0) -> np.ndarray:
     """Images of each worker by step count, drawn independently; int64 [R,W,S]."""
     return np.random.default_rng(seed).multinomial(images, p_S, size=(rounds, workers))

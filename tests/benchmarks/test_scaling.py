@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from benchmarks.scaling import messages, policies, summed_bytes, uniform
+from benchmarks.scaling import messages, summed_bytes
 from benchmarks.scaling_model import (
     Cluster,
     Net,
     attack_seconds,
     balanced,
+    policies,
     simulate,
     step_counts,
     sum_seconds,
+    uniform,
     update_seconds,
 )
 
