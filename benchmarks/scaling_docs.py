@@ -130,10 +130,15 @@ def waits(record: dict[str, Any]) -> str:
 def measured(record: dict[str, Any]) -> str:
     """Two real processes."""
     rows = [
-        [kind, f"{len(of['seconds'])}", percent(of["mean_excess"]), percent(of["expected_excess"])]
+        [
+            kind,
+            str(len(of["steps"])),
+            *(percent(of[f"{what}_excess"]) for what in ("seconds", "steps", "expected")),
+        ]
         for kind, of in record["two processes"].items()
     ]
-    return table(["attacks", "rounds", "slower over mean, %: measured", "by steps alone"], rows)
+    what = ["processor time", "steps taken", "steps, expected"]
+    return table(["attacks", "rounds", *(f"{name}: larger over mean, %" for name in what)], rows)
 
 
 def draw(record: dict[str, Any]) -> None:

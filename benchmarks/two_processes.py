@@ -28,6 +28,7 @@ from lasat_ray.data import Images
 from lasat_ray.learners import Learner, LearnerContext, make_learner
 from lasat_ray.recipes import get_recipe
 from lasat_ray.round import play_round
+from lasat_ray.types import Batch, Strategy
 from lasat_ray.world import World
 
 
@@ -48,46 +49,46 @@ def noise(count: int, side: int = 32) -> Images:
 
 
 def attack_worker(rank: int, rounds: int, folder: str) -> None:
-    """One of two processes: processor seconds of each round's attack, balanced in every other round."""
+    """One of two processes: steps and processor seconds of each round's attack, as drawn, then balanced."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     rendezvous = {"init_method": f"file://{folder}/meet", "timeout": timedelta(seconds=300)}
     dist.init_process_group("gloo", rank=rank, world_size=2, **rendezvous)
     base = get_recipe("cifar10-cpu").config
-    seconds: dict[str, list[float]] = {}
+    rounds_of: dict[str, list[tuple[int, float]]] = {}
     config = replace(base, strategy="random", batch_size=32, data=replace(base.data, max_train=None))
-    attack, spent = game.attack_batch, [0.0]
+    attack, found = game.attack_batch, []
 
-    def timed(*args: Any, **kwargs: Any) -> Tensor:
+    def timed(net: Any, batch: Batch, strategy: Strategy, **kwargs: Any) -> Tensor:
         began = time.process_time()
-        x_adv = attack(*args, **kwargs)
-        spent[0] += time.process_time() - began
+        x_adv = attack(net, batch, strategy, **kwargs)
+        found.append((int(strategy.num_steps.sum()), time.process_time() - began))
         return x_adv
 
     with patch.object(game, "attack_batch", timed):
         for balance in (False, True):
             chosen = replace(config, speed=replace(config.speed, balance=balance))
             env, learner = make_game(chosen, noise(512), World(rank, 2))
-            found = seconds["balanced" if balance else "as drawn"] = []
-            for n in range(rounds + 2):
-                spent[0] = 0.0
+            found.clear()
+            for _ in range(rounds + 2):  # the first two are not counted
                 play_round(env, learner)
-                if n >= 2:
-                    found.append(spent[0])
-    Path(folder, f"{rank}.json").write_text(json.dumps(seconds))
+            rounds_of["balanced" if balance else "as drawn"] = found[2:]
+    Path(folder, f"{rank}.json").write_text(json.dumps(rounds_of))
     dist.destroy_process_group()
 
 
 def two_processes(rounds: int) -> dict[str, Any]:
-    """Attack seconds of both processes round by round; how much longer the slower took than the mean."""
+    """What both took round by round, and by how much the larger exceeds the mean, averaged over rounds."""
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(attack_worker, args=(rounds, folder), nprocs=2)
         both = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(2)]
     found: dict[str, Any] = {}
     for kind in both[0]:
-        pairs = list(zip(both[0][kind], both[1][kind], strict=True))
-        excess = [2 * max(pair) / sum(pair) - 1 for pair in pairs]
-        found[kind] = {"seconds": pairs, "excess": excess, "mean_excess": statistics.fmean(excess)}
+        found[kind] = {}
+        for what, place in (("steps", 0), ("seconds", 1)):
+            pairs = [(a[place], b[place]) for a, b in zip(both[0][kind], both[1][kind], strict=True)]
+            excess = statistics.fmean(2 * max(pair) / sum(pair) - 1 for pair in pairs)
+            found[kind] |= {what: pairs, f"{what}_excess": excess}
     drawn = step_counts(uniform(), 2000, 2, 16)
     for kind, images_RWS in (("as drawn", drawn), ("balanced", balanced(drawn)[0])):
         load_RW = images_RWS @ np.arange(drawn.shape[-1])
