@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -21,6 +22,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor, nn
 
 from lasat_ray.attacks import attack_batch
+from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.config import TrainConfig
 from lasat_ray.credit import influence
 from lasat_ray.credit_check import credit_correlation
@@ -163,17 +165,20 @@ class AttackStrategyVectorEnv(VectorEnv):
         if method.limit:
             scene = dataclasses.replace(scene, strategy=method.limit(scene))
         rule = method.rule(scene) if method.rule else None
-        x_adv = attack_batch(
+        run = partial(
+            attack_batch,
             self.attack_view(self.net, self.batch.x),
-            self.batch,
-            scene.strategy,
-            stream,
+            stream=stream,
             loss=method.attack_loss if attack.loss == "method" else attack.loss,
             start_kind=method.start if attack.start == "method" else attack.start,
             rule=rule,
             bucket=self.config.speed.bucket,
             norm=attack.norm,
         )
+        if self.config.speed.balance and rule is None:
+            x_adv = attack_balanced(self.target.world, run, self.batch, scene.strategy)
+        else:
+            x_adv = run(self.batch, scene.strategy)
         notes = rule.notes() if rule else {}
         return x_adv, scene.strategy, method.conclude(notes, scene) if method.conclude else notes
 

@@ -1,7 +1,5 @@
-"""Every setting that decides what a run computes, with its unit; a recipe is one such tree.
-Where and how a run executes (workers, device, folder) is not here: it must not change results.
-Checks live in ``validate.py``; the spelling of budgets and grids in ``units.py``.
-"""
+"""Every setting that decides what a run computes, with its unit; a recipe is one such tree. Where and
+how (workers, device, folder) must not change results and is not here. Checks: ``validate.py``."""
 
 from __future__ import annotations
 
@@ -242,6 +240,8 @@ class SpeedConfig:
     """torch.compile for attacks and training passes; cudagraphs: inductor with CUDA graphs."""
     bucket: int = 0
     """Attack so many images or a multiple of it, finished ones along, so that few sizes occur; 0: off."""
+    balance: bool = False
+    """Attack images on whichever worker has the fewest steps to take: docs/scaling.md says where it pays."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

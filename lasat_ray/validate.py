@@ -17,7 +17,7 @@ from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
 from lasat_ray.validate_grid import NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validate_learner import check_learner
-from lasat_ray.validate_method import check_method, check_milestones
+from lasat_ray.validate_method import METHODS_WITH_RULE, check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz", "stream")
@@ -225,6 +225,12 @@ def _check_speed(config: TrainConfig) -> None:
     if speed.compile == "cudagraphs" and not speed.bucket:
         what = "records a CUDA graph for every number of images still attacked"
         raise refusal("--speed.compile", "'cudagraphs'", what, "add --speed.bucket 16, say")
+    if speed.balance and config.strategy in ("fixed", "curriculum"):
+        what = f"has no effect with --strategy {config.strategy}, where all images take equal steps"
+        raise refusal("--speed.balance", "True", what, "leave it out")
+    if speed.balance and config.method in METHODS_WITH_RULE:
+        what = f"has no effect with --method {config.method}, whose attack finds out its steps on the way"
+        raise refusal("--speed.balance", "True", what, "leave it out")
 
 
 def _check_test_steps(counts: tuple[int, ...]) -> None:

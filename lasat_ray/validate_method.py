@@ -26,6 +26,7 @@ METHODS_WITH_BETA = frozenset(
 METHODS_THAT_CANNOT_MIX = frozenset(
     {"fat", "fat-trades", "fat-mart", "gairat", "sat"}
 )  # methods whose attack asks whether an image is classified correctly
+METHODS_WITH_RULE = METHODS_THAT_CANNOT_MIX | {"dart"}  # methods whose attack stops images by what it sees
 METHODS_WITH_KL_ATTACK = frozenset(
     {"trades", "gowal", "rebuffi", "fat-trades", "trades-awp", "lbgat", "hat", "ltd", "hydra"}
 )  # methods whose attack raises the KL from the clean prediction

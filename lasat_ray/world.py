@@ -68,6 +68,14 @@ class World:
             for tensor, total in zip(group, _unflatten_dense_tensors(flat, group), strict=True):
                 tensor.copy_(total)
 
+    def exchange(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
+        """``send[w]`` rows go to each worker w, in order; returns the ``receive[w]`` rows that each sent."""
+        if self.size == 1:
+            return rows
+        got = rows.new_empty(sum(receive), *rows.shape[1:])
+        dist.all_to_all_single(got, rows.contiguous(), receive, send)
+        return got
+
     def share(self, net: nn.Module) -> None:
         """Give every worker the first worker's weights and buffers."""
         if self.size > 1:

@@ -20,6 +20,7 @@ from lasat_ray.validate_method import (
     METHODS_WITH_BETA,
     METHODS_WITH_KL_ATTACK,
     METHODS_WITH_NORMAL_START,
+    METHODS_WITH_RULE,
     METHODS_WITH_TEACHER,
 )
 
@@ -126,6 +127,13 @@ def test_cuda_graphs_want_few_batch_sizes():
     told = refusal({"speed.compile": "cudagraphs"})
     assert told.startswith("--speed.compile: 'cudagraphs'") and "--speed.bucket 16" in told
     check(changed(get_recipe("digits").config, {"speed.compile": "cudagraphs", "speed.bucket": 16}))
+
+
+@pytest.mark.parametrize("changes", [{"strategy": "fixed"}, {"strategy": "curriculum"}, {"method": "fat"}])
+def test_attacks_are_balanced_only_where_their_steps_differ_and_are_known(changes):
+    told = refusal({**changes, "speed.balance": True})
+    assert told.startswith("--speed.balance: True has no effect with ") and told.endswith("leave it out")
+    check(changed(get_recipe("digits").config, {"speed.balance": True}))
 
 
 GRID_CASES = [
@@ -354,4 +362,5 @@ def test_the_lists_of_methods_here_are_what_the_methods_say():
     assert {name for name, method in METHODS.items() if method.attack_loss == "squared"} == {"score"}
     assert {name for name, method in METHODS.items() if method.prunes} == METHODS_THAT_PRUNE
     ruled = {name for name, method in METHODS.items() if method.rule}
+    assert ruled == METHODS_WITH_RULE
     assert ruled - {"dart"} == METHODS_THAT_CANNOT_MIX  # DART looks at the gradient alone

@@ -144,6 +144,19 @@ def test_batch_statistics_weigh_each_shard_by_its_images(net, convs, two):
         close(result["after"][net][f"{convs}1.running_var"], 0.9 + 0.1 * var)
 
 
+def test_attacks_move_to_the_worker_with_fewer_steps_and_return(two):
+    _, ranks = two
+    first, second = (result["attacks"] for result in ranks)
+    assert first["steps"].sum() + second["steps"].sum() == 26 + 7
+    assert (first["steps"].sum() - second["steps"].sum()).abs() <= 3  # 19 before
+    for result in (first, second):
+        batch, strategy = result["given"]
+        assert torch.equal(result["x_adv"], batch.x + 10 * strategy.num_steps.view(-1, 1, 1, 1))
+        assert torch.equal(result["x"][:, 0, 0, 0].long(), result["index"])  # pixels travel with their names
+        assert torch.equal(result["eps"], result["index"] / 255)
+    assert sorted([*first["index"].tolist(), *second["index"].tolist()]) == list(range(7))
+
+
 def test_the_collectives(two):
     _, ranks = two
     for rank, result in enumerate(ranks):

@@ -13,10 +13,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from envs.build import build_game
+from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.folder import RunFolder
 from lasat_ray.learners import make_learner
 from lasat_ray.loop import Place, Trainer, load_config_dataset
-from lasat_ray.types import Rollout
+from lasat_ray.types import Batch, Rollout, Strategy
 from lasat_ray.world import World, gradients
 from tests.helpers import CPU, make_context, make_images, small_config
 
@@ -57,6 +58,10 @@ GAMES: dict[str, dict[str, Any]] = {
         "speed__compile": "eager",
         "speed__channels_last": True,
         "speed__bucket": 2,
+    },
+    "balanced": {
+        "speed__balance": True,
+        "attack__grid": {"eps": (0.1, 0.2), "num_steps": (1.0, 4.0, 9.0), "step_size": (0.02, 0.05)},
     },
     "batch norm": {"model": "small_cnn_bn", "strategy_model": "small_cnn_bn"},
 }
@@ -116,6 +121,21 @@ def collectives(world: World) -> dict[str, Tensor]:
     return {"total": total, "kept": kept, **named, **net.state_dict()}
 
 
+def balanced(world: World) -> dict[str, Any]:
+    """An attack that adds its steps to the image, on uneven shards of uneven work."""
+    steps = torch.tensor([[9, 8, 9], [1, 2, 1, 3]][world.rank])
+    place = torch.arange(len(steps)) + 3 * world.rank
+    batch = Batch(x=place.double().view(-1, 1, 1, 1).expand(-1, 1, 2, 2), y=place, index=place, global_size=7)
+    strategy = Strategy(eps=place / 255, num_steps=steps, step_size=place / 1000)
+    seen: dict[str, Any] = {}
+
+    def attack(batch: Batch, strategy: Strategy) -> Tensor:
+        seen.update(index=batch.index, steps=strategy.num_steps, eps=strategy.eps, x=batch.x)
+        return batch.x + 10 * strategy.num_steps.view(-1, 1, 1, 1)
+
+    return {"x_adv": attack_balanced(world, attack, batch, strategy), "given": (batch, strategy), **seen}
+
+
 def statistics(world: World) -> dict[str, dict[str, Tensor]]:
     """Both nets after one update on shards of 3 and 4, and the shard itself."""
     config = config_of("batch norm")
@@ -149,6 +169,7 @@ def worker(rank: int, size: int, path: str) -> None:
     )
     world, root = World(rank, size), Path(path)
     results: dict[str, Any] = {"collectives": collectives(world), "statistics": statistics(world)}
+    results["attacks"] = balanced(world)
     for game in GAMES:
         results[game] = train(game, RunFolder(root / slug(game)), world)
     results["resumed"] = train(RESUMED, RunFolder(root / "resumed"), world)

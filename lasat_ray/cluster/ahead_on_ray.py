@@ -1,7 +1,9 @@
 """A streamed data set read by Ray Data: other processes decode what the coming rounds need.
 
 Ray Data knows neither which image a round wants nor where a resumed run stands; the stream's own
-order does. So each item is one window of one worker, and Ray Data fetches windows in order, a few at once.
+order does. So each item is one window of one worker, and Ray Data fetches a few windows at once. A plan is
+those few and no more: Ray Data holds back by the object store's size alone, and of a longer plan it had
+decoded every window before the second was used.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
+from lasat_ray.data.ahead import by_thread
 from lasat_ray.errors import UserError
 
-_PART = 32  # windows of one Ray Data plan
-_AT_ONCE = 2  # windows under way
+_AT_ONCE = 2  # windows of one plan; the next plan runs while these are used
 
 
 def by_ray_data(
@@ -37,11 +39,16 @@ def by_ray_data(
         tensors = {str(n): part.contiguous() for n, part in enumerate(parts)}
         return {"error": "", "tensors": save(tensors)}
 
-    while part := list(islice(items, _PART)):
+    def run(part: list[Any]) -> list[dict[str, Any]]:
         windows = ray.data.from_items([{"item": list(item)} for item in part], override_num_blocks=len(part))
         windows.context.execution_options.preserve_order = True
         windows.context.enable_progress_bars = False
-        for row in windows.map(fetch, num_cpus=0.01, concurrency=_AT_ONCE).iter_rows():
+        tasks = ray.data.TaskPoolStrategy(size=_AT_ONCE)
+        return windows.map(fetch, num_cpus=0.01, compute=tasks).take_all()
+
+    for rows in by_thread(run, iter(lambda: list(islice(items, _AT_ONCE)), [])):
+        while rows:
+            row = rows.pop(0)  # gone when its tensors are
             if row["error"]:
                 raise UserError(row["error"])
             tensors = load(row["tensors"])

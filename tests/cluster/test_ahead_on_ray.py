@@ -21,8 +21,9 @@ from .runs import new_folder, tiny, weights
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 
-def test_results_come_in_order_and_a_mistake_as_it_was() -> None:
+def test_results_come_in_order_few_ahead_and_a_mistake_as_it_was(tmp_path: Path) -> None:
     def work(item: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+        (tmp_path / str(item[1])).touch()
         if item[1] == 5:
             raise UserError("window 5: is damaged; replace it")
         return torch.tensor(item), torch.full((3,), item[1], dtype=torch.uint8)
@@ -30,6 +31,7 @@ def test_results_come_in_order_and_a_mistake_as_it_was() -> None:
     results = by_ray_data(work, ((1, n) for n in count()))
     for n, (item, filled) in enumerate(islice(results, 5)):
         assert item.tolist() == [1, n] and filled.tolist() == [n] * 3 and filled.dtype == torch.uint8
+        assert len(list(tmp_path.iterdir())) <= n + 4
     with pytest.raises(UserError, match=r"^window 5: is damaged; replace it$"):
         next(results)
 
