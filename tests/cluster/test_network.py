@@ -47,6 +47,7 @@ def test_the_token_is_asked_for_unless_the_user_says_otherwise(before, after):
     env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     if before:
         env["RAY_AUTH_MODE"] = before
-    code = "import os, sys, lasat_ray.cluster; assert 'ray' not in sys.modules; print(os.environ['RAY_AUTH_MODE'])"
+    code = "import os, sys, lasat_ray.cluster; assert 'ray' not in sys.modules; "
+    code += "print(os.environ['RAY_AUTH_MODE'])"
     told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == after
