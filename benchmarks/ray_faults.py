@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -85,6 +86,7 @@ class TwoNodes:
         for node in (self._other, self._head):
             _kill_tree(node)
         self._log.close()
+        shutil.rmtree(self._temp, ignore_errors=True)
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:

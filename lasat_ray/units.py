@@ -29,6 +29,8 @@ def parse_budget(text: str) -> float:
 
 def format_budget(value: float) -> str:
     """0.03137... -> ``"8/255"`` where that is exact, else the shortest decimal that reads back."""
+    if abs(value) > 1e15:  # out of every range, but told in a message
+        return repr(float(value))
     plain = repr(int(value)) if value == int(value) else repr(float(value))
     nearest = round(value * 255)
     return f"{nearest}/255" if len(plain) > 4 and nearest / 255 == value else plain

@@ -70,3 +70,7 @@ def test_a_range_holds_both_ends():
 def test_what_is_no_grid_is_refused(text):
     with pytest.raises(ValueError, match=r"write|give"):
         parse_grid(text)
+
+
+def test_a_number_beyond_every_range_can_be_told():
+    assert format_budget(1e308) == "1e+308" and format_budget(-1e30) == "-1e+30"

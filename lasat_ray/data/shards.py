@@ -18,8 +18,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from lasat_ray.data.guard import check_labels, reading
+from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.errors import UserError
+
+_BATCH = 64
+"""Rows that are unpacked at once: one page can stand for any number of copies of a large image."""
 
 _REMOTE = "check the address, and that what fsspec needs for it is installed"
 
@@ -93,6 +96,8 @@ def read_shards(files: tuple[str, ...]) -> Shards:
         with reading(name), _open(name) as file:
             _column(name, file.schema_arrow, label)
             _column(name, file.schema_arrow, image)
+            # Runs of one label take no place in a file, and eight bytes a row in memory.
+            check_expansion(8 * file.metadata.num_rows, _size(name), f"{name} {label}")
             groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
         of += [number] * len(groups)
         place += range(len(groups))
@@ -174,9 +179,38 @@ def _visit(
         with reading(file), _open(file) as opened:
             for group in np.unique(group_M[shards.file[group_M] == number]):
                 rows = row_M[group_M == group]
-                whole = opened.read_row_group(int(shards.place[group]), columns=list(columns))
-                table = whole.take(pa.array(rows - shards.first[group]))
+                table = _rows(opened, int(shards.place[group]), rows - shards.first[group], columns, file)
                 see(file, [_where(file, int(row - start)) for row in rows], table)
+
+
+def _rows(
+    file: pq.ParquetFile, group: int, row_M: np.ndarray, columns: tuple[str, ...], name: str
+) -> pa.Table:
+    """Some rows (ascending, not none) of a row group; UserError where it unpacks to far more than it
+    takes in the file, before that memory is taken."""
+    where = f"{name} row group {group}"
+    chunks = [file.metadata.row_group(group).column(n) for n in range(file.metadata.num_columns)]
+    chunks = [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
+    packed = min(sum(chunk.total_compressed_size for chunk in chunks), _size(name))
+    declared = sum(chunk.total_uncompressed_size for chunk in chunks)
+    check_bytes(declared, where)
+    check_expansion(declared, packed, where)
+    taken: list[pa.RecordBatch] = []
+    first = unpacked = 0
+    for batch in file.iter_batches(_BATCH, row_groups=[group], columns=list(columns)):
+        unpacked += batch.nbytes
+        check_expansion(unpacked, packed, where)
+        wanted = row_M[(row_M >= first) & (row_M < first + len(batch))]
+        taken.append(batch.take(pa.array(wanted - first)))
+        first += len(batch)
+        if first > row_M[-1]:
+            break
+    return pa.Table.from_batches(taken)
+
+
+def _size(name: str) -> int:
+    fs, path = fsspec.core.url_to_fs(name)
+    return int(fs.size(path))
 
 
 @contextmanager

@@ -221,3 +221,33 @@ def test_real_images(real_data, name):
         for pattern in ("train-*", "[tv][ea][sl]*")
     ]
     assert rows == [n_train, n_test]
+
+
+def test_one_image_repeated_in_every_row_is_refused_before_memory_is_taken(tmp_path):
+    """A dictionary holds the image once; unpacked the column would have 80 GB."""
+    large = encode(pixels(0, 200, 200))  # 120 kB, does not shrink
+    rows = 700_000
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([large]))
+    table = pa.table({"image": column, "label": pa.array(np.zeros(rows, np.int64))})
+    for split in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{split}-0.parquet", row_group_size=rows)
+    assert (tmp_path / "train-0.parquet").stat().st_size < 200_000
+    before = pa.total_allocated_bytes()
+    text = error_of(lambda: load(f"parquet:{tmp_path}", max_train=3))
+    assert "train-0.parquet row group 0: unpacks" in text and "over the limit of 200 times" in text
+    assert pa.total_allocated_bytes() - before < 2**28
+
+
+def test_rows_without_end_are_refused_by_the_footer(tmp_path):
+    rows = 3_000_000
+    table = pa.table({"image": pa.array([b""] * rows), "label": pa.array(np.zeros(rows, np.int64))})
+    for split in ("train", "test"):
+        pq.write_table(table, tmp_path / f"{split}-0.parquet")
+    assert "label: unpacks" in error_of(lambda: load(f"parquet:{tmp_path}"))
+
+
+def test_a_page_that_unpacks_a_thousandfold_is_refused(tmp_path):
+    blobs = [b"\0" * 2**20] * 40
+    write(tmp_path / "train-0.parquet", blobs, [0] * 40, plain=True, compression="zstd", use_dictionary=False)
+    write(tmp_path / "test-0.parquet", [encode(pixels(0))], [0])
+    assert "train-0.parquet row group 0: unpacks" in error_of(lambda: load(f"parquet:{tmp_path}"))
