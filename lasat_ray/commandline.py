@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 from rich.box import SIMPLE
 from rich.table import Table
-from tyro.conf import FlagCreatePairsOff, arg
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves, read_config
@@ -67,8 +67,8 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class _Train:
+    run: Annotated[RunOptions, OmitArgPrefixes]
     train: Annotated[TrainConfig, arg(name="")]
-    run: Annotated[RunOptions, arg(name="")]
 
 
 _DESCRIPTION = (

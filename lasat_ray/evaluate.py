@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from rich.console import Console
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.commandline import Switch, run_command
@@ -27,19 +27,17 @@ from lasat_ray.evaluation.robustbench import check_exportable, export_robustbenc
 from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.show import EvaluationDisplay, attack_table, verdict_line
 from lasat_ray.evaluation.subject import Subject, from_run, from_weights
-from lasat_ray.options import parse
+from lasat_ray.options import flags_of, parse
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """What to evaluate, how hard, and where."""
+class AskedOptions:
+    """What the net is put to; all of it decides the figures."""
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
     """Run folder, checkpoint file, or the name of a net (wrn-34-10, module:function) with --weights."""
     attacks: tuple[str, ...] = DEFAULT_ATTACKS
     """Attacks in order, of those named above."""
-    num_workers: int = 0
-    """Ray workers; 0 evaluates in this process without Ray."""
     n_examples: int | None = None
     """Use only the first this many test images."""
     eps: Budget | None = None
@@ -47,7 +45,7 @@ class EvaluateOptions:
     norm: Literal["linf", "l2"] | None = None
     """Norm of the budget; None takes the run's, else linf."""
     step_size: Budget | None = None
-    """Step of pgd and cw; None takes the run's where eps is the run's too, else eps / 4."""
+    """Step of pgd and cw, in [0,1] pixels; None takes the run's where eps is the run's too, else eps / 4."""
     restarts: int = 1
     """Random starts of pgd and cw."""
     all_steps: Switch = False
@@ -60,12 +58,12 @@ class EvaluateOptions:
     """Names every random start; None takes the run's, else 0."""
     chunk_size: int = 100
     """Images in one piece of work, whoever does it; decides AutoAttack's random numbers."""
-    out: str | None = None
-    """Folder of the report; None means the run's, or one beside the file."""
-    save_images: Switch = False
-    """Keep the adversarial images, in images/ATTACK.safetensors."""
-    export_robustbench: str | None = None
-    """Also write weights and model card by RobustBench's convention into this folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetOptions:
+    """Which net on which images, where RUN alone does not say."""
+
     which: Literal["best", "last"] = "best"
     """Checkpoint of a run folder."""
     weights: str | None = None
@@ -80,6 +78,26 @@ class EvaluateOptions:
     """Divides them after that."""
     trust: Switch = False
     """Run the code that a checkpoint names as module:function."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultOptions:
+    """What is written."""
+
+    out: str | None = None
+    """Folder of the report; None means the run's, or one beside the file."""
+    save_images: Switch = False
+    """Keep the adversarial images, in images/ATTACK.safetensors."""
+    export_robustbench: str | None = None
+    """Also write weights and model card by RobustBench's convention into this folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceOptions:
+    """Where it runs; nothing here changes a figure on a CPU."""
+
+    num_workers: int = 0
+    """Ray workers; 0 evaluates in this process without Ray."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     address: str | None = None
@@ -92,6 +110,19 @@ class EvaluateOptions:
     """Seconds to wait for the workers to start."""
     debug: Switch = False
     """Show tracebacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(AskedOptions, NetOptions, ResultOptions, PlaceOptions):
+    """What to evaluate, how hard, and where."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Grouped:
+    asked: Annotated[AskedOptions, arg(name="")]
+    net: Annotated[NetOptions, OmitArgPrefixes]
+    result: Annotated[ResultOptions, OmitArgPrefixes]
+    run: Annotated[PlaceOptions, OmitArgPrefixes]
 
 
 _DESCRIPTION = (
@@ -107,7 +138,9 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateOptions:
         raise UsageError(
             "RUN is missing; write it first: python -m lasat_ray.evaluate RUN_FOLDER --attacks pgd-10"
         )
-    return parse(EvaluateOptions, args, prog="python -m lasat_ray.evaluate", description=_DESCRIPTION)
+    known = flags_of(EvaluateOptions)
+    asked = parse(_Grouped, args, prog="python -m lasat_ray.evaluate", description=_DESCRIPTION, known=known)
+    return EvaluateOptions(**{k: v for group in vars(asked).values() for k, v in vars(group).items()})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from tyro.conf import arg
+from tyro.conf import OmitArgPrefixes, arg
 
 from lasat_ray.commandline import Switch
 from lasat_ray.config import TrainConfig
@@ -81,9 +81,9 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
     kind = dataclasses.make_dataclass(
         "Command",
         [
+            ("settings", Annotated[settings, arg(name="sweep"), OmitArgPrefixes]),
+            ("run", Annotated[SweepRun, OmitArgPrefixes]),
             ("train", Annotated[TrainConfig, arg(name="")]),
-            ("settings", Annotated[settings, arg(name="")]),
-            ("run", Annotated[SweepRun, arg(name="")]),
         ],
         frozen=True,
         kw_only=True,
