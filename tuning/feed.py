@@ -17,7 +17,7 @@ from tuning.trainable import OUTCOME, Place
 from tuning.trial import Outcome, Trial, Trials
 
 Heard = Callable[[Trial, Outcome], None]
-"""Hears how a trial stands: after every validation, and with its final status."""
+"""Hears how a trial stands: when it is handed out, after every validation, and with its final status."""
 
 ASHA_FACTOR = 3
 
@@ -55,6 +55,7 @@ class Feed(Searcher):
         if not self._queue:
             return None if self.running else Searcher.FINISHED
         trial = self.running[trial_id] = self._queue.pop(0)
+        self._heard(trial, Outcome(status="running"))
         return {"trial": json.dumps(trial.to_json()), "place": asdict(self._place)}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

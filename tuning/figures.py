@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lasat_ray.units import format_budget
+from tuning.results import pareto_front
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"  # distinct to colour-blind eyes too
 
@@ -69,16 +70,6 @@ def draw_search(record: dict[str, Any]) -> bytes:
         axes.set_ylim(max(0.0, low - 5), None)
         axes.set_ylabel(f"test accuracy, {_spelled(key)}, %")
     return _png(figure, record)
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points that no other beats in one figure without losing in the other; by the first."""
-    front = [
-        n
-        for n, (x, y) in enumerate(points)
-        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
-    ]
-    return sorted(front, key=lambda n: points[n])
 
 
 def _bars(axes: Axes, names: list[str], values: list[Any], colour: Any) -> None:

@@ -82,9 +82,12 @@ class Board:
             table.add_column(name, justify="left" if name in ("row", "status") else "right")
         for name in list(self._outcomes)[-_SHOWN:]:
             trial, outcome = self._trials[name], self._outcomes[name]
-            epoch, clean, robust = outcome.curve[-1] if outcome.curve else (0, float("nan"), float("nan"))
+            epoch = outcome.curve[-1][0] if outcome.curve else trial.info.get("start_epoch", 0)
             status = Text(outcome.status, style="red" if outcome.status == "failed" else "")
-            figures = (f"{100 * clean:.1f} %", f"{100 * robust:.1f} %", f"{outcome.train_seconds:.0f}")
+            shown = (
+                [f"{100 * share:.1f} %" for share in outcome.curve[-1][1:]] if outcome.curve else ["-"] * 2
+            )
+            figures = (*shown, f"{outcome.train_seconds:.0f}")
             epochs = f"{epoch}/{trial.stop_epoch or trial.config.epochs}"
             table.add_row(trial.row, str(trial.config.seed), status, epochs, *figures)
         ended = sum(outcome.status != "running" for outcome in self._outcomes.values())

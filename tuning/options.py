@@ -168,6 +168,13 @@ def check_run(run: SweepRun) -> None:
             f"--gpus-per-trial: {run.num_workers} workers cannot share a GPU (NCCL wants one each); "
             f"give {run.num_workers}, or --num-workers 0"
         )
+    if run.trust and run.resume is None:
+        raise UsageError("--trust: has nothing to trust without --resume; leave it out")
+    if (run.out or run.resume or "").startswith("memory:"):
+        raise UsageError(
+            f"--out: '{run.out or run.resume}' lies in the memory of one process, trials are others; "
+            "give a path or another URL"
+        )
     if run.num_workers and "://" in (run.out or run.resume or ""):
         raise UsageError(
             f"--out: '{run.out or run.resume}' is a URL, but the workers of a trial share a folder; "
@@ -182,6 +189,16 @@ def check_untouched(config: TrainConfig, paths: Sequence[str], remedy: str) -> N
         if path in paths and value != base[path]:
             option = "--" + path.replace("_", "-")
             raise UsageError(f"{option}: '{value}' has no effect in this sweep; {remedy}")
+
+
+def check_unused(settings: Any, names: Sequence[str], where: str) -> None:
+    """Refuse settings of the sweep that change nothing ``where`` they stand, unless they are the defaults."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in names and value != field.default:
+            option = "--" + field.name.replace("_", "-")
+            shown = " ".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
+            raise UsageError(f"{option}: '{shown}' has no effect {where}; leave it out")
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

@@ -33,6 +33,7 @@ _HEADS = {
     "updates": "updates",
     "trials": "trials",
     "strategy": "kept strategy",
+    "front": "Pareto front",
     "eps": "mean eps",
     "steps": "mean steps",
 }
@@ -104,7 +105,22 @@ def make_rows(trials: Sequence[Trial], outcomes: Outcomes, base: str | None) -> 
     groups: dict[str, dict[int, list[Trial]]] = {}
     for trial in trials:
         groups.setdefault(trial.row, {}).setdefault(trial.config.seed, []).append(trial)
-    return [_row(name, seeds, groups.get(base or "", {}), outcomes) for name, seeds in groups.items()]
+    rows = [_row(name, seeds, groups.get(base or "", {}), outcomes) for name, seeds in groups.items()]
+    known = [row for row in rows if row["val_clean"]]
+    front = pareto_front([(row["val_clean"][0], row["val_robust"][0]) for row in known])
+    for n, row in enumerate(known):
+        row["front"] = "yes" if n in front else "no"
+    return rows
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points that no other beats in one figure without losing in the other; by the first."""
+    front = [
+        n
+        for n, (x, y) in enumerate(points)
+        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
+    ]
+    return sorted(front, key=lambda n: points[n])
 
 
 def kept(trials: Sequence[Trial], outcomes: Outcomes) -> Trial | None:

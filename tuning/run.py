@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,10 +16,11 @@ from ray import tune
 from rich.console import Console
 
 from lasat_ray.cluster.session import ray_session, wait_free
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, told_elsewhere
 from lasat_ray.folder import provenance
 from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS
+from lasat_ray.stopping import sigterm_asks
 from lasat_ray.validate import check
 from tuning.feed import Asha, Feed, OnError
 from tuning.live import Board
@@ -58,8 +60,33 @@ def run_sweep(asked: Asked, sweep: Trials, console: Console) -> dict[str, Outcom
         if asked.run.resume is None:
             facts = {"definition": asked.definition(), **provenance()}
             asked.store.write_json(DEFINITION, facts)
-        with Board(console, plan, known) as board:
+        with Board(console, plan, known) as board, _told_how_to_go_on(asked.store.out):
             return _tune(asked, sweep, known, plan, board)
+
+
+class _Sigterm(KeyboardInterrupt):
+    """SIGTERM, raised where Ctrl-C would be."""
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(out: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the sweep in one line, with the exit status that a shell expects of them.
+
+    Inside Ray's session, since Ray sets a handler of its own.
+    """
+
+    def stop() -> None:
+        raise _Sigterm
+
+    try:
+        with sigterm_asks(stop):
+            yield
+    except KeyboardInterrupt as end:
+        number = signal.SIGTERM if isinstance(end, _Sigterm) else signal.SIGINT
+        told = (
+            f"stopped by {number.name}; each trial is saved up to its last epoch, go on with --resume {out}"
+        )
+        raise told_elsewhere(told, 128 + number) from None
 
 
 def known_outcomes(store: Store, sweep: Trials) -> dict[str, Outcome]:

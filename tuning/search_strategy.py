@@ -18,7 +18,7 @@ from lasat_ray.commandline import run_command
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
 from lasat_ray.train import compared
-from tuning.options import Asked, check_seeds, check_untouched, parse_sweep
+from tuning.options import Asked, check_seeds, check_untouched, check_unused, parse_sweep
 from tuning.search import epoch_cost, population, random_search, tpe_search
 from tuning.trial import Outcomes, Trial, Trials
 
@@ -88,6 +88,9 @@ def _check(settings: SearchStrategy, config: TrainConfig) -> None:
         raise UsageError(
             f"--pbt-interval: {settings.pbt_interval} is out of range; give 1 to {config.epochs}"
         )
+    for name, contender in (("generation", "tpe"), ("pbt_interval", "pbt")):
+        if contender not in settings.contenders:
+            check_unused(settings, (name,), f"without {contender} among the --contenders")
     if config.data.val_fraction == 0:
         raise UsageError("--data.val-fraction: 0 leaves a search nothing to choose by; give 0.1, say")
 

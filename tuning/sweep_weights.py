@@ -18,12 +18,12 @@ from rich.console import Console
 from lasat_ray.commandline import run_command
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
-from tuning.options import Asked, check_distinct, check_seeds, check_untouched, parse_sweep
+from tuning.options import Asked, check_distinct, check_seeds, check_untouched, check_unused, parse_sweep
 from tuning.search import propose
 from tuning.trial import Outcomes, Trial, Trials
 
 DESCRIPTION = "Sweep of the weights of the reward L1 + alpha L2 + beta L3 (LAS-AT, eq. 7 and Table 6)."
-COLUMNS = ("clean", "robust", "val_clean", "val_robust", "eps", "steps")
+COLUMNS = ("clean", "robust", "val_clean", "val_robust", "front", "eps", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +90,13 @@ def sweep_of(asked: Asked) -> Trials:
 
 
 def _check(settings: SweepWeights) -> None:
+    if settings.preset:
+        unused = ("search", "alphas", "betas", "trials", "generation")
+        check_unused(settings, unused, "with --preset, whose rows are fixed")
+    elif settings.search == "grid":
+        check_unused(
+            settings, ("trials", "generation"), "in a grid, which has all pairs (see --search optuna)"
+        )
     for option, values in (("--alphas", settings.alphas), ("--betas", settings.betas)):
         if not values or min(values) < 0:
             raise UsageError(f"{option}: {list(values)} is out of range; give weights of 0 or more")

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from tests.helpers import small_config
 from tests.tuning.trials import asked_of, finished
-from tuning.figures import draw_k, draw_search, draw_weights, pareto_front
-from tuning.results import make_record, report, to_csv, to_markdown, to_table
+from tuning.figures import draw_k, draw_search, draw_weights
+from tuning.results import make_record, pareto_front, report, to_csv, to_markdown, to_table
 from tuning.trial import Outcome, Trial
 
 SEEDS = (0, 1)
