@@ -1,5 +1,6 @@
 """A run folder: never overwritten, always with a whole checkpoint, damaged files told in one line."""
 
+import errno
 import json
 
 import pytest
@@ -114,6 +115,24 @@ def test_a_full_disk_costs_no_checkpoint(folder, monkeypatch):
         folder.save_last({"round": 2})
     monkeypatch.undo()
     assert folder.load_last() == ({"round": 1}, []) and names(folder) == ["last", "previous"]
+
+
+def test_a_disk_that_turns_read_only_costs_no_checkpoint(folder, monkeypatch):
+    """As the kernel does it after an error of the disk: what is open may be written, no name changes."""
+    for round in (0, 1):
+        folder.save_last({"round": round})
+
+    def read_only(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(checkpoint.os, "replace", read_only)
+    monkeypatch.setattr(checkpoint.Path, "unlink", read_only)
+    with pytest.raises(UserError, match=r"cannot be written \(Read-only file system\); free space or change"):
+        folder.save_last({"round": 2})
+    monkeypatch.undo()
+    folder.sweep()
+    assert folder.load_last() == ({"round": 1}, []) and names(folder) == ["last", "previous"]
+    assert not list(folder.checkpoints.glob(".*"))
 
 
 def test_a_folder_in_which_nothing_was_trained_can_go(tmp_path):

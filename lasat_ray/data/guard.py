@@ -34,7 +34,7 @@ def reading(where: str, remedy: str = "replace it with an undamaged copy") -> It
     """Turn whatever a decoder throws at a damaged file into one UserError that names ``where``.
 
     Everything is caught on purpose: on arbitrary bytes PIL and pyarrow raise SyntaxError,
-    struct.error, OverflowError, MemoryError and more, and none of these is a fault of ours.
+    struct.error, OverflowError and more, and none of these is a fault of ours.
     """
     try:
         yield
@@ -42,6 +42,11 @@ def reading(where: str, remedy: str = "replace it with an undamaged copy") -> It
         raise
     except FileNotFoundError:
         raise UserError(f"{where}: no such file; check the path") from None
+    except MemoryError as problem:
+        raise UserError(
+            f"{where}: does not fit into memory while it is read; a huge set streams (--dataset stream:URL), "
+            "a small file that asks for so much is damaged"
+        ) from problem
     except Exception as problem:
         lines = str(problem).strip().splitlines()
         reason = lines[0] if lines else type(problem).__name__
