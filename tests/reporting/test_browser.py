@@ -122,3 +122,23 @@ def test_the_theme_button_overrides_the_device(browser):
     look(browser, "desktop", "light")
     browser.execute_script("document.getElementById('theme').click()")
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+
+
+def test_figures_drawn_for_a_screen_shrink_onto_paper(browser):
+    """Paper gets no redrawing: the page narrows and what was drawn has to follow."""
+    look(browser, "desktop", "light")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    browser.execute_script("document.querySelector('main').style.width = '680px'")
+    over = (
+        "return [...document.querySelectorAll('.plot')].filter(d => [...d.querySelectorAll('svg.main-svg')]"
+        ".some(s => s.getBoundingClientRect().right > d.getBoundingClientRect().right + 1)).length"
+    )
+    boxed = (
+        "return [...document.querySelectorAll('svg.main-svg')].filter(s => !s.getAttribute('viewBox')).length"
+    )
+    try:
+        assert browser.execute_script(over) == 0
+        assert browser.execute_script(boxed) == 0, "without a view box a drawing is cut, not scaled"
+    finally:
+        browser.execute_script("document.querySelector('main').style.width = ''")
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

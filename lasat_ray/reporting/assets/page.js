@@ -33,7 +33,14 @@ async function draw(div) {
   layout.font = { size: 12, family: getComputedStyle(document.body).fontFamily };
   layout.hoverlabel = { namelength: -1 };
   await Plotly.newPlot(div, data, layout, { responsive: true, displayModeBar: false });
+  div.on("plotly_afterplot", () => rescalable(div));
   await Plotly.relayout(div, themed(layout));
+}
+
+// Paper is narrower than most screens, and a drawing without a view box keeps its size in pixels.
+function rescalable(div) {
+  for (const svg of div.querySelectorAll("svg.main-svg"))
+    svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
 }
 
 function repaint() {
