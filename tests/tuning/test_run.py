@@ -158,7 +158,7 @@ def two_machines(tmp_path: Path) -> Iterator[str]:
 def test_two_machines_share_the_trials(two_machines, tmp_path):
     """Each has one core and a trial takes one: two at a time only fit side by side."""
     out = tmp_path / "s"
-    argv = [*TINY, "--epochs", "6", "--ks", "2", "3", "5"]
+    argv = [*TINY, "--epochs", "30", "--ks", "2", "3", "5"]  # long beside how much later the second may start
     argv += ["--max-concurrent", "2", "--cpus-per-trial", "1"]
     for _ in range(60):  # the second machine needs a moment to be seen
         done = sweep_k(*argv, "--address", two_machines, "--out", str(out))
