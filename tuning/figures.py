@@ -67,7 +67,8 @@ def draw_search(record: dict[str, Any]) -> bytes:
         values = [(100 * row[key][0], 100 * (row[key][1] or 0.0)) for row in rows]
         _bars(axes, names, values, colours)
         low = min((mean - deviation for mean, deviation in values), default=0.0)
-        axes.set_ylim(max(0.0, low - 5), None)
+        high = max((mean + deviation for mean, deviation in values), default=0.0)
+        axes.set_ylim(max(0.0, low - 5), min(100.5, high + 5))
         axes.set_ylabel(f"test accuracy, {_spelled(key)}, %")
     return _png(figure, record)
 
@@ -75,7 +76,9 @@ def draw_search(record: dict[str, Any]) -> bytes:
 def _bars(axes: Axes, names: list[str], values: list[Any], colour: Any) -> None:
     means = [value[0] if value else 0.0 for value in values]
     spread = [(value[1] or 0.0) if value else 0.0 for value in values]
-    axes.bar(names, means, yerr=spread, color=colour, capsize=3, width=0.6)
+    axes.bar(
+        [name.replace(" ", "\n") for name in names], means, yerr=spread, color=colour, capsize=3, width=0.6
+    )
     axes.tick_params(axis="x", labelsize=8)
 
 

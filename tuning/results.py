@@ -6,7 +6,7 @@ import csv
 import io
 import statistics
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -223,9 +223,15 @@ def _cell(key: str, value: Any) -> str:
 
 def to_table(record: dict[str, Any]) -> Table:
     heads, rows = cells(record)
-    table = Table(title=f"{record['title']} ({_caption(record)})", box=SIMPLE)
+    title = f"{record['title']} ({_caption(record)})"
+    table = Table(title=title, box=SIMPLE, padding=0)
+    rows = [[cell.replace("; ", "\n") for cell in row] for row in rows]
     for n, head in enumerate(heads):
-        table.add_column(head, justify="right" if n else "left", no_wrap=not n)
+        words = " ".join([head, *(row[n] for row in rows)]).split()
+        longest = max((len(word) for word in words), default=1)  # lines break between words, never in one
+        whole = any("\n" in row[n] for row in rows)
+        side: Literal["left", "right"] = "right" if n else "left"
+        table.add_column(head, justify=side, min_width=longest, no_wrap=whole)
     for row in rows:
         table.add_row(*row)
     return table

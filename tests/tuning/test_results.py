@@ -144,3 +144,12 @@ def test_the_table_fits_what_it_says():
     table = to_table(record_of(*world()))
     assert [column.header for column in table.columns][:4] == ["", "seeds", "clean", "PGD-10"]
     assert table.row_count == 2
+
+
+def test_a_terminal_of_80_columns_shows_every_word_whole():
+    trials, outcomes = world()
+    record = record_of(trials, outcomes)
+    record["columns"] = ["clean", "robust", "val_robust", "trials", "passes", "strategy"]
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(to_table(record))
+    assert "…" not in shown.getvalue() and "~0.200 9.0x0.050" in shown.getvalue()
