@@ -48,13 +48,13 @@ def streaming(record: dict[str, Any]) -> str:
             memory = ", ".join(f"{what} {value / MB:.0f}" for what, value in peak.items())
             rows.append([threads, name, speed, f"{ratio:.2f}", span, memory])
     head = ["threads", "path", "img/s", "of memory's", "lowest to highest", "largest resident memory, MB"]
-    whole = record["loading whole under the cap"].partition("cannot be read (")[2].partition(");")[0]
+    whole = record["loading whole under the cap"].partition(".parquet: ")[2].partition(";")[0]
     told = (
         f"{settings['images']:,} JPEG images of {settings['side']}x{settings['side']}: "
         f"{record['encoded_bytes'] / GB:.1f} GB in files, {record['decoded_bytes'] / GB:.1f} GB decoded. "
         f"Streams by a thread: at most {settings['cap_mib']} MiB of private memory a process. With Ray: "
         f"{settings['ray_cap_mib']} MiB for all processes of the cluster together. Loading all images under "
-        f"the first limit ended with: {whole}. PGD-AT on an {settings['model']}, windows of "
+        f"the first limit ended: a shard {whole}. PGD-AT on an {settings['model']}, windows of "
         f"{settings['window']} images, {settings['repeats']} interleaved turns, medians; the path in memory "
         f"holds {settings['per_file']:,} of the images."
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import speed_figure
@@ -16,6 +17,7 @@ from marked import put_blocks
 
 FOLDER = Path(__file__).parent
 ATTACK = "attack_speed_cpu_2026-11-24"
+PROFILE = "attack_profile_cpu_2026-11-26"
 EVALUATION = "evaluation_speed_digits_cpu_2026-11-24"
 ROUNDS = (
     "round_cost_resnet18_2026-11-26",
@@ -27,7 +29,10 @@ ROUNDS = (
 TIMED = ("round_cost_resnet18_2026-11-26", "round_cost_digits_2026-11-26")
 """Whose rooms are shown."""
 EPOCHS = ("epoch_digits_cpu_2026-11-26", "epoch_resnet18_cpu_2026-11-26")
-RUN = {name: f"run_cost_{name}_cpu_2026-11-26" for name in ("workers", "start_up_before", "start_up")}
+RUN = {
+    name: f"run_cost_{name}_cpu_2026-11-26"
+    for name in ("workers", "start_up", "batch_size", "dataset_size", "memory")
+}
 PICTURE = FOLDER / "speed.png"
 SHOWN_K = ("1", "4", "10", "40")
 KINDS = {"fixed": "fixed attack", "without reward": "LAS, no reward", "with reward": "LAS, rewarded"}
@@ -108,7 +113,7 @@ def epoch_table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def worker_table(record: dict[str, Any]) -> str:
+def worker_table(record: dict[str, Any], memory: dict[str, Any]) -> str:
     """Throughput in process and on Ray, and what processes hold."""
     titles = {
         "0": f"in this process, {record['threads_of_the_first']} threads",
@@ -120,22 +125,52 @@ def worker_table(record: dict[str, Any]) -> str:
         speeds = ", ".join(f"{record['images'] / s:.1f}" for s in seconds)
         peaks = record["worker_peak_bytes"].get(name)
         lines.append(f"| {titles[name]} | {speeds} | {f'{max(peaks) / 2**20:.0f}' if peaks else ''} |")
+    peaks = ", ".join(f"{b / 2**20:.0f} MiB with {n}" for n, b in memory["peak_bytes"].items())
     lines += [
         "",
         f"One worker: {record['one_worker_throughput_over_in_process']:.3f} times the throughput in process. "
         f"Two of one thread: {record['two_workers_throughput_over_one']:.3f} times that of one with all "
         f"threads. {record['settings']['model']}, {record['settings']['batch_size']} images a round, k = 4; "
         "medians of ratios turn by turn.",
+        "",
+        f"Largest memory of one training process ({memory['settings']['model']}, "
+        f"{memory['settings']['batch_size']} images a round): {peaks} training images of "
+        f"{memory['image_bytes']} bytes: {memory['bytes_an_image'] / memory['image_bytes']:.2f} times the "
+        "bytes of the data set.",
     ]
     return "\n".join(lines)
 
 
-def start_table(before: dict[str, Any], after: dict[str, Any]) -> str:
-    lines = ["| workers | before, s | now, s | now, each turn |", "|---|---|---|---|"]
-    for workers, seconds in after["seconds_to_first_round"].items():
+def start_table(record: dict[str, Any]) -> str:
+    lines = ["| workers | median, s | each turn |", "|---|---|---|"]
+    for workers, seconds in record["seconds_to_first_round"].items():
         turns = ", ".join(f"{s:.1f}" for s in seconds)
-        old = before["median"][workers]
-        lines.append(f"| {workers} | {old:.1f} | {after['median'][workers]:.1f} | {turns} |")
+        lines.append(f"| {workers} | {record['median'][workers]:.1f} | {turns} |")
+    return "\n".join(lines)
+
+
+def profile_table(record: dict[str, Any]) -> str:
+    """Seconds of the attack's operators by kind, before and after."""
+    before, after = record["seconds"]["before"], record["seconds"]["after"]
+    lines = ["| operators | plain loop, s | share, % | ours, s | share, % |", "|---|---|---|---|---|"]
+    for kind in before:
+        cells = [f"{v[kind]:.2f} | {100 * v[kind] / sum(v.values()):.1f}" for v in (before, after)]
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    lines.append(f"| all | {sum(before.values()):.2f} | | {sum(after.values()):.2f} | |")
+    return "\n".join(lines)
+
+
+def size_table(batch: dict[str, Any], dataset: dict[str, Any]) -> str:
+    """Processor time an image against the size of the batch and of the data set."""
+    sizes = list(batch["seconds_an_image"]["fixed"])
+    lines = ["| images a round | " + " | ".join(sizes) + " |", "|---|" + "---|" * len(sizes)]
+    for strategy, found in batch["seconds_an_image"].items():
+        cells = [f"{1000 * median(seconds):.1f}" for seconds in found.values()]
+        title = speed_figure.TITLES[strategy]
+        lines.append(f"| {title}, ms an image | " + " | ".join(cells) + " |")
+    ratios = dataset["beside_the_least"]
+    lines += ["", "| training images | " + " | ".join(ratios) + " |", "|---|" + "---|" * len(ratios)]
+    lines.append("| an image, beside the least | " + " | ".join(f"{r:.3f}" for r in ratios.values()) + " |")
     return "\n".join(lines)
 
 
@@ -149,14 +184,16 @@ def main(check: bool) -> int:
     run = {name: read(file) for name, file in RUN.items()}
     tables = {
         "attack": attack_table(read(ATTACK)),
+        "profile": profile_table(read(PROFILE)),
         "evaluation": evaluation_table(read(EVALUATION)),
         "rounds": round_table([read(name) for name in ROUNDS]),
         "rooms": room_table([read(name) for name in TIMED]),
         "epochs": epoch_table([read(name) for name in EPOCHS]),
-        "workers": worker_table(run["workers"]),
-        "start-up": start_table(run["start_up_before"], run["start_up"]),
+        "workers": worker_table(run["workers"], run["memory"]),
+        "start-up": start_table(run["start_up"]),
+        "sizes": size_table(run["batch_size"], run["dataset_size"]),
     }
-    figure = speed_figure.speed_figure(read(TIMED[0]), run["workers"])
+    figure = speed_figure.speed_figure(read(TIMED[0]), run["batch_size"], run["workers"], run["dataset_size"])
     changed = put_blocks(FOLDER / "README.md", tables, check=check)
     if speed_figure.is_current(figure, PICTURE):
         return changed
