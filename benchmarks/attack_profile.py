@@ -1,13 +1,14 @@
 """Where the time of the batch's attack goes, before and after: the plain loop and the training attack.
 
 ``python benchmarks/attack_profile.py --record NAME``: the case of attack_speed.py under PyTorch's
-profiler, self time of operators summed by kind. The profiler itself costs time, so shares count more
-than seconds, and speed is attack_speed.py's to tell.
+profiler, self time of operators summed by kind, both in turn. The profiler itself costs time, so shares
+count more than seconds, and speed is attack_speed.py's to tell.
 """
 
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,6 +40,8 @@ class Options:
     model: str = "resnet18"
     batch_size: int = 64
     threads: int = 2
+    repeats: int = 5
+    """Turns that are kept; one more comes first."""
     record: str | None = None
     """Name of the file in benchmarks/records."""
 
@@ -48,8 +51,7 @@ def kind_of(operator: str) -> str:
 
 
 def seconds_by_kind(run: Callable[[], Any]) -> dict[str, float]:
-    """Self seconds of the operators of the second run, by kind; the first only warms up."""
-    run()
+    """Self seconds of the operators of a run, by kind."""
     with profile(activities=[ProfilerActivity.CPU]) as seen:
         run()
     found = dict.fromkeys([*KINDS, "rest"], 0.0)
@@ -58,22 +60,32 @@ def seconds_by_kind(run: Callable[[], Any]) -> dict[str, float]:
     return found
 
 
+def medians(turns: dict[str, list[dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        when: {kind: statistics.median(turn[kind] for turn in found) for kind in found[0]}
+        for when, found in turns.items()
+    }
+
+
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     torch.set_num_threads(options.threads)
     case = Case(model=options.model, batch_size=options.batch_size, threads=options.threads)
     batch, strategy = make_case(case)
     net, start = make_net(case, EXACT), torch.zeros_like(batch.x)
-    record = {
-        **provenance(),
-        "settings": asdict(options),
-        "seconds": {
-            "before": seconds_by_kind(lambda: plain_attack(net, batch, strategy, start)),
-            "after": seconds_by_kind(our_attack(case, OURS[AFTER], batch, strategy)),
-        },
+    runs = {
+        "before": lambda: plain_attack(net, batch, strategy, start),
+        "after": our_attack(case, OURS[AFTER], batch, strategy),
     }
-    for kind in record["seconds"]["before"]:
-        before, after = (record["seconds"][when][kind] for when in ("before", "after"))
+    turns: dict[str, list[dict[str, float]]] = {when: [] for when in runs}
+    for turn in range(options.repeats + 1):
+        for when, run in runs.items():
+            found = seconds_by_kind(run)
+            if turn:
+                turns[when].append(found)
+    record = {**provenance(), "settings": asdict(options), "turns": turns, "seconds": medians(turns)}
+    for kind in KINDS:
+        before, after = (record["seconds"][when][kind] for when in runs)
         print(f"{kind:24} {before:8.2f} s   {after:8.2f} s")
     if options.record:
         (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -94,10 +94,8 @@ class Game:
         torch.manual_seed(0)
         self.config = config
         self.env = build_game(config, images, 10, world=World(), device=CPU)
-        context = LearnerContext(
-            space=self.env.space, image_shape=(3, 32, 32), config=config, world=World(), device=CPU
-        )
-        self.learner = make_learner(context)
+        told: dict[str, Any] = {"space": self.env.space, "image_shape": (3, 32, 32), "config": config}
+        self.learner = make_learner(LearnerContext(**told, world=World(), device=CPU))
 
     def seconds_an_image(self, first: int, rounds: int) -> float:
         """Processor seconds of the rounds from ``first`` on, an image."""
@@ -183,9 +181,8 @@ def measure_memory(options: Options) -> dict[str, Any]:
             told = subprocess.run([*ask, spelling], check=True, capture_output=True, text=True).stdout
             peaks[str(count)] = int(told)
             print(count, peaks[str(count)], flush=True)
-    least, most = min(options.dataset_sizes), max(options.dataset_sizes)
-    grown = peaks[str(most)] - peaks[str(least)]
-    return {"peak_bytes": peaks, "bytes_an_image": grown / (most - least), "image_bytes": 3 * 32 * 32}
+    grown = np.polyfit([int(count) for count in peaks], list(peaks.values()), 1)[0]
+    return {"peak_bytes": peaks, "bytes_an_image": float(grown), "image_bytes": 3 * 32 * 32}
 
 
 def epoch_seconds(records: list[dict[str, Any]]) -> float:
@@ -275,10 +272,8 @@ def seconds_to_first_round(workers: int) -> float:
 def measure_start_up(options: Options) -> dict[str, Any]:
     cases = {str(n): (lambda n=n: seconds_to_first_round(n)) for n in options.workers}
     found = in_turn(cases, options.repeats, warm_up=1)
-    return {
-        "seconds_to_first_round": found,
-        "median": {name: statistics.median(values) for name, values in found.items()},
-    }
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    return {"seconds_to_first_round": found, "median": medians}
 
 
 MEASURES: dict[Section, Callable[[Options], dict[str, Any]]] = {

@@ -56,7 +56,7 @@ class AskedOptions:
     """Images of the check whether figures can be trusted; 0 leaves it out."""
     seed: int | None = None
     """Names every random start; None takes the run's, else 0."""
-    chunk_size: int = 100
+    chunk_size: int = 200
     """Images in one piece of work, whoever does it; decides AutoAttack's random numbers."""
 
 

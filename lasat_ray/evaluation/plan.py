@@ -32,7 +32,7 @@ class Plan:
     step_size: float | None = None
     restarts: int = 1
     n_examples: int | None = None
-    chunk_size: int = 100
+    chunk_size: int = 200
     seed: int = 0
     all_steps: bool = False
     worst_case: bool = False
