@@ -37,6 +37,7 @@ class ConvergedStop(Rule):
         self.start: Tensor | None = None
 
     def moves(self, look: Look) -> Tensor:
+        """[S] bool: not yet converged well enough."""
         rows = look.rows
         if self.start is None:
             # The first look has every image that moves at all; the others are never asked for.
@@ -51,6 +52,7 @@ class ConvergedStop(Rule):
         return go
 
     def notes(self) -> Notes:
+        """``steps_taken`` int64 [B]; ``fosc`` [B], the last one measured, 0 where none was."""
         return {"steps_taken": self.taken, "fosc": torch.nan_to_num(self.last)}
 
 
@@ -60,6 +62,7 @@ def enough_at(epoch: int, epochs: int, top: float, end: float | None) -> float:
 
 
 def rule(scene: Scene) -> Rule:
+    """The stop of one batch, with its epoch's c_t."""
     config = scene.config
     enough = enough_at(scene.epoch, scene.epochs, config.dart_fosc, config.dart_epochs)
     return ConvergedStop(scene.strategy.eps, enough, from_start=config.dart_anchor == "start")

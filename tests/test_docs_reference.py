@@ -1,0 +1,138 @@
+"""Whatever the reference page shows says what it is: docstrings, shapes of tensors, errors it raises."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+NAMES = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+SHAPE = re.compile(r"\[[^\[\]]*[A-Z][^\[\]]*\]|\[n\]|\(C, ?H, ?W\)|\b0-d\b|\bany shape\b")
+"""[B,C,H,W], [sum V_k], [B, *shape]; not [0,1], which is a range."""
+UNSAID = {"AssertionError"}  # our own bugs
+
+MAKING = ("__init__", "__post_init__")
+USAGE = {"unknown_name": "UsageError", "refusal": "UsageError"}  # what these functions make
+
+Defined = ast.FunctionDef | ast.ClassDef
+
+
+class Shown(NamedTuple):
+    """One object of the page: its dotted name, its definition, and the class that it stands in."""
+
+    name: str
+    node: Defined
+    owner: ast.ClassDef | None
+
+
+def shown(name: str) -> Iterator[Shown]:
+    """The object of a name on the page, and what is public inside it."""
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        place = ROOT.joinpath(*parts[:end])
+        for file in (place.with_suffix(".py"), place / "__init__.py"):
+            if file.is_file():
+                return inside(".".join(parts[:end]), ast.parse(file.read_text()).body, parts[end:])
+    raise AssertionError(f"docs/reference.md names {name}, which is no file")
+
+
+def inside(
+    place: str, body: list[ast.stmt], wanted: list[str], owner: ast.ClassDef | None = None
+) -> Iterator[Shown]:
+    """Public definitions of a module or class; with ``wanted`` the one of that name alone."""
+    found = [node for node in body if isinstance(node, Defined) and not node.name.startswith("_")]
+    if wanted:
+        found = [node for node in found if node.name == wanted[0]]
+        assert found, f"docs/reference.md names {place}.{'.'.join(wanted)}, which is not defined there"
+    for node in found:
+        if not wanted[1:]:
+            yield Shown(f"{place}.{node.name}", node, owner)
+        if isinstance(node, ast.ClassDef):
+            yield from inside(f"{place}.{node.name}", node.body, wanted[1:], node)
+
+
+def faults(item: Shown) -> Iterator[str]:
+    """What the docstring of one object leaves out."""
+    told = ast.get_docstring(item.node) or ""
+    if not told:
+        yield f"{item.name}: has no docstring"
+    around = f"{told}\n{(item.owner and ast.get_docstring(item.owner)) or ''}"
+    if takes_tensors(item.node) and not SHAPE.search(around):
+        yield f"{item.name}: takes, gives or holds tensors and names no shape such as [B,C,H,W]"
+    for error in sorted(raised(item.node) - UNSAID):
+        if error not in around:
+            yield f"{item.name}: raises {error} and does not say so"
+
+
+def takes_tensors(node: Defined) -> bool:
+    """Whether a function's signature, or a field of a class, speaks of tensors."""
+    if isinstance(node, ast.ClassDef):
+        spoken = [part.annotation for part in node.body if isinstance(part, ast.AnnAssign)]
+    else:
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        spoken = [given for argument in arguments if (given := argument.annotation)]
+        spoken += [node.returns] if node.returns else []
+    names = {part.id for annotation in spoken for part in ast.walk(annotation) if isinstance(part, ast.Name)}
+    return "Tensor" in names
+
+
+def raised(node: Defined) -> set[str]:
+    """Errors that a function, or the making of an object, raises itself, as a caller would catch them."""
+    made = isinstance(node, ast.ClassDef)
+    bodies = [part for part in node.body if getattr(part, "name", "") in MAKING] if made else [node]
+    raises = [part.exc for body in bodies for part in ast.walk(body) if isinstance(part, ast.Raise)]
+    names = {ast.unparse(error.func) for error in raises if isinstance(error, ast.Call)}
+    return {USAGE.get(name, name) for name in names}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_docstrings_name_shapes_and_errors(name):
+    items = list(shown(name))
+    assert items or ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()
+    assert not [fault for item in items for fault in faults(item)]
+
+
+SAMPLE = '''
+class Box:
+    """Holds something."""
+    x: Tensor
+    def __init__(self): raise UserError("no")
+    def grow(self, x: Tensor) -> Tensor:
+        """Grown, in [0,1]."""
+    def _own(self, x: Tensor): ...
+def told(x: Tensor):
+    """x [B,C,H,W]; UsageError where it is small."""
+    raise unknown_name("x", x, [])
+def silent(): ...
+'''
+
+
+def test_a_missing_docstring_shape_or_error_is_found():
+    found = [fault for item in inside("m", ast.parse(SAMPLE).body, []) for fault in faults(item)]
+    assert [fault.partition(",")[0] for fault in found] == [
+        "m.Box: takes",
+        "m.Box: raises UserError and does not say so",
+        "m.Box.grow: takes",
+        "m.silent: has no docstring",
+    ]
+
+
+def test_every_plug_in_of_ours_stands_on_the_page():
+    """A method, learner, attack or data source is looked up by the name of its file."""
+    unseen = {"methods": {"clean", "schedules"}, "attacks": {"balance"}, "learners": set()}
+    for folder, left_out in unseen.items():
+        files = {file.stem for file in (ROOT / "lasat_ray" / folder).glob("[a-z]*.py")}
+        assert files - left_out == named(folder)
+    sources = (ROOT / "lasat_ray" / "data" / "sources.py").read_text()
+    loaders = set(re.findall(r'^    "[^"]+": (\w+)\.load', sources, re.MULTILINE))
+    assert len(loaders) > 5 and loaders <= named("data")
+
+
+def named(folder: str) -> set[str]:
+    """Modules of a package that the page shows."""
+    return {name.split(".")[2] for name in NAMES if name.startswith(f"lasat_ray.{folder}.")}
