@@ -14,12 +14,13 @@ ROOT = Path(__file__).parent.parent
 NAMES = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
 SHAPE = re.compile(r"\[[^\[\]]*[A-Z][^\[\]]*\]|\[n\]|\(C, ?H, ?W\)|\b0-d\b|\bany shape\b")
 """[B,C,H,W], [sum V_k], [B, *shape]; not [0,1], which is a range."""
+CODE = re.compile(r"(`+).*?\1", re.DOTALL)
+HTML = re.compile(r"<[A-Za-z/!][^>]*>")
 UNSAID = {"AssertionError"}  # our own bugs
-
 MAKING = ("__init__", "__post_init__")
 USAGE = {"unknown_name": "UsageError", "refusal": "UsageError"}  # what these functions make
 
-Defined = ast.FunctionDef | ast.ClassDef
+Defined = ast.FunctionDef | ast.ClassDef | ast.Module
 
 
 class Shown(NamedTuple):
@@ -37,7 +38,11 @@ def shown(name: str) -> Iterator[Shown]:
         place = ROOT.joinpath(*parts[:end])
         for file in (place.with_suffix(".py"), place / "__init__.py"):
             if file.is_file():
-                return inside(".".join(parts[:end]), ast.parse(file.read_text()).body, parts[end:])
+                module = ast.parse(file.read_text())
+                if end == len(parts):
+                    yield Shown(name, module, None)
+                yield from inside(".".join(parts[:end]), module.body, parts[end:])
+                return
     raise AssertionError(f"docs/reference.md names {name}, which is no file")
 
 
@@ -45,7 +50,8 @@ def inside(
     place: str, body: list[ast.stmt], wanted: list[str], owner: ast.ClassDef | None = None
 ) -> Iterator[Shown]:
     """Public definitions of a module or class; with ``wanted`` the one of that name alone."""
-    found = [node for node in body if isinstance(node, Defined) and not node.name.startswith("_")]
+    found = [node for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    found = [node for node in found if not node.name.startswith("_")]
     if wanted:
         found = [node for node in found if node.name == wanted[0]]
         assert found, f"docs/reference.md names {place}.{'.'.join(wanted)}, which is not defined there"
@@ -64,37 +70,44 @@ def faults(item: Shown) -> Iterator[str]:
     around = f"{told}\n{(item.owner and ast.get_docstring(item.owner)) or ''}"
     if takes_tensors(item.node) and not SHAPE.search(around):
         yield f"{item.name}: takes, gives or holds tensors and names no shape such as [B,C,H,W]"
+    if lost := HTML.search(CODE.sub("", told)):
+        yield f"{item.name}: the page takes {lost[0]} for HTML and shows nothing; put it between ``"
     for error in sorted(raised(item.node) - UNSAID):
         if error not in around:
             yield f"{item.name}: raises {error} and does not say so"
 
 
 def takes_tensors(node: Defined) -> bool:
-    """Whether a function's signature, or a field of a class, speaks of tensors."""
+    """Whether a function's signature, or a class's fields or its making, speak of tensors."""
+    spoken: list[ast.expr] = []
     if isinstance(node, ast.ClassDef):
-        spoken = [part.annotation for part in node.body if isinstance(part, ast.AnnAssign)]
-    else:
-        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        spoken = [given for argument in arguments if (given := argument.annotation)]
-        spoken += [node.returns] if node.returns else []
+        spoken += [part.annotation for part in node.body if isinstance(part, ast.AnnAssign)]
+    for function in made_by(node):
+        arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+        spoken += [given for argument in arguments if (given := argument.annotation)]
+        spoken += [function.returns] if function.returns else []
     names = {part.id for annotation in spoken for part in ast.walk(annotation) if isinstance(part, ast.Name)}
     return "Tensor" in names
 
 
+def made_by(node: Defined) -> list[ast.FunctionDef]:
+    """What runs when the object is called: the function itself, or a class's own making."""
+    if isinstance(node, ast.FunctionDef):
+        return [node]
+    functions = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+    return [part for part in functions if part.name in MAKING] if isinstance(node, ast.ClassDef) else []
+
+
 def raised(node: Defined) -> set[str]:
     """Errors that a function, or the making of an object, raises itself, as a caller would catch them."""
-    made = isinstance(node, ast.ClassDef)
-    bodies = [part for part in node.body if getattr(part, "name", "") in MAKING] if made else [node]
-    raises = [part.exc for body in bodies for part in ast.walk(body) if isinstance(part, ast.Raise)]
+    raises = [part.exc for own in made_by(node) for part in ast.walk(own) if isinstance(part, ast.Raise)]
     names = {ast.unparse(error.func) for error in raises if isinstance(error, ast.Call)}
     return {USAGE.get(name, name) for name in names}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_docstrings_name_shapes_and_errors(name):
-    items = list(shown(name))
-    assert items or ROOT.joinpath(*name.split(".")).with_suffix(".py").is_file()
-    assert not [fault for item in items for fault in faults(item)]
+    assert not [fault for item in shown(name) for fault in faults(item)]
 
 
 SAMPLE = '''
@@ -109,6 +122,11 @@ def told(x: Tensor):
     """x [B,C,H,W]; UsageError where it is small."""
     raise unknown_name("x", x, [])
 def silent(): ...
+def product():
+    """Gives <v, w>, which is ``<v, w>``."""
+class Kept:
+    """Remembers labels."""
+    def __init__(self, y: Tensor): ...
 '''
 
 
@@ -119,6 +137,8 @@ def test_a_missing_docstring_shape_or_error_is_found():
         "m.Box: raises UserError and does not say so",
         "m.Box.grow: takes",
         "m.silent: has no docstring",
+        "m.product: the page takes <v",
+        "m.Kept: takes",
     ]
 
 

@@ -69,7 +69,7 @@ def objective_of(loss: str, net: nn.Module, batch: Batch) -> Objective:
 
 
 class StillCorrect(Rule):
-    """Moves just the images that are still classified correctly."""
+    """Moves just the images that are still classified correctly; ``y`` [B]."""
 
     def __init__(self, y: Tensor):
         self.y = y

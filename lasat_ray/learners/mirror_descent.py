@@ -1,6 +1,6 @@
 """Mirror descent on the policy: the exponentiated-gradient step in closed form, then fitted by the net.
 
-A step that maximizes eta <A, p> - KL(p || p_old) ends, for a categorical head, at p_old exp(eta A) up
+A step that maximizes ``eta <A, p> - KL(p || p_old)`` ends, for a categorical head, at p_old exp(eta A) up
 to a constant (Tomar et al. 2020, Mirror descent policy optimization; the two parts as in MPO,
 Abdolmaleki et al. 2018). It is the natural gradient step of the head's logits.
 """

@@ -14,7 +14,7 @@ from lasat_ray.types import Notes
 
 
 def fosc(grad: Tensor, eps_B: Tensor, moved: Tensor) -> Tensor:
-    """First-order stationary condition eps ||g||_1 - <x_adv - anchor, g>, 0 at a stationary point.
+    """First-order stationary condition ``eps ||g||_1 - <x_adv - anchor, g>``, 0 at a stationary point.
 
     ``grad``, ``moved`` [B,C,H,W]; ``eps_B`` [B]; -> [B]. It is 0 or more where the anchor is the
     middle of the ball, the clean image.
@@ -25,7 +25,7 @@ def fosc(grad: Tensor, eps_B: Tensor, moved: Tensor) -> Tensor:
 class ConvergedStop(Rule):
     """The first step is always taken; then an image with FOSC <= ``enough`` stops.
 
-    ``from_start``: measure from the random start, as the published code does, instead of x.
+    ``eps_B`` [B] in [0,1] pixels; ``from_start``: measure from the random start, as the published code does, instead of x.
     """
 
     stops = True

@@ -23,7 +23,7 @@ DROPS = (0.0, 1.0, 1.5)  # piecewise: subtracted from Lambda at each milestone
 
 
 class CountCorrect(Rule):
-    """Every image takes every step; counts those begun correctly classified."""
+    """Every image takes every step; counts those begun correctly classified; ``y`` [B]."""
 
     def __init__(self, y: Tensor):
         self.y, self.kappa = y, torch.zeros_like(y)

@@ -22,7 +22,7 @@ def difficulty(logits: Tensor, y: Tensor) -> Tensor:
 
 
 class HardEnough(Rule):
-    """An image whose difficulty has reached ``most`` stops; at 1 none does."""
+    """An image whose difficulty has reached ``most`` stops; at 1 none does; ``y`` [B]."""
 
     stops = True
 
