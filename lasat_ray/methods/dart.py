@@ -25,7 +25,8 @@ def fosc(grad: Tensor, eps_B: Tensor, moved: Tensor) -> Tensor:
 class ConvergedStop(Rule):
     """The first step is always taken; then an image with FOSC <= ``enough`` stops.
 
-    ``eps_B`` [B] in [0,1] pixels; ``from_start``: measure from the random start, as the published code does, instead of x.
+    ``eps_B`` [B] in [0,1] pixels; ``from_start``: measure from the random start, as the published code
+    does, instead of x.
     """
 
     stops = True
