@@ -48,7 +48,7 @@ class AttackStrategyVectorEnv(VectorEnv):
     that credit (all [B]).
 
     ``train_target`` False keeps the target net as it is, for learners that only study the bandit;
-    it needs lookahead ``copy``, since nothing else looks ahead then.
+    it needs lookahead ``copy``, since nothing else looks ahead then (else ValueError).
     """
 
     def __init__(
@@ -112,13 +112,15 @@ class AttackStrategyVectorEnv(VectorEnv):
         return bool(every) and self.reward_due and update % every == 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, Info]:
-        """The present batch; with a seed, the first batch of that seed's order. Weights stay."""
+        """The present batch [B,C,H,W] in [0,1]; with a seed, the first batch of that seed's order. Weights
+        stay."""
         if seed is not None:
             self._start_game(seed, first_round=0)
         return self.batch.x, {}
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
-        """Attack, train, reward, next batch. ``actions`` [B,K] int64; the tuple is Gymnasium's."""
+        """Attack, train, reward, next batch: one round. ``actions`` int64 [B,K] -> next images [B,C,H,W],
+        reward [B], terminated [B] (all True), truncated [B] (all False), info."""
         batch, strategy = self.batch, self.space.decode(actions)
         x_adv, strategy, notes = self.attack_as_chosen(strategy)
         info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
@@ -139,7 +141,8 @@ class AttackStrategyVectorEnv(VectorEnv):
         return self.batch.x, reward, ended, torch.zeros_like(ended), info
 
     def rehearse(self, actions: Tensor) -> tuple[Tensor, Info]:
-        """The reference code's order: a reward from a copy first; the round is still to be played.
+        """The reference code's order: a reward [B] from a copy first, for ``actions`` [B,K]; the round is
+        still to be played.
 
         Rehearsals of one round start alike, so that two actions' rewards can be compared."""
         self._before = copy.deepcopy(self.net) if self.check_due else None
@@ -245,12 +248,14 @@ class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, Info]:
+        """The present image [C,H,W]; with a seed, the first of another order."""
         super().reset(seed=seed)
         if seed is not None:
             self.core.reset(seed=int(self.np_random.integers(2**31)))
         return self._observation(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
+        """``action`` [K] -> the image that was attacked [C,H,W], reward, True, False, info without B."""
         index = torch.as_tensor(np.asarray(action, dtype=np.int64)[None], device=self.core.batch.x.device)
         observation = self._observation()
         _, reward, _, _, info = self.core.step(index)

@@ -66,7 +66,8 @@ def build_companion(
 
 
 def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """The net of --teacher, frozen for good; UserError where it is missing or of other images."""
+    """The net of --teacher, frozen for good; UsageError where none is named or it is of other images,
+    UserError where its file is missing or damaged."""
     if config.teacher is None:
         raise UsageError(f"--teacher: --method {config.method} learns from a net; name its run folder")
     net, card = load_checkpointed(config.teacher)

@@ -25,7 +25,10 @@ FORMAT = "lasat-ray checkpoint 1"
 
 
 def save_checkpoint(path: Path, tree: dict[str, Any]) -> None:
-    """Write nested dicts, lists and tuples of tensors, numbers, strings and None."""
+    """Write nested dicts, lists and tuples of tensors (any shape), numbers, strings and None.
+
+    UserError where the file cannot be written; TypeError for anything else in the tree.
+    """
     tensors: dict[str, Tensor] = {}
     header = json.dumps(_encode(tree, "", tensors), allow_nan=True)
     metadata = {"format": FORMAT, "tree": header, "sha256": _checksum(tensors, header)}

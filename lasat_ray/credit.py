@@ -2,8 +2,10 @@
 
 L2 and L3 depend on the whole batch through the updated weights. To first order the part that is
 due to image n is exact and cheap: the update moved the weights by -(lr/N) grad L1_n on its behalf,
-so it changed alpha L2 + beta L3 by (lr/N) <v, grad L1_n>, v = grad_w [alpha CE(x_ref) + beta CE(x)].
+so it changed alpha L2 + beta L3 by (lr/N) ``<v, grad L1_n>`` with
+v = grad_w [alpha CE(x_ref) + beta CE(x)].
 All N inner products come from one forward-mode product of the per-image losses with v.
+This credit is the project's own; docs/method.md places it beside the paper's.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def influence(
     *,
     reach: Callable[[Weights], Weights] = lambda direction: direction,
 ) -> Tensor:
-    """<v, grad_w L_n> of every image, [B], L the loss the target was trained with; eval mode.
+    """``<v, grad_w L_n>`` of every image, [B], L the loss the target was trained with; eval mode.
 
     ``outcome_B`` [B]: alpha L2 + beta L3, still tied to the weights, so that its forward passes are
     the reward's own. Up to the common factor lr/N the result is what training on image n's x_adv
@@ -53,6 +55,7 @@ def influence(
 def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, world: World) -> Weights:
     """v: the gradient of -outcome = alpha CE(x_ref) + beta CE(x), mean over the global batch; by name.
 
+    ``outcome_B`` [B]: alpha L2 + beta L3, tied to the weights; each gradient has its weight's shape.
     Weights that the maker of the net froze have no gradient and no part in the update.
     """
     learning = {name: p for name, p in net.named_parameters() if p.requires_grad}

@@ -92,7 +92,9 @@ def _export(argv: Sequence[str]) -> int:
 def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolerance: float) -> float:
     """Write ``net`` to ``out`` and return the largest difference of logits that the file shows.
 
-    UserError where the format cannot hold the net, or the difference is beyond ``tolerance``.
+    ``net``: x [B,C,H,W] in [0,1] -> logits [B,N], with its card, as ``load_checkpointed`` gives them.
+    ``kind``: torch-export, onnx or safetensors. UserError where the format's package is missing, or the
+    difference is beyond ``tolerance``.
     """
     unfinished = out.with_name(f".{out.stem}.unfinished{out.suffix}")
     write, read = FORMATS[kind]

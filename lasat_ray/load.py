@@ -51,7 +51,11 @@ def load_model(
 def load_checkpointed(
     path: str | Path, *, which: str = "best", device: str | torch.device = "cpu", trust: bool = False
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """The net as ``load_model`` gives it, and its card: model, num_classes, image_shape, ..."""
+    """The net as ``load_model`` gives it, and its card: model, num_classes, image_shape (C,H,W), ...
+
+    UserError where the file holds no target net with a card, UsageError where its net is code and
+    ``trust`` is not given.
+    """
     file = checkpoint_file(Path(path), which)
     tree = load_checkpoint(file)
     card, weights = tree.get("card"), tree.get("target_net")
@@ -117,7 +121,8 @@ def load_foreign(
     The file holds a state dict, bare or under ``state_dict``, as torch.save or safetensors wrote
     it, with or without ``module.`` before its keys (RobustBench's ``WideResNet`` files fit
     wrn-DEPTH-WIDTH). ``mean`` and ``std`` are applied to pixels in [0,1] before the net.
-    UserError in one line naming the first key that is missing, unknown or of another shape.
+    Returns x [B,C,H,W] in [0,1] -> logits [B,N], as ``load_model``. UserError naming the first key that is
+    missing, unknown or of another shape; UsageError for a name or number that cannot be.
     """
     net = build_classifier(model, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std)
     fill(net.backbone, plain_keys(read_weights(Path(weights))), str(weights))

@@ -63,7 +63,7 @@ class Stream:
         return (self.uniform(index_B, shape, torch.float64) * high).long()
 
     def permutation(self, n: int) -> Tensor:
-        """A random order of 0..n-1, int64 on the CPU."""
+        """A random order of 0..n-1, int64 [n] on the CPU."""
         generator = torch.Generator().manual_seed((self.high << 32 | self.low) & (2**63 - 1))
         return torch.randperm(n, generator=generator)
 

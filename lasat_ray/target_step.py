@@ -82,7 +82,7 @@ class TargetStep:
         return self.epoch(round) < search_epochs(self.config.loss, self.config.epochs)
 
     def reach(self, direction: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The part of a direction in weight space, by parameter name, that updates can take."""
+        """The part of a direction in weight space (by parameter name, any shape) that updates can take."""
         return self.pruning.reach(direction) if self.pruning else direction
 
     def awp_gamma(self, round: int) -> float:
@@ -95,7 +95,7 @@ class TargetStep:
     def task(
         self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
     ) -> Task:
-        """The method's loss on this batch."""
+        """The method's loss on this batch, x_adv [B,C,H,W]."""
         return Task(
             method=self.method,
             batch=batch,
@@ -109,7 +109,8 @@ class TargetStep:
     def __call__(
         self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
     ) -> StepReport:
-        """Minimize the method's mean loss over the global batch by one optimizer step."""
+        """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9);
+        ``x_adv`` [B,C,H,W]."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(round)
         task = self.task(batch, x_adv, strategy, round, notes)
@@ -139,7 +140,8 @@ class TargetStep:
     def attack_strength(
         self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int = 0, notes: Notes | None = None
     ) -> tuple[Tensor, Tensor]:
-        """L1 [B] and correctness [B] in eval mode, without touching the net (lookahead on a copy)."""
+        """L1 [B] and correctness [B] of x_adv [B,C,H,W] in eval mode, without touching the net (lookahead
+        on a copy)."""
         task = self.task(batch, x_adv, strategy, round, notes)
         with torch.no_grad(), eval_mode(self.net, self.companion):
             logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
@@ -149,7 +151,7 @@ class TargetStep:
     def stepped_copy(
         self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
     ) -> nn.Module:
-        """A copy of the net after one plain SGD step on this batch (LAS-AT, eq. 9; no momentum).
+        """A copy of the net after one plain SGD step on x_adv [B,C,H,W] (LAS-AT, eq. 9; no momentum).
 
         With weight perturbation the step is taken at perturbed weights, as LAS-AWP does."""
         reward = self.config.reward
@@ -182,6 +184,7 @@ class TargetStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` gave, of nets of the same settings."""
         self.net.load_state_dict(state["target_net"])
         self.optimizer.load_state_dict(state["target_optimizer"])
         if self.average and state["average"]:

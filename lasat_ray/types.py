@@ -71,6 +71,7 @@ class Logits:
     companion: Tensor | None = None
 
     def detach(self) -> Logits:
+        """The same logits [B,N] without a graph."""
         return Logits(**{name: value.detach() for name, value in self.items()})
 
     def items(self) -> list[tuple[str, Tensor]]:
@@ -98,6 +99,7 @@ class RewardTerms:
     clean_correct: Tensor
 
     def detach(self) -> RewardTerms:
+        """The same terms [B] without a graph."""
         return RewardTerms(**{f.name: getattr(self, f.name).detach() for f in fields(self)})
 
 

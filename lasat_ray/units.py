@@ -20,7 +20,7 @@ _RANGE = re.compile(r"^(\d+)\.\.(\d+)(?:/(\d+))?$")
 
 
 def parse_budget(text: str) -> float:
-    """``"8/255"`` or ``"0.031"`` -> float; ValueError on anything else."""
+    """``"8/255"`` or ``"0.031"`` -> float in [0,1] pixels; ValueError on anything else."""
     match = _VALUE.match(text.strip())
     if not match or match.group(2) == "0":
         raise ValueError(f"'{text}' is not a budget; write it as 8/255 or 0.031")
@@ -37,7 +37,7 @@ def format_budget(value: float) -> str:
 
 
 def parse_values(text: str) -> tuple[float, ...]:
-    """``"3..5/255"`` -> (3/255, 4/255, 5/255); ``"0.1,0.2"`` -> (0.1, 0.2)."""
+    """``"3..5/255"`` -> (3/255, 4/255, 5/255); ``"0.1,0.2"`` -> (0.1, 0.2); else ValueError."""
     values: list[float] = []
     for part in text.split(","):
         match = _RANGE.match(part.strip())
@@ -52,7 +52,10 @@ def parse_values(text: str) -> tuple[float, ...]:
 
 
 def parse_grid(text: str) -> dict[str, tuple[float, ...]]:
-    """``"eps=3..15/255 num_steps=3..14"`` -> one entry per field, in the order written."""
+    """``"eps=3..15/255 num_steps=3..14"`` -> one entry per field, in the order written.
+
+    ValueError naming the first item that is not FIELD=VALUES or stands twice.
+    """
     grid: dict[str, tuple[float, ...]] = {}
     for item in text.split():
         name, equals, values = item.partition("=")

@@ -44,7 +44,7 @@ class World:
         return whole
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over workers (a new tensor; the argument itself with one worker)."""
+        """The sum over workers of a tensor of any shape (a new one; the argument itself with one worker)."""
         if self.size == 1:
             return tensor
         total = tensor.detach().clone()
@@ -52,7 +52,7 @@ class World:
         return total
 
     def sum_in_place(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its sum over workers, in one flat message per dtype.
+        """Replace each tensor (any shape) by its sum over workers, in one flat message per dtype.
 
         One message is what makes small nets scale: per-parameter messages measured four times
         the cost on four ranks.
@@ -69,7 +69,8 @@ class World:
                 tensor.copy_(total)
 
     def exchange(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
-        """``send[w]`` rows go to each worker w, in order; returns the ``receive[w]`` rows that each sent."""
+        """``send[w]`` of the rows [M,...] go to each worker w, in order; returns the ``receive[w]`` rows that
+        each sent."""
         if self.size == 1:
             return rows
         got = rows.new_empty(sum(receive), *rows.shape[1:])
@@ -85,6 +86,7 @@ class World:
                 tensor.copy_(sent)
 
     def barrier(self) -> None:
+        """Wait until every worker is here."""
         if self.size > 1:
             dist.barrier()
 

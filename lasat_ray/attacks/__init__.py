@@ -15,7 +15,7 @@ from lasat_ray.units import ATTACK_LOSSES
 
 
 def constant_strategy(x: Tensor, *, eps: float, num_steps: int, step_size: float) -> Strategy:
-    """The same attack for every image of ``x``."""
+    """The same attack for every image of ``x`` [B,C,H,W]; ``eps``, ``step_size`` in [0,1] pixels."""
     full = x.new_full((len(x),), 0.0)
     return Strategy(
         eps=full + eps,
@@ -38,8 +38,9 @@ def attack_batch(
 ) -> Tensor:
     """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched.
 
-    ``loss`` holds where the strategy has no ``attack_loss`` of its own; ``norm`` linf or l2 is that
-    of every budget, step and radius.
+    This is g(x, a, w) of LAS-AT: ``pgd`` with each image's own ``strategy``. ``start_kind``: see
+    ``ball.start``. ``loss`` (ce, kl, margin, squared) holds where the strategy has no ``attack_loss`` of
+    its own; ``norm`` linf or l2 is that of every budget, step and radius.
     """
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
     ball = BALLS[norm]
@@ -68,12 +69,13 @@ def objective_of(loss: str, net: nn.Module, batch: Batch) -> Objective:
 
 
 class StillCorrect(Rule):
-    """Moves just the images that are still classified correctly."""
+    """Moves just the images that are still classified correctly; ``y`` [B]."""
 
     def __init__(self, y: Tensor):
         self.y = y
 
     def moves(self, look: Look) -> Tensor:
+        """[S] bool: the net is still right."""
         return look.logits.argmax(1) == self.y[look.rows]
 
 

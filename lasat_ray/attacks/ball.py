@@ -26,7 +26,7 @@ def project(delta: Tensor, x: Tensor, eps: Tensor) -> Tensor:
 
 
 def start(kind: str, x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Stream) -> Tensor:
-    """The first perturbation, [B,C,H,W].
+    """The first perturbation, [B,C,H,W]; ``radius_B`` [B] in [0,1] pixels, ``index_B`` [B] the images' rows.
 
     ``uniform``: uniform within ``radius_B``, cut by the pixel range; ``normal``: 0.001 times a
     standard normal, not cut (TRADES); ``normal-cut``: cut by the pixel range (FAT); ``zero``: the
@@ -81,4 +81,4 @@ def _uniform_l2(x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Stream) ->
 LINF = Ball(lambda grad, step: step * grad.sign(), project, _uniform_linf)
 L2 = Ball(lambda grad, step: step * grad / _norm(grad), _project_l2, _uniform_l2)
 BALLS = {"linf": LINF, "l2": L2}
-"""Norm -> geometry, for evaluation; training attacks are L-inf."""
+"""Norm -> geometry, of training and evaluation attacks."""

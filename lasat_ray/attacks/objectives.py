@@ -61,7 +61,8 @@ def mixed(parts: dict[int, Objective], code_B: Tensor) -> Objective:
 
 
 def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective:
-    """The named loss against this batch; ``kl``, ``squared``: one clean forward pass more."""
+    """The named loss (ce, kl, margin, squared) against x [B,C,H,W], y [B]; ``kl`` and ``squared`` compare
+    with the clean prediction, one forward pass more."""
     if name == "ce":
         return lambda logits, rows: cross_entropy(logits, y[rows])
     if name == "margin":

@@ -49,7 +49,8 @@ class Climbed:
 
 
 def climb(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> Climbed:
-    """Attack a batch with a frozen net (see ``frozen_eval``); one extra pass a restart tells success."""
+    """Attack a batch, x [B,C,H,W], on a frozen net (see ``frozen_eval``); one extra pass a restart tells
+    success."""
     x_adv = batch.x.clone()
     fooled = torch.zeros_like(batch.y, dtype=torch.bool)
     ever = fooled.clone()

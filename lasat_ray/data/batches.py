@@ -129,8 +129,9 @@ def ordered_batches(
 ) -> Iterator[Batch]:
     """A set in its own order for evaluation: every image once, the last batch shorter.
 
-    ``rows`` (int64, CPU) restricts it to some images. ``index`` holds rows of ``images``;
-    ``global_size`` is the batch's own size.
+    ``rows`` (int64 [M], CPU) restricts it to some images. Batches: ``x`` [B,C,H,W] in [0,1]; ``index`` [B]
+    holds rows of ``images``; ``global_size`` is the batch's own size. UsageError for a ``batch_size``
+    under 1.
     """
     if batch_size < 1:
         raise UsageError(f"--evaluation.batch-size: {batch_size} is not a size; give 1 or more")

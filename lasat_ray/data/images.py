@@ -82,6 +82,7 @@ class ImageDataset:
 
     @property
     def num_classes(self) -> int:
+        """As many as there are class names."""
         return len(self.class_names)
 
     @property
@@ -102,13 +103,13 @@ class Request:
     seed: int
 
     def train_rows(self, n: int) -> Tensor:
-        """The training rows to decode, ascending: all of ``n``, or ``max_train`` chosen by the seed."""
+        """Training rows to decode, int64 [M] ascending: all of ``n``, or ``max_train`` chosen by the seed."""
         if self.max_train is None or self.max_train >= n:
             return torch.arange(n)
         return Stream.of(self.seed, "subset").permutation(n)[: self.max_train].sort().values
 
     def test_rows(self, n: int) -> Tensor:
-        """The first ``max_test`` of ``n`` rows."""
+        """The first ``max_test`` of ``n`` rows, int64 [M]."""
         return torch.arange(n if self.max_test is None else min(n, self.max_test))
 
 

@@ -44,7 +44,8 @@ def read(
 ) -> tuple[Images, np.ndarray]:
     """The chosen images of one file, and the labels of all: int64 [N].
 
-    ``rows(n)`` chooses among n; ``prefix`` stands before ``image`` and ``label``.
+    ``rows(n)`` chooses among n, int64 [M]; ``prefix`` stands before ``image`` and ``label``. UserError
+    naming the file and array that is missing, damaged or of another type or shape.
     """
     label_N = _array(file, f"{prefix}label")
     if label_N.ndim != 1 or label_N.dtype.kind not in "iu":

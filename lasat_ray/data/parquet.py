@@ -44,7 +44,7 @@ def find_test(folder: str) -> tuple[str, ...]:
 def load_test(
     files: tuple[str, ...], num_classes: int, channels: int, rows: Callable[[int], Tensor]
 ) -> Images:
-    """The chosen rows of all test images, ``rows(n)`` among n, with 1 or 3 ``channels``."""
+    """The chosen rows of all test images, ``rows(n)`` int64 [M] among n, with 1 or 3 ``channels``."""
     shards = read_shards(files)
     label_N = read_labels(shards, num_classes)
     return _images(shards, label_N, rows(len(label_N)), channels=channels)

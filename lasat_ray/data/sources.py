@@ -61,7 +61,10 @@ def load_dataset(
 
 
 def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> Images | ImageStream:
-    """Extra training images, ``npz:PATH`` or ``stream:URL``; UserError where they do not fit the main set."""
+    """Extra training images, ``npz:PATH`` or ``stream:URL``; ``image_shape`` (C,H,W) of the main set.
+
+    UsageError for another spelling, UserError where they do not fit the main set.
+    """
     name, _, place = spelling.partition(":")
     if name not in ("npz", "stream") or not place:
         raise UsageError(

@@ -65,7 +65,7 @@ class ImageStream:
         return replace(self, held=held), self.take(chosen)
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:
-        """At most ``count`` images of some row groups chosen by the seed, and which they are."""
+        """At most ``count`` images of some row groups chosen by the seed, and which they are, int64 [M]."""
         chosen = self._choose(min(count, len(self)), Stream.of(seed, "sample"))
         return chosen, self.take(chosen)
 

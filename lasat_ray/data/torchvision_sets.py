@@ -45,7 +45,10 @@ def load_cifar(request: Request) -> ImageDataset:
 
 
 def load_gtsrb(request: Request) -> ImageDataset:
-    """``gtsrb``: 43 classes by official number, images of any size resized to uint8 [N,3,32,32]."""
+    """``gtsrb``: 43 classes by official number, images of any size resized to uint8 [N,3,32,32].
+
+    UserError where it cannot be had.
+    """
     # both lists now: better to learn of a missing test archive before the training than after it
     train, test = (_gtsrb_samples(request, split) for split in ("train", "test"))
     return ImageDataset(

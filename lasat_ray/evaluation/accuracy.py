@@ -33,8 +33,9 @@ def accuracy(
     beat: Callable[[], object] = lambda: None,
     view: View | None = None,
 ) -> float:
-    """Share of images classified correctly after PGD on cross-entropy; in [0,1].
+    """Share of images classified correctly after PGD on cross-entropy (Madry et al. 2018); in [0,1].
 
+    ``images`` x uint8 [N,C,H,W]; ``eps``, ``step_size`` in [0,1] pixels, ``norm`` linf or l2.
     ``num_steps`` 0 means clean images. The start of each image depends on its row and the seed
     alone, so the number of workers does not change the result. NaN for an empty set. ``beat`` is
     called before every batch. ``view`` gives the attack a cheaper net of the same function; the net

@@ -41,7 +41,7 @@ Attack = Callable[[nn.Module, Batch, AttackSpec, int, int], Attacked]
 
 
 def clean(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int) -> Attacked:
-    """No attack."""
+    """No attack: x_adv is x [B,C,H,W]."""
     with torch.no_grad():
         return Attacked(x_adv=batch.x, fooled=net(batch.x).argmax(1) != batch.y)
 
@@ -55,7 +55,8 @@ def fgsm(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int) 
 def gradient_ascent(
     net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int, *, loss: str
 ) -> Attacked:
-    """PGD with a random start in the ball; each image's start depends on the seed and its row alone."""
+    """PGD with a random start in the ball (Madry et al. 2018); ``loss`` ce, or margin for C&W (Carlini and
+    Wagner 2017). Each image's start depends on the seed and its row alone."""
     attack = Climb(
         norm=spec.norm,
         eps=spec.eps,
@@ -73,7 +74,10 @@ def gradient_ascent(
 def package(
     net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int, *, version: str, only: str = ""
 ) -> Attacked:
-    """AutoAttack's own code on this chunk, seeded with seed + chunk number."""
+    """AutoAttack's own code (Croce and Hein 2020) on this chunk, seeded with seed + chunk number.
+
+    UsageError for nets with too few classes.
+    """
     x_adv, fooled, warnings = auto_attack(
         net,
         batch,
@@ -143,7 +147,10 @@ def split_name(name: str) -> tuple[str, int]:
 
 
 def attack_chunk(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int) -> Attacked:
-    """Run one attack of the suite on some images of one chunk; the net is frozen."""
+    """Run one attack of the suite on some images of one chunk, x [B,C,H,W]; the net is frozen.
+
+    UserError where an attack from outside leaves the ball or the pixel range.
+    """
     if ":" in spec.family:
         x_adv, fooled = run_outside(net, batch, spec, seed, chunk)
         return Attacked(x_adv=x_adv, fooled=fooled)

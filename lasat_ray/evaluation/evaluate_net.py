@@ -50,7 +50,9 @@ def evaluate_net(
     device: str | torch.device = "cpu",
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The report on a net that maps [B,C,H,W] in [0,1] to logits, in evaluation mode.
+    """The report on a net that maps [B,C,H,W] in [0,1] to logits [B,N], in evaluation mode.
+
+    Accuracies in it are in [0,1], times in seconds. ``images`` x uint8 [N,C,H,W], y [N].
 
     With ``out`` the report is written there, and finished parts are kept under ``out``/.parts, so
     that the same call continues after a kill: parts are found only by the very same weights,

@@ -17,8 +17,9 @@ DEFAULT_ATTACKS = ("clean", "fgsm", "pgd-10", "pgd-20", "pgd-50", "cw", "aa")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """An evaluation as a user asks for it; ``eps`` and ``step_size`` in [0,1] pixels.
+    """An evaluation as a user asks for it; ``eps`` and ``step_size`` in [0,1] pixels, ``norm`` linf or l2.
 
+    Nothing is checked here: ``evaluate_net`` raises UsageError for what cannot be.
     ``step_size`` None means eps / 4 (2/255 at 8/255). ``n_examples`` None: all images, else the
     first so many. pgd and cw: ``restarts`` random starts; an image is done at the first step that
     fools the net, as in the code behind the published LAS-AT figures; ``all_steps`` takes every step

@@ -38,7 +38,10 @@ def check_exportable(subject: Subject) -> None:
 def export_robustbench(
     subject: Subject, report: dict[str, Any], folder: Path, name: str | None = None
 ) -> Path:
-    """Write weights and card; returns the card's path. ``name``: the model's id, else made from facts."""
+    """Write weights and card; returns the card's path. ``name``: the model's id, else made from facts.
+
+    UserError for a net that is not fp32 or normalizes its input: its plain weights compute something else.
+    """
     check_exportable(subject)
     assert isinstance(subject.net, Classifier)
     entry = next(reversed(report["attacks"].values()))

@@ -14,7 +14,7 @@ NORMS = ("linf", "l2")
 class AttackSpec:
     """One attack, completely: two equal specs on the same net and images give the same flags.
 
-    ``eps`` and ``step_size`` in [0,1] pixels; ``limit``: only the first so many images;
+    ``eps`` and ``step_size`` in [0,1] pixels, ``norm`` linf or l2; ``limit``: only the first so many images;
     ``queries`` per image bound the square attack; ``sanity``: part of the sanity check; ``code``: hash
     of the file that an attack from outside stands in.
     """

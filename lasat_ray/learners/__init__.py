@@ -32,11 +32,16 @@ LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
     "fixed": Fixed,
     "curriculum": Curriculum,
 }
+"""Name on the command line (--learner, or --strategy for the controls) -> class; its file names the paper."""
 SB3_LEARNERS = ("sb3:PPO", "sb3:A2C")
 
 
 def make_learner(context: LearnerContext) -> Learner:
-    """The learner that the configuration asks for: a control, one of ours, or outside code."""
+    """The learner that the configuration asks for: a control, one of ours, or outside code.
+
+    UsageError for a name that nothing answers to or a class that lacks a function; UserError where
+    outside code fails while it is built.
+    """
     config = context.config
     name = config.learner if config.strategy == "learned" else config.strategy
     build = find_learner(name)
@@ -56,7 +61,7 @@ def make_learner(context: LearnerContext) -> Learner:
 
 
 def seeded_learner(context: LearnerContext) -> Learner:
-    """The learner with its first weights, which the seed alone decides."""
+    """The learner with its first weights, which the seed alone decides; errors as ``make_learner``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Stream.of(context.config.seed, "strategy init").low)
         return make_learner(context)

@@ -18,7 +18,7 @@ from lasat_ray.types import LearnerReport, Rollout
 
 
 class JointArms:
-    """Discounted counts and reward sums of the A = prod V_k joint strategies, over all workers.
+    """Discounted counts and reward sums, [A] each, of the A = prod V_k joint strategies, over all workers.
 
     Rewards have no fixed range, so bounds are in units of their own standard deviation.
     """
@@ -71,8 +71,10 @@ class JointArms:
         return torch.stack(columns[::-1], dim=1)
 
     def state_dict(self) -> dict[str, Any]:
+        """``count``, ``total`` [A] and ``square`` 0-d."""
         return {"count": self.count, "total": self.total, "square": self.square}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it back."""
         device = self.count.device
         self.count, self.total, self.square = (state[n].to(device) for n in ("count", "total", "square"))

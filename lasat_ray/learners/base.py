@@ -25,21 +25,26 @@ class Learner(Protocol):
     """
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
-        """Images [B,C,H,W], their rows [B] and a stream of random numbers -> one action each."""
+        """Images [B,C,H,W] in [0,1], their rows [B] and a stream of random numbers -> one action each, index
+        [B,K] and log_prob [B]."""
         ...
 
     def update(self, rollout: Rollout) -> LearnerReport:
-        """Learn from one rewarded round; collective over workers."""
+        """Learn from one rewarded round, this worker's images of it (reward [B]); collective over workers."""
         ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs of it."""
+        ...
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` gave, on whatever device that lies."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerContext:
-    """What a learner may build itself from. ``total_rounds``: length of the run."""
+    """What a learner may build itself from. ``image_shape`` (C,H,W); ``total_rounds``: length of the run."""
 
     space: StrategySpace
     image_shape: tuple[int, int, int]
@@ -94,7 +99,7 @@ def policy_optimizer(net: nn.Module, context: LearnerContext) -> torch.optim.Opt
 
 @torch.no_grad()
 def act_by_net(net: StrategyNet, x: Tensor, index: Tensor, stream: Stream) -> Action:
-    """Sample each head in eval mode; the draws depend on the image's row alone."""
+    """Sample each head in eval mode, x [B,C,H,W] -> index [B,K]; draws depend on the image's row alone."""
     net.eval()
     log_probs = net(x)
     uniform_BK = stream.uniform(index, (len(log_probs),), torch.float64)

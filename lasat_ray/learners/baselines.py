@@ -23,7 +23,7 @@ def chosen_baseline(config: TrainConfig, own: str) -> str:
 
 
 def batch_baseline(kind: str, reward_B: Tensor, global_size: int, world: World) -> Tensor | float:
-    """The baseline that the round's rewards alone give, over the global batch; scalar or [B].
+    """The baseline that the round's rewards [B] alone give, over the global batch; 0-d or [B].
 
     ``leave-one-out``: for image n the mean reward of the N - 1 others, which keeps the gradient
     unbiased where the plain mean shrinks it by (N-1)/N.

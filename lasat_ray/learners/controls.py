@@ -20,16 +20,20 @@ class Fixed:
         self.sizes = context.space.sizes
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """index 0 everywhere, [B,K]; log_prob 0."""
         zeros = torch.zeros(len(x), len(self.sizes), dtype=torch.int64, device=x.device)
         return Action(index=zeros, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
 
     def update(self, rollout: Rollout) -> LearnerReport:
+        """Learns nothing."""
         return LearnerReport()
 
     def state_dict(self) -> dict[str, Any]:
+        """Empty."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing to take back."""
         assert not state, "a control has no state"
 
 
@@ -43,6 +47,7 @@ class Curriculum(Fixed):
         self.round = 0
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """The present option of every head for all images, [B,K]; log_prob 0."""
         done = min(self.round, self.total_rounds - 1)
         option = [done * size // self.total_rounds for size in self.sizes]
         self.round += 1
@@ -50,9 +55,11 @@ class Curriculum(Fixed):
         return Action(index=action, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
 
     def state_dict(self) -> dict[str, Any]:
+        """``round``: how many were played."""
         return {"round": self.round}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on from there."""
         self.round = state["round"]
 
 
@@ -60,6 +67,7 @@ class Random(Fixed):
     """Every option of every head equally likely, image by image."""
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """index [B,K] drawn by the images' rows; log_prob [B] of a uniform draw, in nats."""
         uniform_BK = stream.uniform(index, (len(self.sizes),), torch.float64)
         sizes = torch.tensor(self.sizes, dtype=torch.float64, device=x.device)
         log_prob = -sum(math.log(size) for size in self.sizes)

@@ -32,17 +32,20 @@ class EpochLearner(PolicyLearner):
 
     @abc.abstractmethod
     def prepare(self, rollout: Rollout, before: list[Tensor], advantage_B: Tensor) -> None:
-        """Keep what the losses of this round need."""
+        """Keep what the losses of this round need: log-probabilities that acted, [B,V_k] a head, and
+        advantages [B]."""
 
     @abc.abstractmethod
     def loss(self, log_probs: list[Tensor], rows: Tensor) -> Tensor:
-        """The policy's loss summed over these images of the round, from their log-probabilities now."""
+        """The policy's loss summed over the images ``rows`` [M] of the round (0-d), from their
+        log-probabilities now, [M,V_k] a head."""
 
     def moved_enough(self, rollout: Rollout) -> bool:
         """Whether to leave out the remaining passes; the same on every worker."""
         return False
 
     def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
+        """All passes; metrics, 0-d: gradient norm of the last step, and how many passes were made."""
         with torch.no_grad():
             before, value_B = self.see(rollout.x)
         self.prepare(rollout, before, self.advantage(rollout, value_B))

@@ -46,6 +46,7 @@ class Exp3:
         return [explored(torch.log_softmax(w, 0)[None], self.gamma) for w in self.log_weights]
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """index [B,K] drawn from the same distributions for every image."""
         log_probs = [log_p.expand(len(x), -1) for log_p in self.log_probs()]
         action = sample(log_probs, stream.uniform(index, (len(log_probs),), torch.float64))
         return Action(index=action, log_prob=log_prob(log_probs, action).to(x.dtype))
@@ -77,9 +78,11 @@ class Exp3:
         return (0.5 + (reward_B - mean) / (2 * _RANGE * deviation)).clamp(0, 1)
 
     def state_dict(self) -> dict[str, Any]:
+        """``log_weights`` [V] a head; ``moments`` [3]: number, sum and squares of rewards."""
         return {"log_weights": self.log_weights, "moments": self.moments}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it back."""
         device = self.moments.device
         self.log_weights = [weight.to(device) for weight in state["log_weights"]]
         self.moments = state["moments"].to(device)

@@ -48,11 +48,12 @@ class PolicyLearner(abc.ABC):
         self.updates = 0
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """x [B,C,H,W] -> index [B,K], drawn from the strategy net."""
         return act_by_net(self.net, x, index, stream)
 
     @torch.no_grad()
     def greedy(self, x: Tensor) -> Action:
-        """The likeliest option of every head."""
+        """The likeliest option of every head: x [B,C,H,W] -> index [B,K]."""
         self.net.eval()
         log_probs = self.net(x)
         action = torch.stack([log_p.argmax(1) for log_p in log_probs], dim=1)
@@ -74,10 +75,10 @@ class PolicyLearner(abc.ABC):
 
     @abc.abstractmethod
     def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
-        """Move the weights; returns the log-probabilities from before, detached, and metrics."""
+        """Move the weights; returns the log-probabilities from before, [B,V_k] a head, and metrics, 0-d."""
 
     def see(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
-        """Log-probabilities of each head and, where there is a value net, V(x) [B]."""
+        """x [B,C,H,W] -> log-probabilities, [B,V_k] a head, and where there is a value net V(x) [B]."""
         hidden = self.net.hidden(x)
         if self.value_head is None:
             return self.net.choose(hidden), None
@@ -116,14 +117,16 @@ class PolicyLearner(abc.ABC):
         return last + (first - last) * rest
 
     def extras(self, log_probs: list[Tensor], value_B: Tensor | None, reward_B: Tensor) -> Tensor:
-        """What every loss adds, summed over images: minus the entropy bonus, plus the value net's error."""
+        """What every loss adds, summed over images (0-d): minus the entropy bonus, plus half the squared
+        error of ``value_B`` [B]; ``log_probs`` [B,V_k] a head."""
         loss = -self.entropy_weight() * entropy(log_probs).sum()
         if value_B is not None:
             loss = loss + self.config.value_weight * 0.5 * ((value_B - reward_B) ** 2).sum()
         return loss
 
     def descend(self, loss: Tensor | None) -> Tensor:
-        """One optimizer step on the sum of all workers' losses; None: no image of it is here."""
+        """One optimizer step on the sum of all workers' losses; None: no image of it is here. Returns the
+        gradient's norm before clipping, 0-d."""
         self.optimizer.zero_grad(set_to_none=True)
         if loss is not None:
             loss.backward()
@@ -149,6 +152,7 @@ class PolicyLearner(abc.ABC):
         return follow_statistics(self.net, rollout.x, rollout.global_size, self.world, first=first)
 
     def state_dict(self) -> dict[str, Any]:
+        """Nets, optimizer, running mean of the reward and number of updates."""
         return {
             "net": self.net.state_dict(),
             "value_head": None if self.value_head is None else self.value_head.state_dict(),
@@ -158,6 +162,7 @@ class PolicyLearner(abc.ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it back."""
         self.net.load_state_dict(state["net"])
         if self.value_head is not None:
             self.value_head.load_state_dict(state["value_head"])

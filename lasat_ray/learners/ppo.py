@@ -13,7 +13,7 @@ from lasat_ray.types import Rollout
 
 
 def clipped_loss(ratio_B: Tensor, advantage_B: Tensor, clip: float) -> Tensor:
-    """-min(r A, clip(r, 1 - clip, 1 + clip) A) of each image; [B] -> [B]."""
+    """-min(r A, clip(r, 1 - clip, 1 + clip) A) of each image (eq. 7); [B], [B] -> [B]."""
     return -torch.minimum(ratio_B * advantage_B, ratio_B.clamp(1 - clip, 1 + clip) * advantage_B)
 
 
@@ -24,9 +24,11 @@ class PPO(EpochLearner):
     own_baseline: ClassVar[str] = "value"
 
     def prepare(self, rollout: Rollout, before: list[Tensor], advantage_B: Tensor) -> None:
+        """Keep the policy that acted, [B,V_k] a head, and the advantages [B]."""
         self.rollout, self.before, self.advantage_B = rollout, before, advantage_B
 
     def loss(self, log_probs: list[Tensor], rows: Tensor) -> Tensor:
+        """``clipped_loss`` summed over the images ``rows`` [M]; 0-d."""
         now = log_prob(log_probs, self.rollout.action[rows])
         ratio = torch.exp(now - self.rollout.log_prob[rows])
         return clipped_loss(ratio, self.advantage_B[rows], self.config.clip).sum()

@@ -14,9 +14,10 @@ from lasat_ray.types import Rollout
 def reinforce_loss(
     log_prob_B: Tensor, reward_B: Tensor, baseline: Tensor | float, global_size: int
 ) -> Tensor:
-    """-(1/N) sum_n (reward_n - baseline_n) log p(a_n | x_n); descending it ascends the reward.
+    """-(1/N) sum_n (reward_n - baseline_n) log p(a_n | x_n); LAS-AT, eq. 12, with the sign turned round.
 
-    N is the global batch: summing this over workers gives the mean over all images.
+    ``log_prob_B``, ``reward_B`` [B] -> 0-d; descending it ascends the reward. N is the global batch:
+    summing this over workers gives the mean over all images.
     """
     return -((reward_B - baseline).detach() * log_prob_B).sum() / global_size
 
@@ -28,6 +29,7 @@ class Reinforce(PolicyLearner):
     value_shapes_features: ClassVar[bool] = False
 
     def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
+        """One step; returns log-probabilities [B,V_k] a head from before it, and its gradient norm, 0-d."""
         log_probs, value_B = self.see(rollout.x)
         advantage_B = self.advantage(rollout, value_B)
         loss = reinforce_loss(log_prob(log_probs, rollout.action), advantage_B, 0.0, rollout.global_size)

@@ -70,6 +70,7 @@ class SB3Learner:
         return [head.logits for head in heads]
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """x [B,C,H,W] -> index [B,K], drawn from SB3's policy with our stream."""
         log_probs = self.log_probs(x)
         action = sample(log_probs, stream.uniform(index, (len(log_probs),), torch.float64))
         return Action(index=action, log_prob=log_prob(log_probs, action))
@@ -107,6 +108,7 @@ class SB3Learner:
         buffer.compute_returns_and_advantage(last_values=torch.zeros(n), dones=ended)
 
     def state_dict(self) -> dict[str, Any]:
+        """Policy, optimizer and how far training has come."""
         policy = self.model.policy
         return {
             "policy": policy.state_dict(),
@@ -116,6 +118,7 @@ class SB3Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes it back."""
         self.model.policy.load_state_dict(state["policy"])
         self.model.policy.optimizer.load_state_dict(state["optimizer"])
         self.updates, self.model._n_updates = state["updates"], state["passes"]

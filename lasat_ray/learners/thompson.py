@@ -22,6 +22,7 @@ class Thompson(JointArms):
         return (mean + self.total) / n, self.config.exploration * deviation / n.sqrt()
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """An arm an image, as index [B,K]; log_prob 0."""
         mean, deviation = self.posterior()
         drawn = mean + deviation * stream.normal(index, (len(mean),), torch.float64)
         return Action(index=self.action_of(drawn.argmax(1)), log_prob=torch.zeros_like(x[:, 0, 0, 0]))

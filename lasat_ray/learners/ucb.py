@@ -46,6 +46,7 @@ class UCB(JointArms):
         self.order = Stream.of(self.seed, "ucb order").permutation(len(self.count)).tolist()
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """The arms that fall to this worker's images, as index [B,K]; log_prob 0, for nothing is drawn."""
         count = torch.where(self.count >= 0.5, self.count, 0.0)
         mean = self.total / self.count.clamp(min=0.5)
         width = self.config.exploration * self.mean_and_deviation()[1]

@@ -48,6 +48,7 @@ METHODS: dict[str, Method] = {
     "ltd": ltd.METHOD,
     "hydra": hydra.METHOD,
 }
+"""Name on the command line -> method; its file names the paper."""
 
 
 def find_method(name: str) -> Method:

@@ -13,7 +13,7 @@ from lasat_ray.types import Strategy
 
 
 def limit(scene: Scene) -> Strategy:
-    """Batch mixing: each image gets a number of steps drawn from 0..k, at most its strategy's own."""
+    """Batch mixing: each image gets a number of steps [B] drawn from 0..k, at most its strategy's own."""
     drawn = scene.stream.child("cat strength").integers(scene.batch.index, (), scene.strength + 1)
     strategy = scene.strategy
     return dataclasses.replace(strategy, num_steps=torch.minimum(strategy.num_steps, drawn))

@@ -14,7 +14,7 @@ from lasat_ray.types import Notes
 
 
 def fosc(grad: Tensor, eps_B: Tensor, moved: Tensor) -> Tensor:
-    """First-order stationary condition eps ||g||_1 - <x_adv - anchor, g>, 0 at a stationary point.
+    """First-order stationary condition ``eps ||g||_1 - <x_adv - anchor, g>``, 0 at a stationary point.
 
     ``grad``, ``moved`` [B,C,H,W]; ``eps_B`` [B]; -> [B]. It is 0 or more where the anchor is the
     middle of the ball, the clean image.
@@ -25,7 +25,8 @@ def fosc(grad: Tensor, eps_B: Tensor, moved: Tensor) -> Tensor:
 class ConvergedStop(Rule):
     """The first step is always taken; then an image with FOSC <= ``enough`` stops.
 
-    ``from_start``: measure from the random start, as the published code does, instead of x.
+    ``eps_B`` [B] in [0,1] pixels; ``from_start``: measure from the random start, as the published code
+    does, instead of x.
     """
 
     stops = True
@@ -37,6 +38,7 @@ class ConvergedStop(Rule):
         self.start: Tensor | None = None
 
     def moves(self, look: Look) -> Tensor:
+        """[S] bool: not yet converged well enough."""
         rows = look.rows
         if self.start is None:
             # The first look has every image that moves at all; the others are never asked for.
@@ -51,6 +53,7 @@ class ConvergedStop(Rule):
         return go
 
     def notes(self) -> Notes:
+        """``steps_taken`` int64 [B]; ``fosc`` [B], the last one measured, 0 where none was."""
         return {"steps_taken": self.taken, "fosc": torch.nan_to_num(self.last)}
 
 
@@ -60,6 +63,7 @@ def enough_at(epoch: int, epochs: int, top: float, end: float | None) -> float:
 
 
 def rule(scene: Scene) -> Rule:
+    """The stop of one batch, with its epoch's c_t."""
     config = scene.config
     enough = enough_at(scene.epoch, scene.epochs, config.dart_fosc, config.dart_epochs)
     return ConvergedStop(scene.strategy.eps, enough, from_start=config.dart_anchor == "start")

@@ -19,9 +19,9 @@ from lasat_ray.types import Batch, Notes
 
 class FriendlyStop(Rule):
     """Before each step a misclassified image whose counter is 0 stops; a misclassified image with
-    a counter above 0 loses one and moves on. Counters start at ``tau`` and never rise.
+    a counter above 0 loses one and moves on. Counters [B] start at ``tau`` steps and never rise.
 
-    ``omega`` times a standard normal is added to every step taken, before the projection.
+    ``omega`` (in [0,1] pixels) times a standard normal is added to every step taken, before the projection.
     """
 
     stops = True
@@ -32,6 +32,7 @@ class FriendlyStop(Rule):
         self.taken = torch.zeros_like(batch.y)
 
     def moves(self, look: Look) -> Tensor:
+        """[S] bool: not yet misclassified for longer than granted."""
         rows, wrong = look.rows, look.logits.argmax(1) != self.batch.y[look.rows]
         go = ~(wrong & (self.left[rows] == 0))
         self.left[rows] -= (wrong & go).long()
@@ -39,12 +40,14 @@ class FriendlyStop(Rule):
         return go
 
     def noise(self, look: Look) -> Tensor | None:
+        """[S,C,H,W], drawn by the images' rows; None where omega is 0."""
         if not self.omega:
             return None
         stream, shape = self.stream.child("omega", look.step), tuple(look.delta.shape[1:])
         return self.omega * stream.normal(self.batch.index[look.rows], shape, look.delta.dtype)
 
     def notes(self) -> Notes:
+        """``steps_taken`` int64 [B]."""
         return {"steps_taken": self.taken}
 
 

@@ -23,15 +23,17 @@ DROPS = (0.0, 1.0, 1.5)  # piecewise: subtracted from Lambda at each milestone
 
 
 class CountCorrect(Rule):
-    """Every image takes every step; counts those begun correctly classified."""
+    """Every image takes every step; counts those begun correctly classified; ``y`` [B]."""
 
     def __init__(self, y: Tensor):
         self.y, self.kappa = y, torch.zeros_like(y)
 
     def moves(self, look: Look) -> None:
+        """None: all of the S images move."""
         self.kappa[look.rows] += (look.logits.argmax(1) == self.y[look.rows]).long()
 
     def notes(self) -> Notes:
+        """``kappa`` int64 [B]."""
         return {"kappa": self.kappa}
 
 
@@ -66,7 +68,7 @@ def unnormalized_weight(kind: str, kappa_B: Tensor, num_steps_B: Tensor, lam: fl
 
 
 def conclude(notes: Notes, scene: Scene) -> Notes:
-    """Adds each image's ``weight``, mean 1 over the global batch, once the burn-in is over."""
+    """Adds each image's ``weight`` [B], mean 1 over the global batch, once the burn-in is over."""
     milestones = scene.config.gairat_milestones or stretched(PUBLISHED, 120, scene.epochs)
     if scene.epoch + 1 < milestones[0]:
         return notes

@@ -35,13 +35,13 @@ def stage_of(config: LossConfig, epoch: float, epochs: int) -> tuple[float, int,
 
 
 def first_scores(weight: Tensor) -> Tensor:
-    """sqrt(6 / fan-in) w / max |w|: scaled initialization, so that magnitude decides at first."""
+    """sqrt(6 / fan-in) w / max |w|: scaled initialization, so that magnitude decides at first; any shape."""
     fan_in = weight[0].numel()
     return math.sqrt(6 / fan_in) * weight / weight.abs().max().clamp_min(torch.finfo(weight.dtype).tiny)
 
 
 def top_mask(score: Tensor, keep: float) -> Tensor:
-    """1 where |score| is among the layer's largest, n - int((1 - keep) n) of its n weights, else 0."""
+    """1 where |score| (any shape) is among the largest n - int((1 - keep) n) of the layer's n, else 0."""
     pruned = min(int((1 - keep) * score.numel()), score.numel() - 1)
     order = score.abs().flatten().argsort(stable=True)
     mask = torch.ones_like(score).flatten()
@@ -50,7 +50,7 @@ def top_mask(score: Tensor, keep: float) -> Tensor:
 
 
 class Pruning(nn.Module):
-    """Scores and pretrained weights of every layer of ``net`` with more than one dimension.
+    """Scores and pretrained weights (any shape) of every layer of ``net`` with more than one dimension.
 
     ``searching``: scores move and weights stand still; else kept weights move and the choice stands.
     """

@@ -22,7 +22,7 @@ def difficulty(logits: Tensor, y: Tensor) -> Tensor:
 
 
 class HardEnough(Rule):
-    """An image whose difficulty has reached ``most`` stops; at 1 none does."""
+    """An image whose difficulty has reached ``most`` stops; at 1 none does; ``y`` [B]."""
 
     stops = True
 
@@ -31,6 +31,7 @@ class HardEnough(Rule):
         self.taken = torch.zeros_like(y)
 
     def moves(self, look: Look) -> Tensor:
+        """[S] bool: easier than ``most``."""
         go = difficulty(look.logits, self.y[look.rows]) < self.most
         if self.most >= 1:
             go = torch.ones_like(go)
@@ -38,6 +39,7 @@ class HardEnough(Rule):
         return go
 
     def notes(self) -> Notes:
+        """``steps_taken`` int64 [B]."""
         return {"steps_taken": self.taken}
 
 
@@ -48,6 +50,7 @@ def most_at(epoch: int, epochs: int, first: float, end: float | None) -> float:
 
 
 def rule(scene: Scene) -> Rule:
+    """The stop of one batch, with its epoch's difficulty."""
     config = scene.config
     return HardEnough(scene.batch.y, most_at(scene.epoch, scene.epochs, config.sat_start, config.sat_epochs))
 

@@ -73,6 +73,7 @@ MODELS: dict[str, BackboneBuilder] = {
     "tiny_cnn_bn": partial(SmallCNN, widths=(16, 32, 32), hidden=64, norm=True),
     **RESNETS,
 }
+"""Name -> builder, called with ``num_classes`` and ``image_shape`` (C,H,W)."""
 PATTERNS = (
     "wrn-DEPTH-WIDTH",
     "wrn-DEPTH-WIDTH-silu",
@@ -131,8 +132,9 @@ def build_classifier(
     """An untrained net, images [B,C,H,W] in [0,1] -> logits [B,num_classes].
 
     ``image_shape`` (C, H, W); ``mean``, ``std`` in [0,1] pixels, one number or one per channel.
-    Weights depend only on torch's global random state, which the caller seeds. UserError, in
-    ``field``'s name, if the name, the precision or a net from elsewhere does not work.
+    Weights depend only on torch's global random state, which the caller seeds. In ``field``'s name:
+    UsageError for a name, precision, number or size that cannot be, UserError where a net from
+    elsewhere does not work.
     """
     if num_classes < 2:
         raise UsageError(f"num_classes: {num_classes} leaves nothing to tell apart; give at least 2")
@@ -147,7 +149,8 @@ def build_features(
     field: str = "strategy_model",
     channels_last: bool = False,
 ) -> tuple[Classifier, int]:
-    """An untrained net without its head, x [B,C,H,W] in [0,1] -> [B,F], and F; names as above.
+    """An untrained net without its head, x [B,C,H,W] in [0,1] -> [B,F], and F; names and
+    errors as for ``build_classifier``.
 
     A net from elsewhere has no known penultimate layer: it is built with 128 outputs, which serve
     as the features.

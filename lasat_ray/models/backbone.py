@@ -48,4 +48,5 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
+        """x [B,C,H,W] -> logits [B,N], or features [B,F] where there is no head."""
         return self.head(self.features(x))

@@ -22,7 +22,7 @@ class Classifier(nn.Module):
     [C,1,1]) are applied here. The published LAS-AT settings use 0 and 1. With bf16 weights and
     logits stay float32 and only the backbone's operations run in bfloat16 (autocast); with fp64
     weights and logits are float64. With ``channels_last`` weights and images lie as [B,H,W,C] in memory,
-    unless a layer is narrower than ``LEAST_CHANNELS``.
+    unless a layer is narrower than ``LEAST_CHANNELS``. UsageError for another precision.
     """
 
     mean: Tensor

@@ -27,6 +27,7 @@ class StrategySpace:
 
     @classmethod
     def of(cls, grid: Grid, *, device: torch.device | str, dtype: torch.dtype) -> StrategySpace:
+        """The space of field -> values; they become ``dtype``, those that count or name something int64."""
         values = [torch.tensor(values, dtype=torch.float64) for values in grid.values()]
         kept = [
             v.round().long() if name in WHOLE_FIELDS else v.to(dtype)
@@ -40,7 +41,7 @@ class StrategySpace:
         return tuple(len(values) for values in self.values)
 
     def decode(self, action_BK: Tensor) -> Strategy:
-        """Indices [B,K] -> the strategy of each image."""
+        """Indices int64 [B,K] -> the strategy of each image, its fields [B]."""
         chosen = {
             name: values[action_BK[:, k]]
             for k, (name, values) in enumerate(zip(self.names, self.values, strict=True))
