@@ -1,11 +1,12 @@
 """Projected gradient ascent with every image's own budget, step count and step size; L-inf by default.
 
-Cost: an image takes part in exactly its own ``num_steps`` forward and backward passes. Images are
-sorted by step count once, so the ones still moving are always a leading slice: no gather per step.
-A rule may stop images earlier; they too leave the batch, at the price of one host sync a step.
-Gradients are taken with respect to the input alone (the caller froze the net), 2 instead of 3
-passes' worth a step. A compiled net wants few batch sizes: with ``bucket`` the batch of a step is
-filled up to a multiple of it with images that do not move.
+Cost: an image takes part in exactly its own ``num_steps`` forward and backward passes. There are as
+many passes as the longest attack has steps, all of one size (give or take one image): a short attack may
+start late or pause, so that no pass is left with a few images, which cost more each. With a rule all
+start together, since it sees the step's number, and may stop earlier; they too leave the batch, at the
+price of one host sync a step. Gradients are taken with respect to the input alone (the caller froze the
+net), 2 instead of 3 passes' worth a step. A compiled net wants few batch sizes: with ``bucket`` a pass
+is filled up to a multiple of it with images that do not move.
 """
 
 from __future__ import annotations
@@ -69,26 +70,21 @@ def pgd(
     x [B,C,H,W] in [0,1]; ``delta0`` [B,C,H,W] is used as it is and projected after the first
     step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts.
     """
-    order, counts = _schedule(strategy.num_steps)
-    rows = torch.tensor(order, dtype=torch.int64, device=x.device)
-    x_sorted, delta = x[rows], delta0[rows]
-    eps, size = per_image(strategy.eps[rows], x), per_image(strategy.step_size[rows], x)
-    live: Tensor | None = None  # places in the sorted order that the rule has not stopped
-    for step, count in enumerate(counts):
-        here = slice(count) if live is None else live[live < count]
-        if not len(rows[here]):
+    delta = delta0.clone()
+    eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
+    live_B: Tensor | None = None  # what the rule has not stopped
+    for step, rows in enumerate(_passes(strategy.num_steps, together=rule is not None)):
+        if live_B is not None:
+            rows = rows[live_B[rows]]
+        if not len(rows):
             break
-        wide = _filled(here, count if live is None else len(rows[here]), bucket, len(rows))
-        moved, moves = _step(
-            net, x_sorted[wide], delta[wide], rows[here], objective, size[here], step, rule, ball
-        )
-        # In place: the images behind `count` are finished and keep their perturbation.
-        delta[here] = ball.project(moved, x_sorted[here], eps[here])
+        wide = _filled(rows, bucket, len(x))
+        moved, moves = _step(net, x[wide], delta[wide], rows, objective, size[rows], step, rule, ball)
+        delta[rows] = ball.project(moved, x[rows], eps[rows])
         if rule is not None and rule.stops and moves is not None:
-            live = torch.arange(len(rows), device=x.device)[here][moves]
-    x_adv = torch.empty_like(x)
-    x_adv[rows] = x_sorted + delta
-    return x_adv
+            live_B = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            live_B[rows] = moves
+    return x + delta
 
 
 def _step(
@@ -121,26 +117,24 @@ def _step(
     return delta + (ascent if moves is None else ascent * per_image(moves, x)), moves
 
 
-def _filled(here: slice | Tensor, count: int, bucket: int, most: int) -> slice | Tensor:
-    """``here`` (it picks ``count`` of ``most`` images), filled up to a multiple of ``bucket``."""
-    size = min(most, -(-count // bucket) * bucket) if bucket else count
-    if size == count:
-        return here
-    if isinstance(here, slice):
-        return slice(size)  # the images behind are finished
-    return torch.cat([here, here[:1].expand(size - count)])
+def _filled(rows: Tensor, bucket: int, most: int) -> Tensor:
+    """``rows``, the first of them repeated up to a multiple of ``bucket`` or to ``most``."""
+    size = min(most, -(-len(rows) // bucket) * bucket) if bucket else len(rows)
+    return rows if size == len(rows) else torch.cat([rows, rows[:1].expand(size - len(rows))])
 
 
-def _schedule(num_steps_B: Tensor) -> tuple[list[int], list[int]]:
-    """The order that puts long attacks first (stable), and how many images move in each step."""
-    steps = num_steps_B.tolist()
-    order = sorted(range(len(steps)), key=lambda n: -steps[n])
-    most = max(steps, default=0)
-    ended = [0] * (most + 1)
-    for count in steps:
-        ended[count] += 1
-    counts, moving = [], len(steps) - ended[0]
-    for step in range(1, most + 1):
-        counts.append(moving)
-        moving -= ended[step]
-    return order, counts
+def _passes(num_steps_B: Tensor, *, together: bool) -> list[Tensor]:
+    """The images of each pass; every image is in ``num_steps`` of them.
+
+    ``together``: all start with the first pass. Otherwise McNaughton's wrap-around rule (1959): the attacks
+    laid end to end are cut into rows as long as the longest, so that no image meets itself in a column;
+    a pass is a column.
+    """
+    if not len(num_steps_B):
+        return []
+    most, total = torch.stack([num_steps_B.max(), num_steps_B.sum()]).tolist()
+    every = torch.arange(len(num_steps_B), device=num_steps_B.device)
+    if together:
+        return [every[num_steps_B > step] for step in range(most)]
+    laid = every.repeat_interleave(num_steps_B.long(), output_size=total)
+    return [laid[step::most] for step in range(most)]

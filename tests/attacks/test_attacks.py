@@ -152,10 +152,12 @@ class Witness(nn.Module):
         super().__init__()
         self.net = net
         self.passes = {}
+        self.batches = []
         self.states = set()
 
     def forward(self, x):
-        for value in x.mean((1, 2, 3)).mul(10).round().long().tolist():
+        self.batches.append(x.mean((1, 2, 3)).mul(10).round().long().tolist())
+        for value in self.batches[-1]:
             self.passes[value] = self.passes.get(value, 0) + 1
         self.states.add((self.training, any(p.requires_grad for p in self.parameters())))
         return self.net(x)
@@ -175,6 +177,28 @@ def test_an_image_takes_part_in_exactly_its_own_steps(loss, extra):
     attack_batch(witness, batch, strategy, STREAM, loss=loss, start_kind="uniform")
     expected = {n + 1: int(count) + extra for n, count in enumerate(steps) if int(count) + extra}
     assert witness.passes == expected
+
+
+def test_passes_are_as_many_as_the_longest_attack_has_steps_and_of_one_size():
+    """20 steps of six images in 7 passes: 3 a pass, 2 in the last; no image twice in one."""
+    batch, strategy, _ = witness_case()
+    witness = Witness(tiny_net())
+    attack_batch(witness, batch, strategy, STREAM, loss="ce", start_kind="uniform")
+    assert [len(rows) for rows in witness.batches] == [3, 3, 3, 3, 3, 3, 2]
+    assert all(len(set(rows)) == len(rows) for rows in witness.batches)
+
+
+def test_with_a_rule_all_images_start_together():
+    batch, strategy, steps = witness_case()
+    witness, seen = Witness(tiny_net()), []
+    objective = make_objective("ce", witness, batch.x, batch.y)
+
+    class Looks(Rule):
+        def moves(self, look):
+            seen.append((look.step, sorted(look.rows.tolist())))
+
+    pgd(witness, batch.x, strategy, objective, delta0=torch.zeros_like(batch.x), rule=Looks())
+    assert seen == [(step, [n for n in range(7) if steps[n] > step]) for step in range(7)]
 
 
 def test_passes_forward_and_backward_are_counted_in_images():
