@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import flag, leaves, read_config
 from lasat_ray.config_loss import SEVERAL
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, one_line
 from lasat_ray.options import flags_of, parse, spec_of, value_of
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.trust import check_code, check_folder
@@ -171,14 +171,6 @@ def _fail(message: str, status: int, debug: bool) -> int:
         traceback.print_exc()
     sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
     return status
-
-
-def one_line(message: str) -> str:
-    """A message as a terminal may show it, whatever file its words come from: one line of readable
-    characters, no escape sequences, cut in the middle of more than 2000."""
-    words = " ".join(message.split())
-    words = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)
-    return words if len(words) <= 2000 else f"{words[:1000]} ... {words[-990:]}"
 
 
 def _render(option: str, hint: Any, value: Any) -> str:

@@ -12,6 +12,9 @@ class UserError(ValueError):
 
     status = 1
 
+    def __init__(self, told: str) -> None:
+        super().__init__(one_line(told))  # a word of the command line or of a file may hold line breaks
+
 
 class UsageError(UserError):
     """A setting that is wrong before anything ran; exit status 2, nothing written."""
@@ -35,3 +38,11 @@ def unknown_name(field: str, value: str, allowed: object) -> UsageError:
 def refusal(option: str, value: object, what: str, remedy: str) -> UsageError:
     """The one line about a setting: the option, its value, what is wrong with it, and the way out."""
     return UsageError(f"{option}: {value} {what}; {remedy}")
+
+
+def one_line(message: str) -> str:
+    """A message as a terminal may show it, whatever file its words come from: one line of readable
+    characters, no escape sequences, cut in the middle of more than 2000."""
+    words = " ".join(message.split())
+    words = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in words)
+    return words if len(words) <= 2000 else f"{words[:1000]} ... {words[-990:]}"

@@ -64,25 +64,23 @@ def run_sweep(asked: Asked, sweep: Trials, console: Console) -> dict[str, Outcom
             return _tune(asked, sweep, known, plan, board)
 
 
-class _Sigterm(KeyboardInterrupt):
-    """SIGTERM, raised where Ctrl-C would be."""
-
-
 @contextlib.contextmanager
 def _told_how_to_go_on(out: str) -> Iterator[None]:
     """Ctrl-C and SIGTERM end the sweep in one line, with the exit status that a shell expects of them.
 
     Inside Ray's session, since Ray sets a handler of its own.
     """
+    got: list[signal.Signals] = []  # Ray makes a plain KeyboardInterrupt of any kind of it
 
     def stop() -> None:
-        raise _Sigterm
+        got.append(signal.SIGTERM)
+        raise KeyboardInterrupt
 
     try:
         with sigterm_asks(stop):
             yield
-    except KeyboardInterrupt as end:
-        number = signal.SIGTERM if isinstance(end, _Sigterm) else signal.SIGINT
+    except KeyboardInterrupt:
+        number = got[0] if got else signal.SIGINT
         told = (
             f"stopped by {number.name}; each trial is saved up to its last epoch, go on with --resume {out}"
         )

@@ -24,6 +24,7 @@ import torch
 from ray.exceptions import RayError
 
 from lasat_ray.cluster.ahead_on_ray import by_ray_data
+from lasat_ray.cluster.mistakes import Mistakes
 from lasat_ray.cluster.session import check_free, worker_resources
 from lasat_ray.config import TrainConfig
 from lasat_ray.config_io import config_from_json, config_to_json
@@ -125,8 +126,8 @@ def _ray_trainer(
 
 
 def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
-    """What every Ray worker runs. Errors that are the user's to mend come back as values: raised,
-    Ray would restart the workers to meet the same error again."""
+    """What every Ray worker runs. Errors that are the user's to mend come back as values: raised alone,
+    Ray would restart the workers to meet the same error again (see ``Mistakes``)."""
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # relative paths of data and plug-ins mean what the user meant
     context = ray.train.get_context()
@@ -142,15 +143,18 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         stop_asked=folder.stop_file.exists if world.is_first else lambda: False,
         watchdog=watchdog,
     )
+    mistakes = Mistakes(folder.path / _STORAGE)
     # A writer that was given up may still be ending.
     alone = folder.lock("writer", patience_s=60.0) if world.is_first else nullcontext()
     try:
+        if known := mistakes.first():
+            raise told_elsewhere(known["error"], known["status"])
         with alone, watchdog.watching():
             trainer = Trainer(config_from_json(job["config"]), place)
             stop = job["stop_epoch"]
             return {"summary": trainer.run(None if stop is None else stop * trainer.rounds_per_epoch)}
     except UserError as error:
-        return {"error": str(error), "status": error.status}
+        return mistakes.leave(world.rank, world.size, error)
 
 
 def _report(record: dict[str, Any]) -> None:
@@ -175,7 +179,9 @@ def _following(metrics: Path, listener: Listener | None) -> Iterator[None]:
 
 
 def _told(error: Exception, folder: RunFolder) -> UserError:
-    """One line out of a failed run: the innermost cause, and how to go on."""
+    """One line out of a failed run: the user's mistake, else the innermost cause and how to go on."""
+    if known := Mistakes(folder.path / _STORAGE).first():
+        return told_elsewhere(known["error"], known["status"])
     failures = getattr(error, "worker_failures", None) or {}
     cause: BaseException = next(iter(failures.values()), error)
     while cause.__cause__ is not None:

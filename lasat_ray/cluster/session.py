@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ray
+from ray._private import ray_constants
+from ray.exceptions import AuthenticationError
 
 from lasat_ray.errors import UsageError, UserError
 
@@ -29,7 +32,8 @@ _SETTINGS = {
 
 @contextmanager
 def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = True) -> Iterator[None]:
-    """Ray for the time of the block: a private local cluster, or the running one at ``address``.
+    """Ray for the time of the block: a private cluster that no other machine reaches, or the running one
+    at ``address``.
 
     ``dashboard``: of a private cluster; only Ray Train needs it, its clean-up asks it which actors live.
 
@@ -46,7 +50,8 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
     else:
         check_reachable(address)
     try:
-        _connect(address, dashboard)
+        with _refusals_heard(address):
+            _connect(address, dashboard)
     except UserError:
         raise
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -62,14 +67,15 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
 def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
     """Join ``address`` or start a cluster here, which a busy machine may be too slow for at first."""
     try:
-        # address="local": a plain init() would join whatever cluster some file names, or wait for it.
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=None if address else dashboard,
-            dashboard_host="127.0.0.1",  # it takes jobs, that is code; a joined cluster's is not ours
-        )
+        with nullcontext() if address else _on_loopback():
+            # address="local": a plain init() would join whatever cluster some file names, or wait for it.
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                include_dashboard=None if address else dashboard,
+                dashboard_host="127.0.0.1",  # it takes jobs, that is code; a joined cluster's is not ours
+            )
     except Exception as error:
         ray.shutdown()
         slow = any(told in str(error) for told in ("timed out during startup", "dashboard.log"))
@@ -81,6 +87,54 @@ def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
                 "running cluster with --address"
             ) from error
         _connect(address, dashboard, patience - 1)
+
+
+@contextmanager
+def _refusals_heard(address: str | None) -> Iterator[None]:
+    """UserError where the cluster refuses our token: Ray's exception only says that it could not connect,
+    after 20 s, and the reason goes to stderr a dozen times, past Python."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as heard:
+        kept = os.dup(2)
+        os.dup2(heard.fileno(), 2)
+        refused = False
+        try:
+            yield
+        except Exception as error:
+            unknown = isinstance(error, AuthenticationError) or b"InvalidAuthToken" in _content(heard)
+            refused = address is not None and unknown
+            if not refused:
+                raise
+            remedy = "set RAY_AUTH_TOKEN to it, or copy it to ~/.ray/auth_token"
+            raise UserError(f"--address: '{address}' wants its own token, not ours; {remedy}") from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            if not refused:
+                os.write(2, _content(heard))
+
+
+def _content(file: IO[bytes]) -> bytes:
+    return os.pread(file.fileno(), 2**20, 0)
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A cluster that starts in the block has the address 127.0.0.1, and all its ports listen there alone.
+
+    Ray's own switch, by which it does so on Windows and macOS, for this process and those it starts. An
+    address given to ``ray.init`` it would replace by the machine's, and listen on all interfaces.
+    """
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before, environment = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
+        if environment is not None:
+            os.environ[name] = environment
 
 
 def check_reachable(address: str) -> None:

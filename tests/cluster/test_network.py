@@ -5,10 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 import ray
+from ray._private import ray_constants
 
 from lasat_ray.cluster.session import ray_session
 
@@ -17,7 +22,11 @@ from lasat_ray.cluster.session import ray_session
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What ``ray.init`` is called with; no Ray is started."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(ray, "init", lambda **options: calls.append(options))
+
+    def init(**options: Any) -> None:
+        calls.append({**options, "loopback": not ray_constants.ENABLE_RAY_CLUSTER})
+
+    monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     return calls
@@ -40,6 +49,7 @@ def test_a_cluster_is_joined_only_where_its_address_is_given(asked, monkeypatch)
     with ray_session("10.0.0.1:6379", 30.0):
         pass
     assert [options["address"] for options in asked] == ["local", "10.0.0.1:6379"]
+    assert [options["loopback"] for options in asked] == [True, False]
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "token"), ("disabled", "disabled")])
@@ -51,3 +61,112 @@ def test_the_token_is_asked_for_unless_the_user_says_otherwise(before, after):
     code += "print(os.environ['RAY_AUTH_MODE'])"
     told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == after
+
+
+PRIVATE = """
+import sys, ray
+from lasat_ray.cluster.session import ray_session
+with ray_session(None, 60.0, dashboard=sys.argv[1] == "True"):
+    ray.get(ray.remote(lambda: None).options(num_cpus=0).remote())  # a worker's ports are there too
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def private_cluster(dashboard: bool) -> Iterator[tuple[int, str]]:
+    """A process that has a private cluster for the time of the block, and the cluster's address."""
+    command = [sys.executable, "-c", PRIVATE, str(dashboard)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as process:
+        assert process.stdout is not None and process.stdin is not None
+        try:
+            yield process.pid, process.stdout.readline().strip()
+        finally:
+            process.stdin.close()
+            process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[tuple[int, str]]:
+    """As for a run with workers."""
+    with private_cluster(dashboard=True) as process:
+        yield process
+
+
+def listening(pid: int) -> set[tuple[str, str, int]]:
+    """(program, address, port) of each TCP port on which a process, or one that it started, listens."""
+    root = psutil.Process(pid)
+    names = {process.pid: process.name() for process in [root, *root.children(recursive=True)]}
+    return {
+        (names[found.pid], found.laddr.ip, found.laddr.port)
+        for found in psutil.net_connections(kind="inet")
+        if found.pid in names and found.status == psutil.CONN_LISTEN
+    }
+
+
+def look(pid: int) -> set[tuple[str, str, int]]:
+    """``listening`` once nothing new has come for three seconds: Ray's agents start late."""
+    found, since, deadline = listening(pid), time.monotonic(), time.monotonic() + 60
+    while time.monotonic() < min(since + 3, deadline):
+        time.sleep(0.2)
+        if (now := listening(pid)) != found:
+            found, since = now, time.monotonic()
+    return found
+
+
+def assert_on_loopback(found: set[tuple[str, str, int]]) -> None:
+    assert {"gcs_server", "raylet"} <= {program for program, _, _ in found}
+    assert [entry for entry in found if entry[1] not in ("127.0.0.1", "::1", "::ffff:127.0.0.1")] == []
+
+
+@pytest.mark.ray
+def test_every_port_of_a_private_cluster_listens_on_loopback_alone(private):
+    pid, address = private
+    found = look(pid)
+    assert_on_loopback(found)
+    host, _, port = address.rpartition(":")
+    assert host == "127.0.0.1" and ("gcs_server", port) in {(name, str(port)) for name, _, port in found}
+
+
+@pytest.mark.ray
+def test_so_does_every_port_of_one_without_dashboard():
+    with private_cluster(dashboard=False) as (pid, _):
+        assert_on_loopback(look(pid))
+
+
+ON_LOOPBACK = {
+    ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"
+}  # else Ray takes 127.0.0.1 for the machine's address
+JOIN = """
+import sys
+from lasat_ray.cluster.session import ray_session
+with ray_session(sys.argv[1], 60.0):
+    print("joined")
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("client", ["ours", "another token", "no token", "no authentication"])
+def test_only_who_has_the_token_joins_a_private_cluster(client, private, tmp_path):
+    _, address = private
+    changed = {
+        "ours": {},
+        "another token": {"RAY_AUTH_TOKEN": "0" * 64},
+        "no token": {"HOME": str(tmp_path)},
+        "no authentication": {"RAY_AUTH_MODE": "disabled"},
+    }[client]
+    done = subprocess.run(
+        [sys.executable, "-c", JOIN, address],
+        env={**os.environ, **ON_LOOPBACK, **changed},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    if client == "ours":
+        assert (done.returncode, done.stdout) == (0, "joined\n"), done.stderr
+        return
+    assert done.returncode == 1 and done.stdout == ""
+    told = f"UserError: --address: '{address}' wants its own token, not ours; set RAY_AUTH_TOKEN to it, or"
+    assert done.stderr.splitlines()[-1].endswith(f"{told} copy it to ~/.ray/auth_token")
+    assert "gcs_client.cc" not in done.stderr

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lasat_ray.checkpoint import FORMAT, load_checkpoint, save_checkpoint
@@ -146,6 +146,7 @@ WORDS = st.text(max_size=8) | NUMBERS.map(str) | st.sampled_from(["8/255", "eps=
 
 @fuzzed
 @given(argv=st.lists(st.sampled_from(OPTIONS) | WORDS, max_size=5))
+@example(argv=["\n"])
 def test_words_on_the_command_line(argv: list[str]) -> None:
     def act() -> None:
         try:

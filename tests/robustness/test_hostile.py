@@ -21,8 +21,7 @@ from safetensors import safe_open
 
 from lasat_ray import evaluate, explain, export, report, train
 from lasat_ray.checkpoint import FORMAT, load_checkpoint, save_checkpoint
-from lasat_ray.commandline import one_line
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, one_line
 from lasat_ray.load import load_model, read_weights
 from tests.data.conftest import encode, load, pixels
 from tuning.storage import TRIALS, Store

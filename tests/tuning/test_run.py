@@ -1,4 +1,4 @@
-"""Real trials on Ray: results, failures, ASHA, workers, a dead driver, two machines."""
+"""Real trials on Ray: results, failures, ASHA, workers, a dead or stopped driver, two machines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -91,8 +91,18 @@ def test_asha_stops_what_validates_badly_but_never_what_is_timed(tmp_path):
 
 
 def sweep_k(*argv: str) -> subprocess.Popen[str]:
+    """The command, in a process group of its own, as a shell starts it."""
     command = [sys.executable, "-m", "tuning.sweep_k", *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+
+
+def wait_until(there: Callable[[], bool], driver: subprocess.Popen[str], seconds: float = 200) -> None:
+    """Until something is there that the driver brings about."""
+    deadline = time.monotonic() + seconds
+    while not there():
+        assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()
+        time.sleep(0.02)
 
 
 def test_a_killed_driver_goes_on_and_ends_with_the_results_of_an_undisturbed_sweep(tmp_path):
@@ -100,14 +110,15 @@ def test_a_killed_driver_goes_on_and_ends_with_the_results_of_an_undisturbed_swe
     settings = [*TINY, "--epochs", "3", "--ks", "2", "5", "--max-concurrent", "1"]
     driver = sweep_k(*settings, "--out", str(out))
     trials = out / TRIALS
-    deadline = time.monotonic() + 200
-    try:  # kill when the first trial is finished and the second has its first checkpoint
-        while not (
-            list(trials.glob(f"pgd-at-*/{OUTCOME}"))
-            and list(trials.glob("k-2-*/checkpoints/last.safetensors"))
-        ):
-            assert time.monotonic() < deadline and driver.poll() is None, driver.communicate()
-            time.sleep(0.02)
+
+    def second_has_begun() -> bool:
+        """The first trial is finished and the second has its first checkpoint."""
+        return all(
+            list(trials.glob(name)) for name in (f"pgd-at-*/{OUTCOME}", "k-2-*/checkpoints/last.safetensors")
+        )
+
+    try:
+        wait_until(second_has_begun, driver)
     finally:
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
@@ -130,6 +141,30 @@ def test_a_killed_driver_goes_on_and_ends_with_the_results_of_an_undisturbed_swe
     again = sweep_k("--resume", str(out))  # complete: the tables again, without Ray, in seconds
     told, errors = again.communicate(timeout=100)
     assert again.returncode == 0 and "Plan" not in told and "k=5" in told, errors
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_sweep_that_is_stopped_tells_in_one_line_how_to_go_on_and_leaves_no_process(
+    number, status, tmp_path
+):
+    out = tmp_path / "s"
+    driver = sweep_k(*TINY, "--epochs", "2000", "--ks", "2", "--max-concurrent", "1", "--out", str(out))
+    try:
+        wait_until(lambda: bool(list(out.glob(f"{TRIALS}/*/checkpoints/last.safetensors"))), driver)
+        processes = psutil.Process(driver.pid).children(recursive=True)
+        assert {"gcs_server", "raylet"} <= {process.name() for process in processes}
+        if number == signal.SIGINT:
+            os.killpg(driver.pid, number)  # a terminal's Ctrl-C goes to the whole group
+        else:
+            driver.send_signal(number)
+        _, errors = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    told = "each trial is saved up to its last epoch, go on with --resume"
+    assert errors == f"lasat-ray: error: stopped by {number.name}; {told} {out}\n"
+    assert driver.returncode == status
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert not alive
 
 
 @pytest.fixture
