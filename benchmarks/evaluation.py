@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--dataset", help="test set, where the run's own is not here")
     parser.add_argument("--n-pgd", type=int, default=300)
     parser.add_argument("--n-aa", type=int, default=100, help="0 leaves AutoAttack out")
-    parser.add_argument("--chunk-size", type=int, default=Plan.chunk_size)
+    parser.add_argument("--chunk-size", type=int, default=Plan().chunk_size)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--repeats-aa", type=int, default=1)
     parser.add_argument("--record", help="name of the file in benchmarks/records")

@@ -66,11 +66,12 @@ def step_counts(p_S: np.ndarray, rounds: int, workers: int, images: int, seed: i
 
 
 def attack_seconds(images_RWS: np.ndarray, net: Net, cluster: Cluster) -> np.ndarray:
-    """Of each worker in each round [R,W]: an image leaves when its steps are done, each step is 2 passes."""
-    active_RWS = images_RWS[..., ::-1].cumsum(-1)[..., ::-1][..., 1:]  # images that take step 1, 2, ...
-    work = 2 * active_RWS * net.flops / (cluster.tflops * 1e12)
-    floor = 2 * net.kernels * cluster.launch_us * 1e-6
-    return np.where(active_RWS > 0, np.maximum(work, floor), 0.0).sum(-1)
+    """Of each worker in each round [R,W]: as many passes forward and back as the longest attack has steps,
+    all of one size."""
+    steps_S = np.arange(images_RWS.shape[-1])
+    longest_RW = (steps_S * (images_RWS > 0)).max(-1)
+    work_RW = 2 * (images_RWS @ steps_S) * net.flops / (cluster.tflops * 1e12)
+    return np.maximum(work_RW, longest_RW * 2 * net.kernels * cluster.launch_us * 1e-6)
 
 
 def update_seconds(images: float, net: Net, cluster: Cluster, interval: int = 0) -> float:

@@ -16,7 +16,7 @@ import speed_figure
 from marked import put_blocks
 
 FOLDER = Path(__file__).parent
-ATTACK = "attack_speed_cpu_2026-11-24"
+ATTACK = "attack_speed_cpu_2026-11-26"
 PROFILE = "attack_profile_cpu_2026-11-26"
 EVALUATION = "evaluation_speed_digits_cpu_2026-11-24"
 ROUNDS = (
@@ -55,7 +55,7 @@ def attack_table(record: dict[str, Any]) -> str:
         "",
         f"{told['model']}, {told['batch_size']} images of 3x32x32, {record['mean_steps']:.2f} steps on "
         f"average, {told['threads']} thread(s), {told['repeats']} interleaved turns, {told['clock']} "
-        f"time; medians, torch {record['packages']['torch']}. The machine had other work meanwhile.",
+        f"time; medians, torch {record['packages']['torch']}.",
     ]
     return "\n".join(lines)
 

@@ -32,8 +32,9 @@ class BasicBlock(nn.Module):
         self.shortcut = projection(in_channels, width, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = self.bn2(self.conv2(out))
+        return F.relu(out.add_(self.shortcut(x)), inplace=True)
 
 
 class Bottleneck(nn.Module):
@@ -53,9 +54,10 @@ class Bottleneck(nn.Module):
         self.shortcut = projection(in_channels, out_channels, stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        out = F.relu(self.bn1(self.conv1(x)))
-        out = F.relu(self.bn2(self.conv2(out)))
-        return F.relu(self.bn3(self.conv3(out)) + self.shortcut(x))
+        out = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        out = F.relu(self.bn2(self.conv2(out)), inplace=True)
+        out = self.bn3(self.conv3(out))
+        return F.relu(out.add_(self.shortcut(x)), inplace=True)
 
 
 class PreActBlock(nn.Module):
@@ -131,6 +133,6 @@ class ResNet(Backbone):
     def features(self, x: Tensor) -> Tensor:
         out = self.conv1(x)
         if self.activates_stem:
-            out = F.relu(self.bn1(out))
+            out = F.relu(self.bn1(out), inplace=True)
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
         return out.mean((2, 3))
