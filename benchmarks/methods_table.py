@@ -83,7 +83,7 @@ STUDIES = {
     "cifar10": Study(
         flags=(
             *("--recipe", "cifar10-cpu", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
-            *("--epochs", "5", "--evaluation.test-num-steps", "10"),
+            *("--epochs", "12", "--evaluation.test-num-steps", "10"),
         ),
         rows=("pgd-at", "trades", "mart", "at-awp"),
         seeds=(0, 1, 2),

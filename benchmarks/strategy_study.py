@@ -123,7 +123,7 @@ STUDIES = {
     "cifar10": Study(
         flags=(
             *("--recipe", "cifar10-cpu", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
-            *("--epochs", "5", "--evaluation.test-num-steps", "10"),
+            *("--epochs", "12", "--evaluation.test-num-steps", "10"),
         ),
         rows=cifar10_rows,
         plain="constant eps=8/255",
