@@ -15,7 +15,8 @@ from typing import Any
 
 import tyro
 from marked import put_blocks
-from study import Judge, Outcome, StudyOptions, Trial, outcomes_of
+from outcomes import Outcome
+from study import Judge, StudyOptions, Trial, outcomes_of
 
 ROOT = Path(__file__).parent.parent
 RECORD = ROOT / "benchmarks" / "records" / "credit_check_digits.json"

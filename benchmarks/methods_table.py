@@ -1,8 +1,8 @@
 """Every method with a fixed attack and with a learned strategy, on equal rounds: what the tables of
 docs/methods.md are made of.
 
-    python benchmarks/methods_table.py --out runs/methods-digits
-    python benchmarks/methods_table.py --study cifar10 --dataset parquet:PATH --out runs/methods-cifar10
+    python benchmarks/methods_table.py --jobs 2
+    python benchmarks/methods_table.py --study cifar10 --dataset parquet:PATH --jobs 2
     python benchmarks/methods_table.py --render
 
 Seed after seed; the record is written after each, so the command can be killed and repeated. All
@@ -15,12 +15,13 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 from marked import put_blocks
-from study import Judge, Outcome, StudyOptions, Trial, by_label, mean_std, percent, seed_after_seed, slim
+from outcomes import Outcome, by_label, mean_std, percent, slim
+from study import Judge, StudyOptions, Trial, seed_after_seed
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "methods.md"
@@ -108,7 +109,7 @@ class Options(StudyOptions):
     seeds: tuple[int, ...] = ()
     """Other seeds than the study's."""
     out: Path = Path("runs/methods")
-    """Folder of the runs."""
+    """Folder of the runs; each study has one of its own in it."""
 
 
 def trials(study: Study, seed: int, dataset: str | None) -> list[Trial]:
@@ -206,7 +207,8 @@ def main() -> None:
     study = STUDIES[options.study]
     seeds = [trials(study, seed, options.dataset) for seed in options.seeds or study.seeds]
     if not options.render:
-        for outcomes in seed_after_seed(seeds, study.judge, options, record_file(study)):
+        own = replace(options, out=options.out / options.study)
+        for outcomes in seed_after_seed(seeds, study.judge, own, record_file(study)):
             write_record(study, outcomes, options.dataset)
     put_blocks(DOC, tables(), check=False)
 

@@ -1,7 +1,7 @@
 """Does a learned strategy pay? Credits, their weights and learners against constant and random strategies.
 
-    python benchmarks/strategy_study.py --out runs/strategy-study
-    python benchmarks/strategy_study.py --study cifar10 --dataset parquet:PATH --out runs/strategy-cifar10
+    python benchmarks/strategy_study.py --jobs 2
+    python benchmarks/strategy_study.py --study cifar10 --dataset parquet:PATH --jobs 2
     python benchmarks/strategy_study.py --render      # only tables and pictures from the records
 
 Constant strategies of several budgets draw the clean-robust front that anything learned has to beat;
@@ -16,24 +16,14 @@ import json
 import statistics
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 from marked import put_blocks
-from study import (
-    Judge,
-    Outcome,
-    StudyOptions,
-    Trial,
-    by_label,
-    mean_std,
-    paired,
-    percent,
-    seed_after_seed,
-    slim,
-)
+from outcomes import Outcome, by_label, mean_std, paired, percent, slim
+from study import Judge, StudyOptions, Trial, seed_after_seed
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "strategy_learning.md"
@@ -61,7 +51,9 @@ def constants(*budgets: float) -> Rows:
 
 def credit_flags(credit: str, l1_weight: float, learner: str = "reinforce") -> tuple[str, ...]:
     """A credit with its weight of L1, on standardized terms where it allows that."""
-    flags = (*LEARNED, "--learner", learner, "--reward.credit", credit, "--reward.l1-weight", str(l1_weight))
+    flags = ("--learner", learner, "--reward.credit", credit, "--reward.l1-weight", str(l1_weight))
+    if learner != "thompson":  # it has no net
+        flags = (*LEARNED, *flags)
     batch = credit == "batch"  # the same for all images, so only earlier rounds tell good from bad
     if learner == "reinforce":
         flags += ("--policy.baseline", "running" if batch else "mean")
@@ -143,7 +135,7 @@ class Options(StudyOptions):
     dataset: str | None = None
     """As for lasat_ray.train, for example parquet:PATH; None takes the recipe's."""
     out: Path = Path("runs/strategy-study")
-    """Folder of the runs."""
+    """Folder of the runs; each study has one of its own in it."""
     seeds: int | None = None
     """Seeds 0 to this; None takes the study's number."""
 
@@ -262,7 +254,8 @@ def main() -> int:
     study = STUDIES[options.study]
     seeds = [study.trials(seed, options.dataset) for seed in range(options.seeds or study.seeds)]
     if not options.render:
-        for outcomes in seed_after_seed(seeds, study.judge, options, record_file(options.study)):
+        own = replace(options, out=options.out / options.study)
+        for outcomes in seed_after_seed(seeds, study.judge, own, record_file(options.study)):
             write_record(options.study, outcomes)
     for name in STUDIES:
         if record_file(name).is_file():

@@ -13,7 +13,6 @@ pass of the target net. 23 means: as much as PGD-10 training, 23 passes an image
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import multiprocessing
@@ -21,14 +20,13 @@ import os
 import shutil
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-Outcome = dict[str, Any]
+from outcomes import Outcome, settings_key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +104,6 @@ def recorded(file: Path, trials: Iterable[Trial], judge: Judge) -> dict[str, Out
     keyed = {run["key"]: run for run in runs if "key" in run}
     keys = {trial.name: settings_key(asdict(trial), asdict(judge)) for trial in trials}
     return {name: keyed[key] for name, key in keys.items() if key in keyed}
-
-
-def settings_key(trial: dict[str, Any], judge: dict[str, Any]) -> str:
-    """What a trial computes, as 16 hex digits; a data set counts by its name, wherever it lies."""
-    flags = [Path(flag).name if flag.startswith("parquet:") else flag for flag in trial["flags"]]
-    told = json.dumps([{**trial, "flags": flags}, judge], sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def run_study(trials: Sequence[Trial], judge: Judge, out: Path, jobs: int) -> list[Outcome]:
@@ -274,50 +265,6 @@ def _course(folder: Path) -> dict[str, Any]:
     epochs = [r for r in records if r["kind"] == "epoch"]
     kept = ("epoch", "val_clean_acc", "val_robust_acc_pgd10", "options")
     return {"epochs": [{name: r[name] for name in kept if name in r} for r in epochs]}
-
-
-def by_label(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:
-    """Outcomes of each row, seeds in order."""
-    rows: dict[str, list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        rows[outcome["trial"]["label"]].append(outcome)
-    return {label: sorted(found, key=lambda o: o["trial"]["seed"]) for label, found in rows.items()}
-
-
-def percent(outcomes: Sequence[Outcome], attack: str) -> list[float]:
-    """One accuracy in percent of each seed."""
-    return [100 * outcome["evaluation"][attack]["accuracy"] for outcome in outcomes]
-
-
-def mean_std(values: Sequence[float]) -> str:
-    """``66.9 +- 1.2``; one value stands alone."""
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
-
-
-def paired(ours: Sequence[Outcome], theirs: Sequence[Outcome], attack: str) -> dict[str, float]:
-    """Mean difference over the seeds both have, in percent points, with its 95 % interval (Student)."""
-    from scipy.stats import t
-
-    mine = {o["trial"]["seed"]: o for o in ours}
-    others = {o["trial"]["seed"]: o for o in theirs}
-    seeds = sorted(set(mine) & set(others))
-    gaps = [percent([mine[s]], attack)[0] - percent([others[s]], attack)[0] for s in seeds]
-    mean = statistics.mean(gaps)
-    half = math.nan
-    if len(gaps) > 1:
-        half = float(t.ppf(0.975, len(gaps) - 1)) * statistics.stdev(gaps) / math.sqrt(len(gaps))
-    return {"n": len(gaps), "difference": mean, "low": mean - half, "high": mean + half}
-
-
-def slim(outcome: Outcome) -> Outcome:
-    """What a committed record keeps of a run; one that came from a record is that already."""
-    if "key" in outcome:
-        return outcome
-    kept = ("trial", "evaluation", "passes_per_image", "epochs")
-    summary = {k: outcome["summary"][k] for k in ("rounds", "train_seconds", "n_train", "parameters")}
-    key = settings_key(outcome["trial"], outcome["judge"])
-    return {"key": key, **{name: outcome[name] for name in kept}, "summary": summary}
 
 
 def _figures(outcome: Outcome) -> str:

@@ -5,7 +5,8 @@ from dataclasses import asdict
 
 import pytest
 import study
-from study import Judge, StudyOptions, Trial, seed_after_seed, settings_key, slim
+from outcomes import settings_key, slim
+from study import Judge, StudyOptions, Trial, seed_after_seed
 
 JUDGE = Judge()
 SUMMARY = {"rounds": 1, "train_seconds": 1.0, "n_train": 1, "parameters": 1}
