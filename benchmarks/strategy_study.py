@@ -84,6 +84,16 @@ def cifar10_rows() -> Rows:
     return {**eps, "random": ("--strategy", "random"), **credits}
 
 
+def recipe_rows() -> Rows:
+    """The digits recipe as it stands (influence l1=0.3), and with one setting changed."""
+    weights = {f"influence l1={w:g}": ("--reward.l1-weight", str(w)) for w in (0.0, 0.1, 0.2, 0.3)}
+    learners = {f"influence {name}": ("--learner", name) for name in ("a2c", "ppo")}
+    batch = ("--reward.credit", "batch", "--reward.no-standardize", "--policy.baseline", "running")
+    credits = {"image l1=0.3": ("--reward.credit", "image"), "batch l1=0.3": batch}
+    plain = {"constant eps=0.2": ("--strategy", "fixed"), "random": ("--strategy", "random")}
+    return {**plain, **weights, **learners, **credits}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Study:
     """One table: what all its runs share, its rows, the row that differences are against."""
@@ -112,6 +122,14 @@ STUDIES = {
         judge=Judge(n_autoattack=100),
         told="8x8 digits, L-inf 0.2, k = 2",
     ),
+    "recipe": Study(
+        flags=("--recipe", "digits", "--evaluation.every", "5"),
+        rows=recipe_rows,
+        plain="constant eps=0.2",
+        seeds=10,
+        judge=Judge(n_autoattack=100),
+        told="8x8 digits, L-inf 0.2, k = 4, the recipe `digits`",
+    ),
     "cifar10": Study(
         flags=(
             *("--recipe", "cifar10-cpu", "--model", "tiny_cnn_bn", "--strategy-model", "tiny_cnn"),
@@ -130,7 +148,7 @@ STUDIES = {
 class Options(StudyOptions):
     """What to run."""
 
-    study: Literal["digits", "cifar10"] = "digits"
+    study: Literal["digits", "recipe", "cifar10"] = "digits"
     """Which table."""
     dataset: str | None = None
     """As for lasat_ray.train, for example parquet:PATH; None takes the recipe's."""
