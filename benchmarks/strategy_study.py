@@ -2,7 +2,7 @@
 
     python benchmarks/strategy_study.py --jobs 2
     python benchmarks/strategy_study.py --study cifar10 --dataset parquet:PATH --jobs 2
-    python benchmarks/strategy_study.py --render      # only tables and pictures from the records
+    python benchmarks/strategy_study.py --render      # only tables and the picture from the records
 
 Constant strategies of several budgets draw the clean-robust front that anything learned has to beat;
 each credit is swept over the weight of L1 and over alpha : beta, so that it is judged at its best, and
@@ -23,10 +23,13 @@ from typing import Any, Literal
 import tyro
 from marked import put_blocks
 from outcomes import Outcome, by_label, mean_std, paired, percent, slim
+from strategy_picture import draw
 from study import Judge, StudyOptions, Trial, seed_after_seed
 
 ROOT = Path(__file__).parent.parent
 DOC = ROOT / "docs" / "strategy_learning.md"
+PICTURE = ROOT / "docs" / "figures" / "strategy_front_digits.png"
+"""The other studies have too few rows to need one."""
 Rows = dict[str, tuple[str, ...]]
 """Label of a row -> its flags."""
 
@@ -35,13 +38,6 @@ LEARNERS = ("a2c", "ppo", "mirror-descent", "thompson")
 """Beside REINFORCE, with the weight of L1 that BEST names."""
 BEST = {"influence": 0.2, "image": 0.0, "batch": 0.0}
 TITLES = {"pgd-50": "PGD-50", "aa": "AA"}
-COLOURS = {
-    "constant": "0.35",
-    "random": "tab:brown",
-    "influence": "tab:blue",
-    "image": "tab:red",
-    "batch": "tab:green",
-}
 
 
 def constants(*budgets: float) -> Rows:
@@ -208,32 +204,6 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def draw(record: dict[str, Any], file: Path) -> None:
-    """The clean-robust plane: constants joined to a front, each credit a colour."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    found = by_label(record["runs"])
-    figure, axes = pyplot.subplots(figsize=(7.5, 5.2), layout="constrained")
-    for kind, colour in COLOURS.items():
-        labels = [label for label in record["rows"] if label.split()[0] == kind and label in found]
-        points = [[statistics.mean(percent(found[n], a)) for a in ("clean", "pgd-50")] for n in labels]
-        plain = [p for p, label in zip(points, labels, strict=True) if "step=" not in label]
-        if kind == "constant":
-            axes.plot(*zip(*sorted(plain), strict=True), "--", color=colour)
-        axes.plot(*zip(*points, strict=True), "s" if kind == "constant" else "o", color=colour, label=kind)
-        for label, (x, y) in zip(labels, points, strict=True):
-            short = label.removeprefix(kind).strip() or kind
-            axes.annotate(short, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=colour)
-    axes.set(xlabel="clean accuracy, %", ylabel="accuracy under PGD-50, %")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    figure.savefig(file, dpi=130)
-    pyplot.close(figure)
-
-
 def write_record(name: str, outcomes: Sequence[Outcome]) -> None:
     """Keep what the table needs, and what it was made with."""
     # These load torch, which --check does without.
@@ -275,10 +245,7 @@ def main() -> int:
         own = replace(options, out=options.out / options.study)
         for outcomes in seed_after_seed(seeds, study.judge, own, record_file(options.study)):
             write_record(options.study, outcomes)
-    for name in STUDIES:
-        if record_file(name).is_file():
-            picture = ROOT / "docs" / "figures" / f"strategy_front_{name}.png"
-            draw(json.loads(record_file(name).read_text()), picture)
+    draw(json.loads(record_file("digits").read_text()), PICTURE)
     return put_blocks(DOC, tables(), check=False)
 
 
