@@ -50,7 +50,7 @@ CONFIGURATIONS = [
     Bad(f"{TRAIN} --method ltd", "--teacher"),
     Bad(f"{TRAIN} --method clean", "--strategy: 'learned' has no attack to choose"),
     Bad(f"{TRAIN} --learner dqn", "--learner: 'dqn' is unknown"),
-    Bad(f"{TRAIN} --policy.clip 0.1", "--policy.clip: 0.1 has no effect"),
+    Bad(f"{TRAIN} --learner reinforce --policy.clip 0.1", "--policy.clip: 0.1 has no effect"),
     Bad(f"{TRAIN} --numerics.max-faults 3", "--numerics.max-faults: 3 has no effect"),
     Bad(f"{TRAIN} --model vgg", "--model: 'vgg' is unknown"),
     Bad(f"{TRAIN} --model wrn-9-1", "--model: 'wrn-9-1'"),

@@ -23,7 +23,10 @@ RECORD = ROOT / "benchmarks" / "records" / "credit_check_digits.json"
 DOC = ROOT / "docs" / "strategy_learning.md"
 NETS = {"without BatchNorm": "tiny_cnn", "with BatchNorm": "tiny_cnn_bn"}
 CREDITS = ("influence", "image")
-FLAGS = ("--recipe", "digits", "--epochs", "12", "--evaluation.every", "4", "--reward.check-every", "3")
+FLAGS = (
+    *("--recipe", "digits", "--learner", "reinforce", "--epochs", "12"),
+    *("--evaluation.every", "4", "--reward.check-every", "3"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,7 @@ class Study:
 STUDIES = {
     "digits": Study(
         flags=(
-            *("--recipe", "digits", "--model", "mlp", "--strategy-model", "mlp"),
+            *("--recipe", "digits", "--learner", "reinforce", "--model", "mlp", "--strategy-model", "mlp"),
             *("--epochs", "20", "--evaluation.every", "4", "--evaluation.test-num-steps", "10"),
         ),
         rows=tuple(ROWS),

@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 Passes = tuple[float, float]
 """Passes of the target net (with its companion) and of the strategy net."""
+BLIND = ("ucb", "thompson", "exp3")
+"""Learners without a strategy net."""
 PARTS = ("attack", "target update", "reference attack", "rest of the reward", "strategy net")
 """Where the passes of a round go; all but the last are the target net's."""
 
 
-def round_parts(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> dict[str, float]:
+def round_parts(
+    config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0, policy_epochs: float | None = None
+) -> dict[str, float]:
     """Passes an image in one round, by PARTS, whose attacks took ``steps`` steps; ``paid``: the
-    strategy learned from it.
+    strategy learned from it, in ``policy_epochs`` passes where not in as many as the settings allow.
 
     One look more than a data-dependent stop needed is not in ``steps``; see ``record_steps``.
     """
@@ -38,18 +42,19 @@ def round_parts(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0
     parts: dict[str, float] = dict.fromkeys(PARTS, 0)
     parts["attack"] = attack
     parts["target update"] = 3 * looks + companion + climb
-    parts["strategy net"] = 1 if config.strategy == "learned" else 0
+    acts = config.strategy == "learned" and config.learner not in BLIND
+    parts["strategy net"] = 1 if acts else 0
     if not paid:
         return parts
     reward, restarts = config.reward, config.reward.ref_restarts
     parts["reference attack"] = restarts * 2 * reward.ref_num_steps + (restarts if restarts > 1 else 0)
     parts["rest of the reward"] = 2  # L2 and L3
-    parts["strategy net"] += 3 + 1  # the step, and a look at the policy it made
+    parts["strategy net"] += _learning_passes(config, policy_epochs)
     if reward.credit == "influence":  # the gradient goes back through the two passes above
         parts["rest of the reward"] += 2 * 2 + looks + bool(companion)
     if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
         parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + climb
-        parts["strategy net"] += 1
+        parts["strategy net"] += 1 if acts else 0
     return parts
 
 
@@ -85,7 +90,8 @@ def counted_passes(config: TrainConfig, rounds: Iterable[Mapping[str, Any]], fir
 def record_parts(config: TrainConfig, record: Mapping[str, Any]) -> dict[str, float]:
     """Passes an image in one recorded round, by PARTS."""
     epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
-    return round_parts(config, steps=record_steps(record), paid="reward" in record, epoch=epoch)
+    steps, paid, epochs = record_steps(record), "reward" in record, record.get("policy_epochs")
+    return round_parts(config, steps=steps, paid=paid, epoch=epoch, policy_epochs=epochs)
 
 
 def record_steps(record: Mapping[str, Any]) -> float:
@@ -99,6 +105,19 @@ def validation_passes(config: TrainConfig, n_val: int, n_test: int) -> float:
     evaluation = config.evaluation
     val = n_val * (1 + 2 * evaluation.val_num_steps + 1) * (config.epochs // evaluation.every)
     return val + n_test * (1 + sum(2 * steps + 1 for steps in evaluation.test_num_steps))
+
+
+def _learning_passes(config: TrainConfig, policy_epochs: float | None) -> float:
+    """Of the strategy net, an image: the gradient steps, and a look at the policy that they made."""
+    learner, policy = config.learner, config.policy
+    if learner in BLIND:
+        return 0.0
+    if learner not in ("ppo", "mirror-descent", "sb3:PPO"):
+        return 3.0 + 1 + (2 if learner.startswith("sb3:") else 0)
+    epochs = policy.update_epochs if policy_epochs is None else policy_epochs
+    checks = epochs if learner == "ppo" and policy.target_kl is not None else 0
+    # A look before the first step; Stable-Baselines3's buffer asks for one more.
+    return 1 + 3 * epochs + checks + 1 + (1 if learner.startswith("sb3:") else 0)
 
 
 def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:

@@ -16,6 +16,11 @@ CASES = {
     "fixed": {"strategy": "fixed"},
     "learned": {"update_interval": 2},
     "influence": {"reward__credit": "influence", "reward__standardize": True, "update_interval": 3},
+    "ppo": {"learner": "ppo", "update_interval": 2, "policy__update_epochs": 3},
+    "ppo that may stop": {"learner": "ppo", "policy__target_kl": 1e-9},
+    "mirror-descent": {"learner": "mirror-descent", "update_interval": 2},
+    "a2c": {"learner": "a2c"},
+    "thompson": {"learner": "thompson"},
     "restarts": {"reward__ref_restarts": 2},
     # A rehearsal draws steps of its own, which no record tells: they are taken to be the round's.
     "copy": {"reward__lookahead": "copy", "attack__grid": {"eps": (0.1, 0.2), "num_steps": (2.0,)}},

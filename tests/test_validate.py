@@ -292,7 +292,10 @@ COMBINATIONS = [
         },
         "--learner: 'ucb' would have to try each of 4160 joint strategies",
     ),
-    ({"policy.clip": 0.1}, "--policy.clip: 0.1 has no effect with --learner reinforce"),
+    (
+        {"learner": "reinforce", "policy.clip": 0.1},
+        "--policy.clip: 0.1 has no effect with --learner reinforce",
+    ),
     (
         {"learner": "ppo", "policy.mirror_step": 0.3},
         "--policy.mirror-step: 0.3 has no effect with",

@@ -27,6 +27,7 @@ def digits() -> Recipe:
         dataset="digits",
         model="small_cnn",
         strategy_model="small_cnn",
+        learner="ppo",  # it, the credit and the weight of L1: what docs/strategy_learning.md measured
         update_interval=4,
         epochs=20,
         batch_size=128,
@@ -40,7 +41,6 @@ def digits() -> Recipe:
             ref_num_steps=10,
             ref_step_size=0.05,
         ),
-        # Faster policies ran to the largest eps at once and lost clean accuracy: see CHANGELOG.
         policy=PolicyConfig(optimizer="adam", lr=1e-4, entropy_weight=0.01),
         optim=OptimConfig(lr=0.1, schedule="cosine"),
         evaluation=EvalConfig(eps=0.2, step_size=0.05),

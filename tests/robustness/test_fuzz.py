@@ -120,10 +120,18 @@ GOOD_CONFIG = config_to_json(TrainConfig())
 FIELDS = [path for path, _ in leaves(TrainConfig())]
 
 
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose neighbours' tests do not take what is written here for theirs."""
+    folder = tmp_path_factory.mktemp("scratch") / "files"
+    folder.mkdir()
+    return folder
+
+
 @fuzzed
 @given(edits=EDITS)
-def test_bytes_of_a_config(edits: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.getbasetemp() / "config.json"
+def test_bytes_of_a_config(edits: Any, scratch: Path) -> None:
+    path = scratch / "config.json"
     path.write_bytes(edited(json.dumps(GOOD_CONFIG, indent=1).encode(), edits))
     only_user_errors(lambda: check(read_config(path)))
 
@@ -205,8 +213,8 @@ def test_bytes_of_a_data_set(spelling: str, edits: Any, files: Path) -> None:
 
 @fuzzed
 @given(edits=EDITS, which=st.sampled_from(["best", "last"]))
-def test_bytes_of_a_checkpoint(edits: Any, which: str, trained: Path, tmp_path_factory: Any) -> None:
-    path = tmp_path_factory.getbasetemp() / f"{which}.safetensors"
+def test_bytes_of_a_checkpoint(edits: Any, which: str, trained: Path, scratch: Path) -> None:
+    path = scratch / f"{which}.safetensors"
     path.write_bytes(edited((trained / "checkpoints" / path.name).read_bytes(), edits))
     only_user_errors(lambda: load_model(path))
     only_user_errors(lambda: read_weights(path))
@@ -217,9 +225,9 @@ def test_bytes_of_a_checkpoint(edits: Any, which: str, trained: Path, tmp_path_f
     tree=JSON, card=st.dictionaries(st.sampled_from(["model", "num_classes", "image_shape"]), JSON | NUMBERS)
 )
 def test_contents_of_a_checkpoint_with_a_right_checksum(
-    tree: Any, card: dict[str, Any], trained: Path, tmp_path_factory: Any
+    tree: Any, card: dict[str, Any], trained: Path, scratch: Path
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "forged.safetensors"
+    path = scratch / "forged.safetensors"
     text = json.dumps(tree)
     metadata = {"format": FORMAT, "tree": text, "sha256": hashlib.sha256(text.encode()).hexdigest()}
     header = json.dumps({"__metadata__": metadata}).encode()
@@ -238,8 +246,8 @@ def test_contents_of_a_checkpoint_with_a_right_checksum(
     ),
     rest=st.dictionaries(st.sampled_from(["n", "dataset", "method", "extra_data", "sanity"]), JSON),
 )
-def test_an_evaluation(attacks: Any, rest: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.getbasetemp() / "evaluation.json"
+def test_an_evaluation(attacks: Any, rest: Any, scratch: Path) -> None:
+    path = scratch / "evaluation.json"
     path.write_text(json.dumps({"n": 3, "sanity": {"verdict": "passed"}, **rest, "attacks": attacks}))
 
     def act() -> None:
