@@ -207,8 +207,7 @@ class Trainer:
         return average.net if average else self.env.net
 
     def evaluate(self, net: nn.Module, images: Images, num_steps: int, view: View | None = None) -> float:
-        """Accuracy of ``net`` in [0,1] under PGD with so many steps; 0 means clean. ``view``: how the
-        attack sees the net."""
+        """Accuracy of ``net`` in [0,1] after so many steps of PGD (0: clean), which sees it by ``view``."""
         setting = self.config.evaluation
         return accuracy(
             net,
@@ -227,8 +226,7 @@ class Trainer:
         )
 
     def save(self) -> None:
-        """Everything the next process needs, at a round boundary. Random numbers need no state:
-        they are named by seed, round and image."""
+        """All the next process needs. Random numbers have no state: seed, round and image name them."""
         self.recorder.flush()
         self.recorder.events.flush()
         counts = self.recorder.sum_option_counts()
