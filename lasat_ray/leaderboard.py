@@ -193,11 +193,19 @@ def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
 
 
 def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=f"{escape(dataset)}: accuracy under AutoAttack, L-inf", box=SIMPLE)
+    """As ``COLUMNS``, for 80 columns of a terminal: what is unreliable is said beside the method."""
+    title = f"{escape(dataset)}: accuracy under AutoAttack, L-inf"
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in COLUMNS:
-        table.add_column(name, justify="right" if name in ("rank", "clean", "AA") else "left")
+        number = name in ("rank", "clean", "AA")
+        if name != "unreliable":
+            whole = number or name == "architecture"
+            table.add_column(name.removesuffix(" data"), justify="right" if number else "left", no_wrap=whole)
     for rank, row in zip(_places(rows), rows, strict=True):
-        table.add_row(*map(escape, _cells(rank, row)), style="bold" if row.source == "measured" else "")
+        place, method, clean, aa, unreliable, *rest = _cells(rank, row)
+        told = f"{method} (unreliable)" if unreliable == "yes" else method
+        style = "bold" if row.source == "measured" else ""
+        table.add_row(*map(escape, (place, told, clean, aa, *rest)), style=style)
     return table
 
 

@@ -120,12 +120,15 @@ def load_foreign(
 
     The file holds a state dict, bare or under ``state_dict``, as torch.save or safetensors wrote
     it, with or without ``module.`` before its keys (RobustBench's ``WideResNet`` files fit
-    wrn-DEPTH-WIDTH). ``mean`` and ``std`` are applied to pixels in [0,1] before the net.
+    wrn-DEPTH-WIDTH). ``mean`` and ``std`` are applied to pixels in [0,1] before the net; a file that
+    ``lasat_ray.export`` wrote holds its own.
     Returns x [B,C,H,W] in [0,1] -> logits [B,N], as ``load_model``. UserError naming the first key that is
     missing, unknown or of another shape; UsageError for a name or number that cannot be.
     """
     net = build_classifier(model, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std)
-    fill(net.backbone, plain_keys(read_weights(Path(weights))), str(weights))
+    given = plain_keys(read_weights(Path(weights)))
+    exported = {"mean", "std"} <= given.keys()
+    fill(net if exported else net.backbone, given, str(weights))
     return ready(net, device)
 
 

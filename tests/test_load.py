@@ -11,6 +11,7 @@ from torch import nn
 import lasat_ray
 from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.errors import UserError
+from lasat_ray.export import write_safetensors
 from lasat_ray.load import load_checkpointed, load_foreign, load_model
 from lasat_ray.models import build_classifier
 
@@ -153,6 +154,16 @@ def test_safetensors_and_a_normalization_in_front(tmp_path):
     )
     x = torch.rand(2, 3, 16, 16)
     torch.testing.assert_close(loaded(x), net.backbone((x - 0.5) / 0.25))
+
+
+def test_an_export_of_ours_brings_its_own_normalization(tmp_path):
+    torch.manual_seed(0)
+    shape = {"num_classes": 10, "image_shape": (3, 16, 16)}
+    net = build_classifier("wrn-10-1", mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4), **shape).eval()
+    told = {"model": "wrn-10-1", "precision": "fp32", **shape}
+    write_safetensors(net, told, torch.rand(1, 3, 16, 16), tmp_path / "w.safetensors")
+    x = torch.rand(2, 3, 16, 16)
+    assert torch.equal(load_foreign("wrn-10-1", tmp_path / "w.safetensors", **shape)(x), net(x))
 
 
 def foreign_fault(tmp_path, content):
