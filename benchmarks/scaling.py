@@ -130,7 +130,7 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
 
 def learned_draws(rounds: int) -> tuple[list[int], list[int]]:
     """Step counts and how often the digits recipe's policy drew each, in the last half of its rounds."""
-    config = get_recipe("digits").config
+    config = replace(get_recipe("digits").config, learner="reinforce")  # as it was when this was recorded
     env, learner = make_game(config, load_config_dataset(config).train, World())
     sizes, place = env.space.sizes, env.space.names.index("num_steps")
     first = sum(sizes[:place])

@@ -45,9 +45,6 @@ RECIPE = (
 LEARNERS = ("a2c", "ppo", "mirror-descent", "thompson")
 """Beside REINFORCE, with the weight of L1 that BEST names."""
 BEST = {"influence": 0.2, "image": 0.0, "batch": 0.0}
-LONGER = {"constant eps=0.2, 29 epochs": ("--strategy", "fixed", "--epochs", "29")}
-"""PGD-AT of the digits recipe for as many passes as its PPO costs."""
-STOOD_OUT = ("influence ppo", "influence lr=1e-3")
 TITLES = {"pgd-50": "PGD-50", "aa": "AA"}
 
 
@@ -92,31 +89,30 @@ def cifar10_rows() -> Rows:
 
 
 def recipe_rows() -> Rows:
-    """The digits recipe as it stands (influence l1=0.3), and with one setting changed."""
-    weights = {f"influence l1={w:g}": ("--reward.l1-weight", str(w)) for w in (0.0, 0.1, 0.2, 0.3)}
-    learners = {f"influence {name}": ("--learner", name) for name in ("a2c", "ppo")}
-    batch = ("--reward.credit", "batch", "--reward.no-standardize", "--policy.baseline", "running")
-    credits = {"image l1=0.3": ("--reward.credit", "image"), "batch l1=0.3": batch}
+    """``RECIPE`` as it is, and with one setting changed; and its PGD-AT for as many passes as PPO costs."""
     plain = {"constant eps=0.2": ("--strategy", "fixed"), "random": ("--strategy", "random")}
-    larger = constants(0.225, 0.25)
-    ppo = {f"{credit} ppo": ("--learner", "ppo", *flags) for credit, flags in credits_of_ppo().items()}
-    quick = {"influence lr=1e-3": ("--policy.lr", "1e-3")}
-    return {**plain, **weights, **learners, **credits, **larger, **LONGER, **ppo, **quick}
-
-
-def credits_of_ppo() -> dict[str, tuple[str, ...]]:
-    """The two credits beside influence; PPO has a baseline of its own."""
+    weights = {f"influence l1={w:g}": ("--reward.l1-weight", str(w)) for w in (0.0, 0.1, 0.2, 0.3)}
+    batch = ("--reward.credit", "batch", "--reward.no-standardize")
     return {
-        "image": ("--reward.credit", "image"),
-        "batch": ("--reward.credit", "batch", "--reward.no-standardize"),
+        **plain,
+        **weights,
+        **{f"influence {name}": ("--learner", name) for name in ("a2c", "ppo")},
+        "image l1=0.3": ("--reward.credit", "image"),
+        "batch l1=0.3": (*batch, "--policy.baseline", "running"),
+        **constants(0.225, 0.25),
+        "constant eps=0.2, 29 epochs": ("--strategy", "fixed", "--epochs", "29"),
+        "image ppo": ("--learner", "ppo", "--reward.credit", "image"),
+        "batch ppo": ("--learner", "ppo", *batch),
+        "influence lr=1e-3": ("--policy.lr", "1e-3"),
     }
 
 
 def confirmation_rows() -> Rows:
-    """What stood out among the many rows of ``recipe_rows``, and its rivals, for seeds not yet used."""
-    names = ("constant eps=0.2", *constants(0.225), *LONGER, "influence l1=0.3", *STOOD_OUT)
+    """PPO, which stood out among ``recipe_rows``, and its rivals, for seeds not yet used."""
+    rivals = ("constant eps=0.2", "constant eps=0.225", "constant eps=0.2, 29 epochs")
+    learned = ("influence l1=0.3", "influence ppo", "influence lr=1e-3")
     every = recipe_rows()
-    return {name: every[name] for name in names}
+    return {name: every[name] for name in (*rivals, *learned)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,11 +225,13 @@ def table(record: dict[str, Any]) -> str:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     summary = record["runs"][0]["summary"]
+    rounds = {label: found[label][0]["summary"]["rounds"] for label in found}
+    longer = "".join(f" ({label}: {n})" for label, n in rounds.items() if n != summary["rounds"])
     first = f" (AA: the first {judged['aa']['n']})" if "aa" in judged else ""
     lines += [
         "",
-        f"{record['told']}, {summary['rounds']} rounds, a net of {summary['parameters']:,} parameters; "
-        f"{judged['clean']['n']} test images{first}, the best epoch on validation. Mean ± standard deviation "
+        f"{record['told']}, {summary['rounds']} rounds{longer}, "
+        f"a net of {summary['parameters']:,} parameters; {judged['clean']['n']} test images{first}, the best epoch on validation. Mean ± standard deviation "
         "in %; paired differences over seeds in percentage points with 95 % intervals (Student's t). "
         "Cost: forward passes an image, counted. eps, steps, step size: what was "
         "chosen in the last epoch, on average.",

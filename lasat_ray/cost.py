@@ -12,14 +12,13 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.validate_learner import READS
 
 if TYPE_CHECKING:
     from lasat_ray.methods import Method
 
 Passes = tuple[float, float]
 """Passes of the target net (with its companion) and of the strategy net."""
-BLIND = ("ucb", "thompson", "exp3")
-"""Learners without a strategy net."""
 PARTS = ("attack", "target update", "reference attack", "rest of the reward", "strategy net")
 """Where the passes of a round go; all but the last are the target net's."""
 
@@ -42,8 +41,7 @@ def round_parts(
     parts: dict[str, float] = dict.fromkeys(PARTS, 0)
     parts["attack"] = attack
     parts["target update"] = 3 * looks + companion + climb
-    acts = config.strategy == "learned" and config.learner not in BLIND
-    parts["strategy net"] = 1 if acts else 0
+    parts["strategy net"] = look = 1 if config.strategy == "learned" and "lr" in _reads(config) else 0
     if not paid:
         return parts
     reward, restarts = config.reward, config.reward.ref_restarts
@@ -54,7 +52,11 @@ def round_parts(
         parts["rest of the reward"] += 2 * 2 + looks + bool(companion)
     if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
         parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + climb
-        parts["strategy net"] += 1 if acts else 0
+        parts["strategy net"] += look
+        if config.policy.baseline == "greedy":  # all of it again, for the likeliest strategies
+            parts["reference attack"] *= 2
+            parts["rest of the reward"] *= 2
+            parts["strategy net"] += look
     return parts
 
 
@@ -107,17 +109,24 @@ def validation_passes(config: TrainConfig, n_val: int, n_test: int) -> float:
     return val + n_test * (1 + sum(2 * steps + 1 for steps in evaluation.test_num_steps))
 
 
+def _reads(config: TrainConfig) -> frozenset[str]:
+    """The settings that the learner reads tell what it is; one from elsewhere is taken for REINFORCE."""
+    return READS.get(config.learner, READS["reinforce"])
+
+
 def _learning_passes(config: TrainConfig, policy_epochs: float | None) -> float:
     """Of the strategy net, an image: the gradient steps, and a look at the policy that they made."""
-    learner, policy = config.learner, config.policy
-    if learner in BLIND:
+    reads, policy = _reads(config), config.policy
+    if "lr" not in reads:  # blind: no net
         return 0.0
-    if learner not in ("ppo", "mirror-descent", "sb3:PPO"):
-        return 3.0 + 1 + (2 if learner.startswith("sb3:") else 0)
+    filling = (
+        2 if config.learner.startswith("sb3:") else 0
+    )  # looks at the policy before, for metrics and buffer
+    if "update_epochs" not in reads:
+        return 3.0 + 1 + filling
     epochs = policy.update_epochs if policy_epochs is None else policy_epochs
-    checks = epochs if learner == "ppo" and policy.target_kl is not None else 0
-    # A look before the first step; Stable-Baselines3's buffer asks for one more.
-    return 1 + 3 * epochs + checks + 1 + (1 if learner.startswith("sb3:") else 0)
+    checks = epochs if config.learner == "ppo" and policy.target_kl is not None else 0
+    return (filling or 1) + 3 * epochs + checks + 1
 
 
 def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:

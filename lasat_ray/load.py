@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lasat_ray.checkpoint import load_checkpoint
 from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, refusal
 from lasat_ray.models import build_classifier
 from lasat_ray.models.backbone import ImageShape
 from lasat_ray.trust import names_code
@@ -127,9 +127,23 @@ def load_foreign(
     """
     net = build_classifier(model, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std)
     given = plain_keys(read_weights(Path(weights)))
-    exported = {"mean", "std"} <= given.keys()
-    fill(net if exported else net.backbone, given, str(weights))
+    if not _exported(given):
+        fill(net.backbone, given, str(weights))
+        return ready(net, device)
+    for name, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
+        if any(number != neutral for number in ([value] if isinstance(value, int | float) else value)):
+            what = f"has no effect with '{weights}', which holds its own normalization"
+            raise refusal(f"--{name}", value, what, "leave it out")
+    fill(net, given, str(weights))
     return ready(net, device)
+
+
+def _exported(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are a whole ``Classifier``'s, as ``lasat_ray.export`` writes them."""
+    normalization = {"mean", "std"}
+    return normalization <= weights.keys() and all(
+        name.startswith("backbone.") for name in weights.keys() - normalization
+    )
 
 
 def checkpoint_file(path: Path, which: str = "best") -> Path:

@@ -12,6 +12,7 @@ from lasat_ray.loop import Place, Trainer
 from lasat_ray.world import World
 from tests.helpers import CPU, Counted, small_config
 
+ONE_COUNT = {"eps": (0.1, 0.2), "num_steps": (2.0,)}
 CASES = {
     "fixed": {"strategy": "fixed"},
     "learned": {"update_interval": 2},
@@ -20,10 +21,17 @@ CASES = {
     "ppo that may stop": {"learner": "ppo", "policy__target_kl": 1e-9},
     "mirror-descent": {"learner": "mirror-descent", "update_interval": 2},
     "a2c": {"learner": "a2c"},
-    "thompson": {"learner": "thompson"},
+    **{name: {"learner": name} for name in ("ucb", "thompson")},
+    "exp3": {"learner": "exp3", "policy__min_exploration": 0.05},
+    "greedy baseline": {
+        **{"policy__baseline": "greedy", "reward__lookahead": "copy", "method": "trades"},
+        **{"attack__grid": ONE_COUNT, "reward__credit": "influence"},
+    },
+    "sb3:A2C": {"learner": "sb3:A2C", "precision": "fp32"},
+    "sb3:PPO": {"learner": "sb3:PPO", "precision": "fp32", "policy__update_epochs": 3},
     "restarts": {"reward__ref_restarts": 2},
     # A rehearsal draws steps of its own, which no record tells: they are taken to be the round's.
-    "copy": {"reward__lookahead": "copy", "attack__grid": {"eps": (0.1, 0.2), "num_steps": (2.0,)}},
+    "copy": {"reward__lookahead": "copy", "attack__grid": ONE_COUNT},
     "trades": {"method": "trades", "update_interval": 2},
     "mart": {"method": "mart", "strategy": "random"},
     "awp": {"strategy": "fixed", "loss__awp_gamma": 0.01, "loss__awp_warmup": 1},
@@ -33,7 +41,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_counted_passes_are_those_of_the_nets(case, tmp_path):
-    config = small_config(precision="fp64", **CASES[case])
+    if case.startswith("sb3:"):
+        pytest.importorskip("stable_baselines3")
+    config = small_config(**{"precision": "fp64", **CASES[case]})
     folder = RunFolder.create(tmp_path / "run", config)
     trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
     target, copies = Counted(trainer.env.target.net), []
@@ -46,9 +56,7 @@ def test_counted_passes_are_those_of_the_nets(case, tmp_path):
         return copies[-1][0]
 
     trainer.env.target.stepped_copy = stepped_copy
-    features = Counted(trainer.learner.net.features) if hasattr(trainer.learner, "net") else None
-    if features:
-        trainer.learner.net.features = features
+    features = watch_strategy_net(trainer.learner)
     trainer.end_epoch = lambda epoch: trainer.recorder.flush()  # validation is no part of the cost
     trainer.finish = lambda: {}
     trainer.run()
@@ -57,6 +65,19 @@ def test_counted_passes_are_those_of_the_nets(case, tmp_path):
     spent = target.cost + sum(copy.cost - born for copy, born in copies)
     assert counted[0] == pytest.approx(spent)
     assert counted[1] == (features.cost if features else 0)
+
+
+def watch_strategy_net(learner):
+    """Put a counter before the learner's backbone; None where it has none."""
+    if hasattr(learner, "net"):
+        holder, name = learner.net, "features"
+    elif hasattr(learner, "model"):
+        holder, name = learner.model.policy.features_extractor, "features"
+    else:
+        return None
+    counter = Counted(getattr(holder, name))
+    setattr(holder, name, counter)
+    return counter
 
 
 def test_expected_passes_are_the_counted_ones_where_steps_are_equal():

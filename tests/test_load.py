@@ -10,7 +10,7 @@ from torch import nn
 
 import lasat_ray
 from lasat_ray.checkpoint import save_checkpoint
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UsageError, UserError
 from lasat_ray.export import write_safetensors
 from lasat_ray.load import load_checkpointed, load_foreign, load_model
 from lasat_ray.models import build_classifier
@@ -164,6 +164,31 @@ def test_an_export_of_ours_brings_its_own_normalization(tmp_path):
     write_safetensors(net, told, torch.rand(1, 3, 16, 16), tmp_path / "w.safetensors")
     x = torch.rand(2, 3, 16, 16)
     assert torch.equal(load_foreign("wrn-10-1", tmp_path / "w.safetensors", **shape)(x), net(x))
+    with pytest.raises(UsageError, match=r"--std: .* holds its own normalization; leave it out"):
+        load_foreign("wrn-10-1", tmp_path / "w.safetensors", std=(0.2, 0.3, 0.4), **shape)
+
+
+def test_a_net_from_elsewhere_may_hold_buffers_called_mean_and_std(tmp_path, monkeypatch):
+    (tmp_path / "normalizing.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.register_buffer('mean', torch.tensor(0.0))\n"
+        "        self.register_buffer('std', torch.tensor(1.0))\n"
+        "        self.layer = nn.Linear(64, 10)\n"
+        "    def forward(self, x):\n"
+        "        return self.layer((x.flatten(1) - self.mean) / self.std)\n"
+        "def build(*, num_classes, image_shape):\n"
+        "    return Net()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    weights = {"mean": torch.tensor(0.5), "std": torch.tensor(0.25)}
+    weights |= {"layer.weight": torch.ones(10, 64), "layer.bias": torch.zeros(10)}
+    torch.save(weights, tmp_path / "w.pt")
+    loaded = load_foreign("normalizing:build", tmp_path / "w.pt", num_classes=10, image_shape=SHAPE)
+    torch.testing.assert_close(loaded(X)[:, 0], ((X.flatten(1) - 0.5) / 0.25).sum(1))
 
 
 def foreign_fault(tmp_path, content):
