@@ -228,14 +228,14 @@ def table(record: dict[str, Any]) -> str:
     rounds = {label: found[label][0]["summary"]["rounds"] for label in found}
     longer = "".join(f" ({label}: {n})" for label, n in rounds.items() if n != summary["rounds"])
     first = f" (AA: the first {judged['aa']['n']})" if "aa" in judged else ""
-    lines += [
-        "",
-        f"{record['told']}, {summary['rounds']} rounds{longer}, "
-        f"a net of {summary['parameters']:,} parameters; {judged['clean']['n']} test images{first}, the best epoch on validation. Mean ± standard deviation "
-        "in %; paired differences over seeds in percentage points with 95 % intervals (Student's t). "
-        "Cost: forward passes an image, counted. eps, steps, step size: what was "
-        "chosen in the last epoch, on average.",
+    told = [
+        f"{record['told']}, {summary['rounds']} rounds{longer}",
+        f"a net of {summary['parameters']:,} parameters; {judged['clean']['n']} test images{first}",
+        "the best epoch on validation. Mean ± standard deviation in %; paired differences over seeds in "
+        "percentage points with 95 % intervals (Student's t). Cost: forward passes an image, counted. eps, "
+        "steps, step size: what was chosen in the last epoch, on average.",
     ]
+    lines += ["", ", ".join(told)]
     return "\n".join(lines)
 
 
