@@ -73,8 +73,10 @@ class _Train:
 
 _DESCRIPTION = (
     "Adversarial training with a learnable attack strategy (LAS-AT); defaults are the --recipe's.\n\n"
-    "Budgets are in [0,1] pixels, written 8/255 or 0.031; -k N is short for --update-interval N."
+    "Budgets are in [0,1] pixels, written 8/255 or 0.031; -k N is short for --update-interval N, "
+    "--credit NAME for --reward.credit NAME."
 )
+_SHORT = {"-k": "--update-interval", "--credit": "--reward.credit"}
 
 
 def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
@@ -82,7 +84,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
 
     Names and ranges are not checked here but in ``validate.check``. Exits with 0 after --help.
     """
-    args = [re.sub(r"^-k(?==|$)", "--update-interval", token) for token in argv]
+    args = [re.sub(r"^(-k|--credit)(?==|$)", lambda short: _SHORT[short[1]], token) for token in argv]
     resume, recipe = value_of("--resume", args), value_of("--recipe", args)
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")

@@ -58,6 +58,11 @@ def test_k_has_its_short_name(line):
     assert parse_train(line.split())[0].update_interval == 40
 
 
+@pytest.mark.parametrize("line", ["--credit image", "--credit=image", "--reward.credit image"])
+def test_credit_has_its_short_name(line):
+    assert parse_train(line.split())[0].reward.credit == "image"
+
+
 def test_a_resumed_run_takes_its_own_settings(tmp_path):
     saved = replace(RECIPES["gtsrb-las-at"].config, seed=5)
     write_config(saved, tmp_path / "config.json")
