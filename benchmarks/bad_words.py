@@ -47,6 +47,8 @@ CONFIGURATIONS = [
     Bad(f"{TRAIN} --evaluation.test-num-steps 0", "--evaluation.test-num-steps: 0 is out of range"),
     Bad(f"{TRAIN} --reward.credit whole", "--reward.credit: 'whole' is not accepted"),
     Bad(f"{TRAIN} --method bim", "--method: 'bim' is unknown"),
+    Bad(f"{TRAIN} --method bim --dry-run", "--method: 'bim' is unknown"),
+    Bad(f"{TRAIN} --method las-at", "--method: 'las-at' is 'pgd-at' with a learned strategy"),
     Bad(f"{TRAIN} --method ltd", "--teacher"),
     Bad(f"{TRAIN} --method clean", "--strategy: 'learned' has no attack to choose"),
     Bad(f"{TRAIN} --learner dqn", "--learner: 'dqn' is unknown"),

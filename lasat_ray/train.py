@@ -44,11 +44,7 @@ def train_command() -> int:
     if options.list_recipes:
         console.print(render_recipes())
         return 0
-    if options.dry_run:
-        check(config)
-        console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
-        return 0
-    # Below this line torch is loaded: help, dry runs and lists answer without it.
+    # Below this line torch is loaded: help and lists answer without it.
     from lasat_ray.learners import LEARNERS, find_learner
     from lasat_ray.methods import METHODS
 
@@ -59,6 +55,9 @@ def train_command() -> int:
     rival = compared(config, options.compare) if options.compare else None
     if rival:
         check(rival, METHODS, LEARNERS)
+    if options.dry_run:
+        console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
+        return 0
     from lasat_ray.folder import fresh_path, undone_if_refused
 
     out = Path(options.resume or options.out or fresh_path(config))

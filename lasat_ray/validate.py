@@ -78,7 +78,7 @@ def check(
         if path in bounds and value is not None:
             check_bound(flag(path), value, bounds[path])
     if methods is not None:
-        check_name("--method", config.method, methods)
+        _check_method(config.method, methods)
     if learners is not None and config.strategy == "learned":
         check_name("--learner", config.learner, learners)
     _check_dataset(config.dataset)
@@ -93,6 +93,16 @@ def check(
     _check_speed(config)
     _check_test_steps(config.evaluation.test_num_steps)
     _check_numerics(config.numerics)
+
+
+def _check_method(name: str, methods: Collection[str]) -> None:
+    """As ``check_name``; the paper's name of a method with a learned strategy is told how it is spelled."""
+    alone = name.removeprefix("las-")
+    alone = {"at": "pgd-at", "awp": "at-awp"}.get(alone, alone)
+    if name.startswith("las-") and alone in methods:
+        what = f"is '{alone}' with a learned strategy"
+        raise refusal("--method", f"'{name}'", what, f"give --method {alone} --strategy learned")
+    check_name("--method", name, methods)
 
 
 def check_name(option: str, name: str, allowed: Collection[str]) -> None:

@@ -23,10 +23,7 @@ CASES = {
     "a2c": {"learner": "a2c"},
     **{name: {"learner": name} for name in ("ucb", "thompson")},
     "exp3": {"learner": "exp3", "policy__min_exploration": 0.05},
-    "greedy baseline": {
-        **{"policy__baseline": "greedy", "reward__lookahead": "copy", "method": "trades"},
-        **{"attack__grid": ONE_COUNT, "reward__credit": "influence"},
-    },
+    "greedy": {"policy__baseline": "greedy", "reward__lookahead": "copy", "attack__grid": ONE_COUNT},
     "sb3:A2C": {"learner": "sb3:A2C", "precision": "fp32"},
     "sb3:PPO": {"learner": "sb3:PPO", "precision": "fp32", "policy__update_epochs": 3},
     "restarts": {"reward__ref_restarts": 2},
