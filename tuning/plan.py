@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
+from lasat_ray.cluster.session import SMALLEST_SHARE
 from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.errors import UsageError
 from tuning.options import SweepRun
@@ -102,7 +103,7 @@ def cpus_of_process(run: SweepRun, nodes: Sequence[Resources], concurrent: int |
         run.num_workers
     )
     share = math.floor(100 * total / (processes * (concurrent or 1))) / 100
-    return min(1.0, max(share, 0.01))
+    return min(1.0, max(share, SMALLEST_SHARE))
 
 
 def decide(run: SweepRun, nodes: Sequence[Resources], trials: Sequence[Trial]) -> tuple[int, list[Resources]]:
@@ -111,7 +112,8 @@ def decide(run: SweepRun, nodes: Sequence[Resources], trials: Sequence[Trial]) -
     concurrent = 1 if run.max_concurrent is None and timed else run.max_concurrent
     bundles = bundles_of(run, cpus_of_process(run, nodes, concurrent))
     fit = how_many_fit(nodes, bundles, most=max(len(trials), 1))
-    need = " + ".join(_spell(bundle) for bundle in bundles)
+    work = _spell(bundles[-1])
+    need = f"{_spell(bundles[0])} + {run.num_workers} times {work}" if run.num_workers else work
     have = ", ".join(_spell(node) for node in nodes)
     if fit == 0:
         option = "--gpus-per-trial" if run.gpus_per_trial and not any(n.get("GPU") for n in nodes) else None

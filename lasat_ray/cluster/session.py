@@ -181,6 +181,10 @@ def forget_dead_cluster(record: Path | None = None) -> bool:
         return True
 
 
+SMALLEST_SHARE = 0.1
+"""Of a core, that nobody asked for: more processes a core than this take minutes to start, and memory."""
+
+
 def worker_resources(
     num_workers: int,
     cpus_per_worker: float | None,
@@ -192,7 +196,7 @@ def worker_resources(
     """Resources of one worker; UsageError naming what is missing if they can never be met.
 
     Without ``cpus_per_worker`` workers share the cores: 1 each where there are enough, else a
-    fraction. ``total``: the cluster's resources (default: ask the connected one).
+    fraction, down to ``SMALLEST_SHARE``. ``total``: the cluster's resources (default: ask the connected one).
     """
     total = ray.cluster_resources() if total is None else total
     cpus, gpus = total.get("CPU", 0.0), total.get("GPU", 0.0)
@@ -202,8 +206,8 @@ def worker_resources(
             f"Ray sees {gpus:g}; ask for fewer workers or --device cpu"
         )
     # 5 % of the cores stay free: Ray's controller asks for a share of its own.
-    share = cpus_per_worker or min(1.0, int(100 * 0.95 * cpus / num_workers) / 100)
-    if share < 0.01 or share * num_workers > cpus + 1e-6:
+    share = cpus_per_worker or max(SMALLEST_SHARE, min(1.0, int(100 * 0.95 * cpus / num_workers) / 100))
+    if share * num_workers > cpus + 1e-6:
         raise UsageError(
             f"--num-workers: {num_workers} workers of {share:g} CPUs need {share * num_workers:g} CPUs, "
             f"Ray has {cpus:g}; ask for fewer workers or set --cpus-per-worker lower"

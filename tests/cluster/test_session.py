@@ -14,7 +14,8 @@ from lasat_ray.errors import UsageError, UserError
 
 
 @pytest.mark.parametrize(
-    ("num_workers", "total", "share"), [(4, 2.0, 0.47), (1, 2.0, 1.0), (2, 64.0, 1.0), (3, 1.0, 0.31)]
+    ("num_workers", "total", "share"),
+    [(4, 2.0, 0.47), (1, 2.0, 1.0), (2, 64.0, 1.0), (3, 1.0, 0.31), (19, 2.0, 0.1)],
 )
 def test_workers_share_cores(num_workers: int, total: float, share: float) -> None:
     assert worker_resources(num_workers, None, False, {"CPU": total}) == {"CPU": share}
@@ -30,7 +31,8 @@ def test_gpu_workers_get_one_each() -> None:
         (4, 2.0, False, {"CPU": 2.0}, "4 workers of 2 CPUs need 8 CPUs, Ray has 2"),
         (2, None, True, {"CPU": 2.0, "GPU": 1.0}, "2 workers need 2 GPUs, Ray sees 1"),
         (2, None, True, {"CPU": 2.0}, "2 workers need 2 GPUs, Ray sees 0"),
-        (500, None, False, {"CPU": 2.0}, "500 workers of 0 CPUs"),
+        (500, None, False, {"CPU": 2.0}, "500 workers of 0.1 CPUs"),
+        (21, None, False, {"CPU": 2.0}, "21 workers of 0.1 CPUs need 2.1 CPUs, Ray has 2"),
     ],
 )
 def test_what_can_never_be_met_is_refused(

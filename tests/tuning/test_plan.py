@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -62,11 +63,12 @@ def test_trials_at_a_time_and_what_each_reserves(run, nodes, timed, expected):
         ({"cpus_per_trial": 2.0}, [{"CPU": 1.0}, {"CPU": 1.0}], "a trial needs 2 CPU"),
         ({"gpus_per_trial": 0.5}, TWO, "--gpus-per-trial: a trial needs 1 CPU, 0.5 GPU"),
         ({"num_workers": 3, "cpus_per_trial": 6.0}, TWO, "--num-workers: a trial needs 0.05 CPU"),
+        ({"num_workers": 40}, TWO, "a trial needs 0.05 CPU + 40 times 0.1 CPU, Ray's machines have 2 CPU"),
         ({"max_concurrent": 3, "cpus_per_trial": 1.0}, TWO, "--max-concurrent: 3 trials of 1 CPU do not fit"),
     ],
 )
 def test_what_can_never_run_is_refused_in_one_line(run, nodes, told):
-    with pytest.raises(UsageError, match=told.replace("(", r"\(")) as caught:
+    with pytest.raises(UsageError, match=re.escape(told)) as caught:
         decide(SweepRun(**run), nodes, trials())
     assert "\n" not in str(caught.value)
 
