@@ -108,6 +108,8 @@ class Rooms:
             (env.batches, "batch", "data and augmentation"),
             (env.attack_view, "__call__", "folding"),
         ]
+        if hasattr(learner, "act_to_learn"):
+            places.append((learner, "act_to_learn", "act"))
         kept = [(owner, name, vars(owner).get(name)) for owner, name, _ in places]
         for owner, name, room in places:
             setattr(owner, name, self.timed(room, getattr(owner, name)))

@@ -115,18 +115,19 @@ def _reads(config: TrainConfig) -> frozenset[str]:
 
 
 def _learning_passes(config: TrainConfig, policy_epochs: float | None) -> float:
-    """Of the strategy net, an image: the gradient steps, and a look at the policy that they made."""
+    """Of the strategy net, an image, beside the look that acts: what learning passes back and anew, and a
+    look at the policy that it made."""
     reads, policy = _reads(config), config.policy
     if "lr" not in reads:  # blind: no net
         return 0.0
-    filling = (
-        2 if config.learner.startswith("sb3:") else 0
-    )  # looks at the policy before, for metrics and buffer
-    if "update_epochs" not in reads:
-        return 3.0 + 1 + filling
     epochs = policy.update_epochs if policy_epochs is None else policy_epochs
+    if config.learner.startswith("sb3:"):  # three looks for metrics and buffer
+        return 3.0 + 3 * (epochs if "update_epochs" in reads else 1)
+    sampled = math.ceil(config.batch_size / 8) / config.batch_size  # every eighth image
+    if "update_epochs" not in reads:
+        return 2.0 + sampled  # the graph of the look that acts is passed back
     checks = epochs if config.learner == "ppo" and policy.target_kl is not None else 0
-    return (filling or 1) + 3 * epochs + checks + 1
+    return 3 * epochs + checks + sampled
 
 
 def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:

@@ -23,7 +23,8 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
     the one that is paid; with ``copy`` a rehearsal is paid first and a fresh action trains."""
     round, batch, due = env.round, env.batch, env.reward_due
     learned = LearnerReport()
-    action = learner.act(batch.x, batch.index, Stream.of(env.seed, "action", round))
+    act = getattr(learner, "act_to_learn", learner.act) if due else learner.act
+    action = act(batch.x, batch.index, Stream.of(env.seed, "action", round))
     paid: dict[str, Any] = {}
     if due and env.config.reward.lookahead == "copy":
         reward, paid = env.rehearse(action.index)

@@ -61,7 +61,9 @@ def test_counted_passes_are_those_of_the_nets(case, tmp_path):
     counted = counted_passes(config, rounds)
     spent = target.cost + sum(copy.cost - born for copy, born in copies)
     assert counted[0] == pytest.approx(spent)
-    assert counted[1] == (features.cost if features else 0)
+    # The first update of a value net looks once more, after it was set to the mean reward.
+    begun = config.batch_size if getattr(trainer.learner, "value_head", None) else 0
+    assert counted[1] + begun == pytest.approx(features.cost if features else 0)
 
 
 def watch_strategy_net(learner):
@@ -85,10 +87,10 @@ def test_expected_passes_are_the_counted_ones_where_steps_are_equal():
     assert counted_passes(config, rounds, first=3) == (3 * 32 * 23, 0)
 
 
-def test_a_round_of_the_paper_costs_21_and_its_reward_26_more():
+def test_a_round_of_the_paper_costs_21_and_its_reward_24_more():
     config = small_config(reward__ref_num_steps=10)
     assert sum(round_passes(config, steps=8.5, paid=False)) == 21
-    assert sum(round_passes(config, steps=8.5, paid=True)) == 21 + 20 + 2 + 3 + 1
+    assert sum(round_passes(config, steps=8.5, paid=True)) == 21 + 20 + 2 + 2 + 1 / 8
 
 
 def test_an_image_that_a_rule_stopped_was_looked_at_once_more():

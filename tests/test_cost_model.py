@@ -84,10 +84,10 @@ def test_a_learned_strategy_costs_its_own_steps_and_a_look(method, fold):
 @FOLD
 @pytest.mark.parametrize("method", ["pgd-at", "trades", "mart", "at-awp"])
 def test_a_rewarded_round_adds_the_reference_attack_two_looks_and_the_policys_step(method, fold):
-    """The strategy net looks three times: to act, to learn, and to tell how far it moved."""
+    """The strategy net learns from the look that acts, and an image of eight tells how far it moved."""
     attack, trained = FAMILIES[method]
     passes, steps = counted(method=method, update_interval=1, attack__grid=GRID, speed__fold_batch_norm=fold)
-    forward = steps + (attack + trained + REF + 2 + 3) * B
+    forward = steps + (attack + trained + REF + 2 + 1) * B + 1
     assert passes == (forward, steps + (trained + REF + 1) * B, (trained + 1) * B)
 
 
@@ -100,7 +100,7 @@ def test_every_kth_round_is_rewarded_and_no_other_pays_for_it(interval):
         due = (round + 1) % interval == 0
         with Passes() as passes:
             steps = int(play_round(env, learner).sums["num_steps"])
-        assert passes.per_net[0] == steps + (2 + (REF + 4) * due) * B
+        assert passes.per_net[0] == steps + (2 + (REF + 2) * due) * B + due
         assert passes.per_net[2] == (1 + due) * B
 
 

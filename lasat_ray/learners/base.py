@@ -21,7 +21,8 @@ class Learner(Protocol):
     """Chooses strategies and learns from rewards. State must round-trip through ``state_dict``:
     nested dicts and lists of tensors, numbers and strings.
 
-    For --policy.baseline greedy a learner also has ``greedy(x) -> Action``, its likeliest strategies.
+    For --policy.baseline greedy a learner also has ``greedy(x) -> Action``, its likeliest strategies. One
+    with ``act_to_learn``, of the same arguments as ``act``, is asked by that in rounds that will be rewarded.
     """
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
@@ -97,11 +98,7 @@ def policy_optimizer(net: nn.Module, context: LearnerContext) -> torch.optim.Opt
     )
 
 
-@torch.no_grad()
-def act_by_net(net: StrategyNet, x: Tensor, index: Tensor, stream: Stream) -> Action:
-    """Sample each head in eval mode, x [B,C,H,W] -> index [B,K]; draws depend on the image's row alone."""
-    net.eval()
-    log_probs = net(x)
-    uniform_BK = stream.uniform(index, (len(log_probs),), torch.float64)
-    action = sample(log_probs, uniform_BK)
+def draw(log_probs: list[Tensor], index: Tensor, stream: Stream) -> Action:
+    """Sample every head, [B,V_k] each -> index [B,K]; a draw depends on its image's ``index`` [B] alone."""
+    action = sample(log_probs, stream.uniform(index, (len(log_probs),), torch.float64))
     return Action(index=action, log_prob=log_prob(log_probs, action))

@@ -30,6 +30,8 @@ class EpochLearner(PolicyLearner):
     it holds of each: any number of workers takes the same steps.
     """
 
+    learns_from_the_look_that_acts = False
+
     @abc.abstractmethod
     def prepare(self, rollout: Rollout, before: list[Tensor], advantage_B: Tensor) -> None:
         """Keep what the losses of this round need: log-probabilities that acted, [B,V_k] a head, and

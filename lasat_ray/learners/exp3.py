@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.learners.base import LearnerContext
+from lasat_ray.learners.base import LearnerContext, draw
 from lasat_ray.rng import Stream
-from lasat_ray.strategy.net import divergence, entropies, explored, log_prob, sample
+from lasat_ray.strategy.net import divergence, entropies, explored
 from lasat_ray.types import Action, LearnerReport, Rollout
 
 _RANGE = 3.0  # rewards within so many deviations of the mean are told apart
@@ -48,8 +48,8 @@ class Exp3:
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
         """index [B,K] drawn from the same distributions for every image."""
         log_probs = [log_p.expand(len(x), -1) for log_p in self.log_probs()]
-        action = sample(log_probs, stream.uniform(index, (len(log_probs),), torch.float64))
-        return Action(index=action, log_prob=log_prob(log_probs, action).to(x.dtype))
+        action = draw(log_probs, index, stream)
+        return Action(index=action.index, log_prob=action.log_prob.to(x.dtype))
 
     def update(self, rollout: Rollout) -> LearnerReport:
         """Exponential weights on the round's pulls; metrics: entropies and divergence in nats."""

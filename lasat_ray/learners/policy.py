@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import abc
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.learners.base import LearnerContext, act_by_net, policy_optimizer
+from lasat_ray.learners.base import LearnerContext, draw, policy_optimizer
 from lasat_ray.learners.baselines import RunningBaseline, batch_baseline, chosen_baseline, normalized
 from lasat_ray.models import batch_norm_buffers
 from lasat_ray.rng import Stream
 from lasat_ray.strategy.net import divergence, entropies, entropy, log_prob
-from lasat_ray.strategy.statistics import follow_statistics
+from lasat_ray.strategy.statistics import Moments, follow, observed, settle
 from lasat_ray.types import Action, LearnerReport, Rollout
 from lasat_ray.world import gradients
 
 Scalars = dict[str, Tensor]
+_EVERY = 8  # of so many images one tells how far an update moved the policy
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the net said of images ``x`` [B,C,H,W]: log-probabilities [B,V_k] a head, V(x) [B] where there
+    is a value net, and what BatchNorm saw; ``graph``: tied to the weights."""
+
+    x: Tensor
+    log_probs: list[Tensor]
+    value_B: Tensor | None
+    moments: list[Moments]
+    graph: bool
 
 
 class PolicyLearner(abc.ABC):
@@ -27,6 +41,8 @@ class PolicyLearner(abc.ABC):
 
     own_baseline: ClassVar[str] = "mean"
     value_shapes_features: ClassVar[bool] = True
+    learns_from_the_look_that_acts: ClassVar[bool] = True
+    """Keep its graph until the reward is there: saves a pass and costs its memory meanwhile."""
 
     def __init__(self, context: LearnerContext):
         self.config = context.config.policy
@@ -46,10 +62,21 @@ class PolicyLearner(abc.ABC):
         self.optimizer = policy_optimizer(self.trained, context)
         self.running = RunningBaseline()
         self.updates = 0
+        self._look: Look | None = None
 
+    @torch.no_grad()
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
         """x [B,C,H,W] -> index [B,K], drawn from the strategy net."""
-        return act_by_net(self.net, x, index, stream)
+        self.net.eval()
+        return draw(self.net(x), index, stream)
+
+    def act_to_learn(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+        """The same action for images [B,C,H,W] -> index [B,K] of a round that will be rewarded: what was
+        seen is kept for ``update``."""
+        if self.updates == 0 and self._has_a_beginning:
+            return self.act(x, index, stream)
+        self._look = self._look_at(x)
+        return draw([log_p.detach() for log_p in self._look.log_probs], index, stream)
 
     @torch.no_grad()
     def greedy(self, x: Tensor) -> Action:
@@ -61,17 +88,23 @@ class PolicyLearner(abc.ABC):
 
     def update(self, rollout: Rollout) -> LearnerReport:
         """Learn from a round. Metrics: entropy of the policy that acted, together and head by head, and
-        the divergence of the updated policy from it, in nats."""
+        the divergence of the updated policy from it, in nats, over every eighth image of the global batch."""
         self.net.eval()
-        if self.updates == 0:
+        if self.updates == 0 and self._has_a_beginning:
             self._begin(rollout)
+        if self._look is None or self._look.x is not rollout.x:
+            self._look = self._look_at(rollout.x)
+        moments = self._look.moments
         before, scalars = self.learn(rollout)
-        after = self._follow(rollout)
+        self._look = None
+        follow(moments, len(rollout.x) / rollout.global_size, self.world)
         self.updates += 1
         heads = entropies(before)
         per_image = {f"policy_entropy_{name}": h for name, h in zip(self.names, heads, strict=True)}
-        per_image |= {"policy_entropy": torch.stack(heads).sum(0), "policy_kl": divergence(before, after)}
-        return LearnerReport(per_image=per_image, scalars=scalars)
+        per_image["policy_entropy"] = torch.stack(heads).sum(0)
+        return LearnerReport(
+            per_image=per_image, scalars=scalars | {"policy_kl": self._moved(rollout, before)}
+        )
 
     @abc.abstractmethod
     def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
@@ -79,6 +112,10 @@ class PolicyLearner(abc.ABC):
 
     def see(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """x [B,C,H,W] -> log-probabilities, [B,V_k] a head, and where there is a value net V(x) [B]."""
+        look = self._look
+        if look is not None and look.x is x and (look.graph or not torch.is_grad_enabled()):
+            self._look = None  # its graph serves one backward pass
+            return look.log_probs, look.value_B
         hidden = self.net.hidden(x)
         if self.value_head is None:
             return self.net.choose(hidden), None
@@ -138,18 +175,37 @@ class PolicyLearner(abc.ABC):
         self.optimizer.step()
         return grad_norm
 
+    @property
+    def _has_a_beginning(self) -> bool:
+        """Whether the first update changes what the net says before it learns."""
+        return self.value_head is not None or bool(batch_norm_buffers(self.net))
+
     @torch.no_grad()
     def _begin(self, rollout: Rollout) -> None:
         """Before the first update: statistics of normalization layers (the heads are still zero, so what
         was sampled stays as likely), and a value net that starts at the mean reward."""
         if batch_norm_buffers(self.net):
-            self._follow(rollout)
+            settle(self.net, rollout.x, len(rollout.x) / rollout.global_size, self.world)
         if self.value_head is not None:
             self.value_head.bias.fill_(0).add_(self.world.sum(rollout.reward.sum()) / rollout.global_size)
 
-    def _follow(self, rollout: Rollout) -> list[Tensor]:
-        first = self.updates == 0
-        return follow_statistics(self.net, rollout.x, rollout.global_size, self.world, first=first)
+    def _look_at(self, x: Tensor) -> Look:
+        self._look, graph = None, self.learns_from_the_look_that_acts
+        self.net.eval()
+        with torch.set_grad_enabled(graph), observed(self.net) as moments:
+            log_probs, value_B = self.see(x)
+        return Look(x, log_probs, value_B, moments, graph)
+
+    @torch.no_grad()
+    def _moved(self, rollout: Rollout, before: list[Tensor]) -> Tensor:
+        """Mean divergence of the policy now from ``before`` [B,V_k] a head, 0-d; of a sample of the global
+        batch, which does for a figure that is only looked at."""
+        first, _ = self.world.span(rollout.global_size)
+        some = slice(-first % _EVERY, None, _EVERY)
+        x, moved = rollout.x[some], before[0].new_zeros(())
+        if len(x):
+            moved = divergence([log_p[some] for log_p in before], self.net(x)).sum()
+        return self.world.sum(moved) / math.ceil(rollout.global_size / _EVERY)
 
     def state_dict(self) -> dict[str, Any]:
         """Nets, optimizer, running mean of the reward and number of updates."""
@@ -170,3 +226,4 @@ class PolicyLearner(abc.ABC):
         mean, device = state["running_reward"], next(self.net.parameters()).device
         self.running.mean = None if mean is None else torch.as_tensor(mean, device=device)
         self.updates = state["updates"]
+        self._look = None

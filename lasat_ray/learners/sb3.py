@@ -26,9 +26,9 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import Tensor
 
 from lasat_ray.config import PolicyConfig
-from lasat_ray.learners.base import LearnerContext
+from lasat_ray.learners.base import LearnerContext, draw
 from lasat_ray.rng import Stream
-from lasat_ray.strategy.net import divergence, entropies, log_prob, sample
+from lasat_ray.strategy.net import divergence, entropies
 from lasat_ray.types import Action, LearnerReport, Rollout
 
 ALGORITHMS = {"sb3:PPO": PPO, "sb3:A2C": A2C}
@@ -71,9 +71,7 @@ class SB3Learner:
 
     def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
         """x [B,C,H,W] -> index [B,K], drawn from SB3's policy with our stream."""
-        log_probs = self.log_probs(x)
-        action = sample(log_probs, stream.uniform(index, (len(log_probs),), torch.float64))
-        return Action(index=action, log_prob=log_prob(log_probs, action))
+        return draw(self.log_probs(x), index, stream)
 
     def update(self, rollout: Rollout) -> LearnerReport:
         """SB3's ``train`` on the global batch; metrics: entropies, divergence in nats, value loss."""

@@ -2,13 +2,15 @@
 
 A policy gradient needs the very distribution that an action was drawn from. Batch statistics would
 make that distribution depend on the other images and on how they are shared among workers, so the
-net acts and is differentiated in eval mode, and an own forward pass moves the statistics.
+net acts and is differentiated in eval mode. What its layers see while it does moves the statistics
+afterwards, without a forward pass of its own.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,42 +19,88 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lasat_ray.world import World
 
 
-@torch.no_grad()
-def follow_statistics(
-    net: nn.Module, x: Tensor, global_size: int, world: World, *, first: bool = False
-) -> Any:
-    """Forward pass in eval mode in which every BatchNorm layer first takes in the moments of what it
-    sees over the global batch; returns the net's answer with the new statistics.
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """What one layer saw in one pass: ``sums`` [2,C] in float64, of deviations from ``about`` [C] and of
+    their squares, over ``count`` numbers a channel."""
 
-    ``first`` takes the moments over as they are: statistics of an untrained net mean nothing.
-    A layer at a time is one small message between workers; nets without BatchNorm send none.
-    """
-    net.eval()
-    layers = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
-    take = partial(_take_in, share=len(x) / global_size, world=world, first=first)
-    handles = [layer.register_forward_pre_hook(take) for layer in layers]
+    layer: _BatchNorm
+    about: Tensor
+    sums: Tensor
+    count: int
+
+
+@contextmanager
+def observed(net: nn.Module) -> Iterator[list[Moments]]:
+    """Collects what every BatchNorm layer sees in the passes of the block, which it leaves as they are."""
+    seen: list[Moments] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda layer, inputs: seen.append(_moments(layer, inputs[0])))
+        for layer in _layers(net)
+    ]
     try:
-        return net(x)
+        yield seen
     finally:
-        for handle in handles:
-            handle.remove()
+        for hook in hooks:
+            hook.remove()
 
 
-def _take_in(layer: _BatchNorm, inputs: tuple[Tensor], *, share: float, world: World, first: bool) -> None:
-    """running <- (1 - momentum) running + momentum (mean, unbiased variance), as train mode does."""
-    mean, var, count = layer.running_mean, layer.running_var, layer.num_batches_tracked
-    assert mean is not None and var is not None and count is not None
-    (seen,) = inputs
+def follow(moments: list[Moments], share: float, world: World) -> None:
+    """Move the statistics by what was observed on all workers, in one message between them.
+
+    ``share``: the part of the global batch that this worker saw.
+    """
+    world.sum_in_place([seen.sums for seen in moments])
+    for seen in moments:
+        _take_in(seen, share)
+
+
+@torch.no_grad()
+def settle(net: nn.Module, x: Tensor, share: float, world: World) -> None:
+    """Take over the moments of images x [B,C,H,W] as they are: statistics of an untrained net mean
+    nothing. A layer after the other, since each sees through those before it."""
+
+    def take_over(layer: _BatchNorm, inputs: tuple[Tensor]) -> None:
+        seen = _moments(layer, inputs[0])
+        world.sum_in_place([seen.sums])
+        _take_in(seen, share, momentum=1.0)
+
+    net.eval()
+    hooks = [layer.register_forward_pre_hook(take_over) for layer in _layers(net)]
+    try:
+        net(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _layers(net: nn.Module) -> list[_BatchNorm]:
+    return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+
+
+@torch.no_grad()
+def _moments(layer: _BatchNorm, seen: Tensor) -> Moments:
+    assert layer.running_mean is not None
+    about = layer.running_mean.clone()
     dims = [d for d in range(seen.ndim) if d != 1]
     # Deviations from the running mean keep a one-pass variance exact enough in single precision.
-    shifted = seen.to(mean.dtype) - mean.view([-1 if d == 1 else 1 for d in range(seen.ndim)])
+    shifted = seen.to(about.dtype) - about.view([-1 if d == 1 else 1 for d in range(seen.ndim)])
     sums = torch.stack([part.sum(dims, dtype=torch.float64) for part in (shifted, shifted**2)])
-    n = round(seen.numel() / seen.shape[1] / share)
-    shift, square = (world.sum(sums) / n).unbind()
+    return Moments(layer, about, sums, seen.numel() // seen.shape[1])
+
+
+@torch.no_grad()
+def _take_in(seen: Moments, share: float, momentum: float | None = None) -> None:
+    """running <- (1 - momentum) running + momentum (mean, unbiased variance), as train mode does;
+    the layer's own momentum, if none is given."""
+    layer = seen.layer
+    mean, var, count = layer.running_mean, layer.running_var, layer.num_batches_tracked
+    assert mean is not None and var is not None and count is not None
+    n = round(seen.count / share)
+    shift, square = (seen.sums / n).unbind()
     unbiased = (square - shift**2).clamp(min=0) * (n / max(n - 1, 1))
     count += 1
-    momentum = 1.0 if first else layer.momentum
+    momentum = layer.momentum if momentum is None else momentum
     weight = 1 / count if momentum is None else mean.new_tensor(momentum)
-    new_mean = mean + shift.to(mean.dtype)
-    mean.lerp_(new_mean, weight.to(mean.dtype))
+    mean.lerp_(seen.about + shift.to(mean.dtype), weight.to(mean.dtype))
     var.lerp_(unbiased.to(var.dtype), weight.to(var.dtype))

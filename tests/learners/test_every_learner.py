@@ -126,7 +126,7 @@ def test_entropies_and_the_step_of_the_policy_are_told(name):
     for head, value in zip(heads, expected, strict=True):
         torch.testing.assert_close(head, value.expand(64), atol=1e-4 if ":" not in name else 0.1, rtol=0)
     torch.testing.assert_close(report.per_image["policy_entropy"], torch.stack(heads).sum(0))
-    assert 0 < report.per_image["policy_kl"].mean() < 1
+    assert 0 < {**report.per_image, **report.scalars}["policy_kl"].mean() < 1
 
 
 def test_an_unknown_sb3_algorithm_and_a_missing_extra_are_one_line(monkeypatch):

@@ -11,7 +11,7 @@ from lasat_ray.learners.ppo import clipped_loss
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.strategy.net import divergence, log_prob
-from lasat_ray.strategy.statistics import follow_statistics
+from lasat_ray.strategy.statistics import follow, observed, settle
 from lasat_ray.types import Action, Rollout
 from lasat_ray.world import World
 from tests.helpers import close, seeded_learner, small_config
@@ -284,8 +284,9 @@ def test_the_divergence_by_hand():
 class Halves(World):
     """Both halves of a batch have the same moments: a sum over two workers is twice one's own."""
 
-    def sum(self, tensor):
-        return 2 * tensor
+    def sum_in_place(self, tensors):
+        for tensor in tensors:
+            tensor.mul_(2)
 
 
 def norm_net():
@@ -295,27 +296,85 @@ def norm_net():
     ).double()
 
 
-def test_statistics_follow_as_in_train_mode_layer_by_layer():
-    """With momentum 1 both ways see each layer through the fresh statistics of those before it; but
-    train mode normalizes by the biased variance, so only the first layer's agree to the last digit."""
-    x, ours, theirs = images(6), norm_net(), norm_net().train()
-    follow_statistics(ours, x, 6, World())
+def test_statistics_follow_as_in_train_mode():
+    """Of a pass in eval mode; train mode normalizes by the batch, so only the first layer's are its own."""
+    x, ours, theirs = images(6), norm_net().eval(), norm_net().train()
+    before = [buffer.clone() for buffer in ours.buffers()]
+    with observed(ours) as moments:
+        ours(x)
+    assert all(torch.equal(*pair) for pair in zip(before, ours.buffers(), strict=True))
+    second = ours[3](ours[2](ours[1](ours[0](x)))).detach()
+    follow(moments, 1.0, World())
     theirs(x)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         got, want = getattr(ours[1], name), getattr(theirs[1], name)
         assert got.dtype == want.dtype
         close(got.double(), want.double(), atol=1e-12)
-    assert not ours.training
+    by_hand = second.transpose(0, 1).flatten(1)
+    close(ours[4].running_mean, 0.1 * by_hand.mean(1))
+    close(ours[4].running_var, 0.9 + 0.1 * by_hand.var(1))
+
+
+def test_first_statistics_are_taken_over_layer_by_layer():
+    x, net = images(6), norm_net()
+    settle(net, x, 1.0, World())
+    out = net(x).transpose(0, 1).flatten(1)
+    close(out.mean(1).detach(), torch.zeros(2, dtype=F64), atol=1e-12)
+    close(out.var(1).detach(), torch.ones(2, dtype=F64), atol=1e-3)  # BatchNorm's eps
+    assert not net.training
 
 
 def test_statistics_are_of_the_global_batch():
     x, whole, shard = images(4), norm_net(), norm_net()
-    out = follow_statistics(whole, torch.cat([x, x]), 8, World(), first=True)
-    part = follow_statistics(shard, x, 8, Halves(), first=True)
-    close(out[:4], part)
+    settle(whole, torch.cat([x, x]), 1.0, World())
+    settle(shard, x, 0.5, Halves())
+    for net, seen, share, world in ((whole, torch.cat([x, x]), 1.0, World()), (shard, x, 0.5, Halves())):
+        with observed(net) as moments:
+            net(2 * seen)
+        follow(moments, share, world)
     for one, other in zip(whole.buffers(), shard.buffers(), strict=True):
         close(one.double(), other.double())
-    close(whole(x), out[:4])  # the answer is that of the followed statistics
+
+
+@pytest.mark.parametrize("settings", [{}, {"policy__baseline": "value"}], ids=["mean", "value"])
+@pytest.mark.parametrize("name", ["reinforce", "a2c", "ppo", "mirror-descent"])
+def test_learning_from_the_look_that_acts_changes_no_bit(name, settings):
+    kept = learner_of(name, strategy_model="small_cnn_bn", policy__lr=0.05, **settings)
+    fresh, x, index = copy.deepcopy(kept), images(20), torch.arange(20)
+    for round in range(3):
+        given, stream = (x, index, Stream.of(round, "draw")), torch.arange(20, dtype=F64)
+        one, other = kept.act_to_learn(*given), fresh.act(*given)
+        assert torch.equal(one.index, other.index) and torch.equal(one.log_prob, other.log_prob)
+        assert not one.log_prob.requires_grad
+        told, told_fresh = kept.update(rollout_of(x, one, stream)), fresh.update(rollout_of(x, other, stream))
+        assert told.scalars.keys() == told_fresh.scalars.keys()
+        assert all(torch.equal(value, told_fresh.scalars[key]) for key, value in told.scalars.items())
+        assert kept._look is None
+    for key, value in kept.net.state_dict().items():
+        assert torch.equal(value, fresh.net.state_dict()[key]), key
+
+
+def test_a_look_at_other_images_is_not_learned_from():
+    kept = learner_of("reinforce")
+    fresh, x, index = copy.deepcopy(kept), images(4), torch.arange(4)
+    kept.updates = fresh.updates = 1
+    kept.act_to_learn(1 - x, index, Stream.of(0, "draw"))
+    action, reward = acted(fresh, x), torch.arange(4, dtype=F64)
+    for learner in (kept, fresh):
+        learner.update(rollout_of(x, action, reward))
+    assert all(map(torch.equal, kept.net.state_dict().values(), fresh.net.state_dict().values()))
+
+
+def test_the_divergence_told_is_that_of_every_eighth_image():
+    learner, x = learner_of("reinforce", policy__lr=0.1), images(20)
+    action = acted(learner, x)
+    with torch.no_grad():
+        before = learner.net(x)
+    told = learner.update(rollout_of(x, action, torch.arange(20, dtype=F64))).scalars["policy_kl"]
+    with torch.no_grad():
+        each = divergence(before, learner.net(x))
+    close(told, each[[0, 8, 16]].mean())
+    assert told > 0
 
 
 @pytest.mark.parametrize("name", ["reinforce", "a2c", "ppo", "mirror-descent"])
@@ -325,7 +384,7 @@ def test_what_is_differentiated_is_what_was_sampled_with_batch_norm_too(name):
     seen = []
     learn = learner.learn
     learner.learn = lambda rollout: seen.append(learn(rollout)) or seen[-1]
-    follow_statistics(learner.net, x, 6, World(), first=True)
+    settle(learner.net, x, 1.0, World())
     learner.updates = 1
     for round in range(3):
         action = acted(learner, x, round)

@@ -8,7 +8,7 @@ from scipy import stats
 from torch import nn
 from torch.distributions import Categorical
 
-from lasat_ray.learners.base import act_by_net
+from lasat_ray.learners.base import draw
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategyNet, StrategySpace
 from lasat_ray.strategy.net import entropy, log_prob, sample
@@ -100,13 +100,13 @@ def test_acting_is_named_by_the_row_and_tells_its_own_log_prob():
         head.weight.data.normal_()
     x, index = torch.rand(40, 1, 8, 8, dtype=F64), torch.arange(40) * 3
     stream = Stream.of(0, "action", 0)
-    action = act_by_net(net, x, index, stream)
-    close(action.log_prob, log_prob(net(x), action.index).detach())
-    assert not action.log_prob.requires_grad and not net.training
+    net.requires_grad_(False)
+    action = draw(net(x), index, stream)
+    close(action.log_prob, log_prob(net(x), action.index))
     order = torch.randperm(40)
-    shuffled = act_by_net(net, x[order], index[order], stream)
+    shuffled = draw(net(x[order]), index[order], stream)
     assert torch.equal(shuffled.index, action.index[order])
-    assert not torch.equal(act_by_net(net, x, index, stream.child(1)).index, action.index)
+    assert not torch.equal(draw(net(x), index, stream.child(1)).index, action.index)
 
 
 def test_decoding_keeps_the_order_of_the_grid():
