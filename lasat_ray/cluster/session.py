@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ray
 from ray._private import ray_constants
-from ray.exceptions import AuthenticationError
 
+from lasat_ray.cluster.authentication import authentication
 from lasat_ray.errors import UsageError, UserError
 
 # Read by Ray Train in the driver and handed on to its controller and workers.
@@ -48,20 +47,20 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
     if address is None:
         forget_dead_cluster()
     else:
-        check_reachable(address)
-    try:
-        with _refusals_heard(address):
+        address = check_reachable(address)
+    with authentication(address):
+        try:
             _connect(address, dashboard)
-    except UserError:
-        raise
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        told = str(error).splitlines()[0]
-        remedy = "start it, or leave --address out"
-        raise UserError(f"--address: cannot join '{address}' ({told}); {remedy}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+        except UserError:
+            raise
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            told = str(error).splitlines()[0]
+            remedy = "start it, or leave --address out"
+            raise UserError(f"--address: cannot join '{address}' ({told}); {remedy}") from error
+        try:
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
@@ -90,35 +89,6 @@ def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
 
 
 @contextmanager
-def _refusals_heard(address: str | None) -> Iterator[None]:
-    """UserError where the cluster refuses our token: Ray's exception only says that it could not connect,
-    after 20 s, and the reason goes to stderr a dozen times, past Python."""
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as heard:
-        kept = os.dup(2)
-        os.dup2(heard.fileno(), 2)
-        refused = False
-        try:
-            yield
-        except Exception as error:
-            unknown = isinstance(error, AuthenticationError) or b"InvalidAuthToken" in _content(heard)
-            refused = address is not None and unknown
-            if not refused:
-                raise
-            remedy = "set RAY_AUTH_TOKEN to it, or copy it to ~/.ray/auth_token"
-            raise UserError(f"--address: '{address}' wants its own token, not ours; {remedy}") from error
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            if not refused:
-                os.write(2, _content(heard))
-
-
-def _content(file: IO[bytes]) -> bytes:
-    return os.pread(file.fileno(), 2**20, 0)
-
-
-@contextmanager
 def _on_loopback() -> Iterator[None]:
     """A cluster that starts in the block has the address 127.0.0.1, and all its ports listen there alone.
 
@@ -137,8 +107,8 @@ def _on_loopback() -> Iterator[None]:
             os.environ[name] = environment
 
 
-def check_reachable(address: str) -> None:
-    """UserError unless something listens at ``address``: Ray itself would ask for minutes.
+def check_reachable(address: str) -> str:
+    """``address`` without ``auto``; UserError unless something listens there: Ray would ask for minutes.
 
     HOST:PORT, ray://HOST:PORT, or ``auto``, which Ray resolves by $RAY_ADDRESS or its own record.
     """
@@ -148,7 +118,7 @@ def check_reachable(address: str) -> None:
         forget_dead_cluster()
         if not _record_of_cluster().exists():
             raise UserError(f"--address: 'auto' finds no running cluster on this machine; {remedy}")
-        return
+        return _record_of_cluster().read_text().strip()
     host, _, port = wanted.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
         raise UsageError(f"--address: '{wanted}' is no address; give auto, HOST:PORT or ray://HOST:PORT")
@@ -157,6 +127,7 @@ def check_reachable(address: str) -> None:
     except OSError as error:
         told = error.strerror or str(error)
         raise UserError(f"--address: nothing answers at '{wanted}' ({told}); {remedy}") from error
+    return wanted
 
 
 def _record_of_cluster() -> Path:

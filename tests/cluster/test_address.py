@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
-from ray.util import get_node_ip_address
+
+from tests.cluster.machines import ray_machines
 
 TRAIN = [sys.executable, "-m", "lasat_ray.train", "--num-workers", "1", "--epochs", "1"]
+TOKEN = "a" * 64
 
 
 def free_port() -> int:
@@ -24,49 +23,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[str]:
-    """A Ray head node of its own, in its own process group and folder; its address."""
-    port = free_port()
-    ray = str(Path(sys.executable).parent / "ray")
-    command = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=2"]
-    command += ["--include-dashboard=true", f"--dashboard-port={free_port()}"]
-    # Ray's sockets need a short path.
-    temp = Path("/tmp") / f"lasat-{os.getpid()}"
-    process = subprocess.Popen(
-        [*command, f"--temp-dir={temp}"],
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        # Ray joins a cluster under the machine's own address, never under 127.0.0.1.
-        host = get_node_ip_address()
-        wait_for(host, port)
-        yield f"{host}:{port}"
-    finally:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            child.kill()
-        process.kill()
-        process.wait(30)
-
-
-def wait_for(host: str, port: int) -> None:
-    for _ in range(120):
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-            return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("the head node did not come up in 60 s")
-
-
 @pytest.mark.ray
-def test_a_run_joins_a_running_cluster(head: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("clusters", "ours"), [(None, TOKEN), (TOKEN, TOKEN)])
+def test_a_run_joins_a_running_cluster(clusters: str | None, ours: str | None, tmp_path: Path) -> None:
+    """With its token, and without, which is Ray's default, also where we have one."""
     out = tmp_path / "run"
-    done = subprocess.run(
-        [*TRAIN, "--address", head, "--out", str(out)], capture_output=True, text=True, timeout=200
-    )
+    with ray_machines(2, dashboard=True, token=clusters) as machines:
+        command = [*TRAIN, "--address", machines.address, "--out", str(out)]
+        env = {**machines.env, **({"RAY_AUTH_TOKEN": ours} if ours else {})}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert json.loads((out / "summary.json").read_text())["num_workers"] == 1
 
@@ -83,3 +48,15 @@ def test_an_address_without_a_cluster_is_one_line(tmp_path: Path) -> None:
     assert f"--address: nothing answers at '{address}'" in done.stderr
     assert time.perf_counter() - began < 60
     assert not out.exists()
+
+
+def test_an_address_of_something_else_is_one_line(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        command = [*TRAIN, "--address", address, "--out", str(tmp_path / "run")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert f"--address: no Ray cluster is at '{address}'" in done.stderr

@@ -24,7 +24,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     calls: list[dict[str, Any]] = []
 
     def init(**options: Any) -> None:
-        calls.append({**options, "loopback": not ray_constants.ENABLE_RAY_CLUSTER})
+        told = {"loopback": not ray_constants.ENABLE_RAY_CLUSTER, "mode": os.environ["RAY_AUTH_MODE"]}
+        calls.append({**options, **told})
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
@@ -45,22 +46,23 @@ def test_a_cluster_is_joined_only_where_its_address_is_given(asked, monkeypatch)
     monkeypatch.setenv("RAY_ADDRESS", "ray://stranger:10001")
     with ray_session(None, 30.0):
         pass
-    monkeypatch.setattr("lasat_ray.cluster.session.check_reachable", lambda address: None)
+    monkeypatch.setattr("lasat_ray.cluster.session.check_reachable", lambda address: address)
+    monkeypatch.setattr("lasat_ray.cluster.authentication.GcsClient", lambda address: None)
     with ray_session("10.0.0.1:6379", 30.0):
         pass
     assert [options["address"] for options in asked] == ["local", "10.0.0.1:6379"]
     assert [options["loopback"] for options in asked] == [True, False]
 
 
-@pytest.mark.parametrize(("before", "after"), [(None, "token"), ("disabled", "disabled")])
-def test_the_token_is_asked_for_unless_the_user_says_otherwise(before, after):
-    env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+@pytest.mark.parametrize(("before", "mode"), [(None, "token"), ("disabled", "disabled")])
+def test_a_private_cluster_has_a_token_unless_the_user_says_otherwise(asked, monkeypatch, before, mode):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if before:
-        env["RAY_AUTH_MODE"] = before
-    code = "import os, sys, lasat_ray.cluster; assert 'ray' not in sys.modules; "
-    code += "print(os.environ['RAY_AUTH_MODE'])"
-    told = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == after
+        monkeypatch.setenv("RAY_AUTH_MODE", before)
+    with ray_session(None, 30.0):
+        pass
+    assert [options["mode"] for options in asked] == [mode]
+    assert os.environ.get("RAY_AUTH_MODE") == before
 
 
 PRIVATE = """

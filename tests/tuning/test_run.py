@@ -9,17 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import psutil
 import pytest
-from ray.util import get_node_ip_address
 
 from lasat_ray.cluster.local import train_here
 from lasat_ray.folder import RunFolder
+from tests.cluster.machines import ray_machines
 from tests.cluster.runs import new_folder, tiny
-from tests.cluster.test_address import free_port, wait_for
 from tests.tuning.trials import TINY, finished, run_trials
 from tuning.storage import TRIALS
 from tuning.trainable import OUTCOME
@@ -90,11 +88,11 @@ def test_asha_stops_what_validates_badly_but_never_what_is_timed(tmp_path):
     assert kept["status"] == "stopped", "a resumed sweep must not run it again"
 
 
-def sweep_k(*argv: str) -> subprocess.Popen[str]:
+def sweep_k(*argv: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
     """The command, in a process group of its own, as a shell starts it."""
     command = [sys.executable, "-m", "tuning.sweep_k", *argv]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command, text=True, start_new_session=True, **pipes)
+    return subprocess.Popen(command, env=env, text=True, start_new_session=True, **pipes)
 
 
 def wait_until(there: Callable[[], bool], driver: subprocess.Popen[str], seconds: float = 200) -> None:
@@ -167,40 +165,19 @@ def test_a_sweep_that_is_stopped_tells_in_one_line_how_to_go_on_and_leaves_no_pr
     assert not alive
 
 
-@pytest.fixture
-def two_machines(tmp_path: Path) -> Iterator[str]:
-    """A head and a second raylet of one core each; the address."""
-    port, temp = free_port(), Path("/tmp") / f"lasat-two-{os.getpid()}"
-    ray = str(Path(sys.executable).parent / "ray")
-    host = get_node_ip_address()
-    quiet = {"start_new_session": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    head = [ray, "start", "--head", "--block", f"--port={port}", "--num-cpus=1", f"--temp-dir={temp}"]
-    processes = [subprocess.Popen([*head, "--include-dashboard=false"], **quiet)]
-    try:
-        wait_for(host, port)
-        time.sleep(3)
-        join = [ray, "start", f"--address={host}:{port}", "--block", "--num-cpus=1"]
-        processes.append(subprocess.Popen(join, **quiet))
-        yield f"{host}:{port}"
-    finally:
-        for process in reversed(processes):
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-            process.wait(30)
-
-
-def test_two_machines_share_the_trials(two_machines, tmp_path):
+def test_two_machines_share_the_trials(tmp_path):
     """Each has one core and a trial takes one: two at a time only fit side by side."""
     out = tmp_path / "s"
     argv = [*TINY, "--epochs", "30", "--ks", "2", "3", "5"]  # long beside how much later the second may start
     argv += ["--max-concurrent", "2", "--cpus-per-trial", "1"]
-    for _ in range(60):  # the second machine needs a moment to be seen
-        done = sweep_k(*argv, "--address", two_machines, "--out", str(out))
-        told, errors = done.communicate(timeout=250)
-        if "do not fit" not in errors:
-            break
-        time.sleep(1)
+    with ray_machines(1, 1, token="a" * 64) as machines:
+        argv += ["--address", machines.address, "--out", str(out)]
+        for _ in range(60):  # the second machine needs a moment to be seen
+            done = sweep_k(*argv, env=machines.env)
+            told, errors = done.communicate(timeout=250)
+            if "do not fit" not in errors:
+                break
+            time.sleep(1)
     assert done.returncode == 0, errors
     assert "2 at a time, each 1 CPU; Ray has 2 CPU on 2 machines" in told.replace(", 0 GPU", "")
     record = json.loads((out / "results.json").read_text())
