@@ -34,6 +34,7 @@ OURS = {
     "+ channels last": SpeedConfig(fold_batch_norm=False, channels_last=True),
     "+ both": SpeedConfig(channels_last=True),
 }
+PLAIN, PLAIN_BF16, BF16 = "plain loop", "plain loop, bf16", "+ both, bf16"
 COMPILED = {"+ both, compiled": SpeedConfig(channels_last=True, compile="inductor", bucket=8)}
 
 
@@ -49,6 +50,8 @@ class Options:
     """Turns through all variants that are kept; one more comes first."""
     clock: Literal["wall", "processor"] = "wall"
     """processor: time of this process alone, which other programs disturb less; for one thread."""
+    bf16: bool = True
+    """Also in bf16 autocast, the plain loop too; slow where the CPU has no bf16 arithmetic."""
     compile: bool = False
     """Also the compiled net; compiling takes a minute or two on two cores."""
     record: str | None = None
@@ -93,20 +96,24 @@ def make_case(options: Options) -> tuple[Batch, Strategy]:
     return batch, strategy
 
 
-def make_net(options: Options, speed: SpeedConfig) -> nn.Module:
+def make_net(options: Options, speed: SpeedConfig, precision: str = "fp32") -> nn.Module:
     """The same weights in every variant."""
     torch.manual_seed(0)
     net = build_classifier(
-        options.model, num_classes=10, image_shape=(3, 32, 32), channels_last=speed.channels_last
+        options.model,
+        num_classes=10,
+        image_shape=(3, 32, 32),
+        precision=precision,
+        channels_last=speed.channels_last,
     )
     return net.eval()
 
 
 def our_attack(
-    options: Options, speed: SpeedConfig, batch: Batch, strategy: Strategy
+    options: Options, speed: SpeedConfig, batch: Batch, strategy: Strategy, precision: str = "fp32"
 ) -> Callable[[], Tensor]:
     """The training attack as a round runs it, the copy of the weights included."""
-    net, view = make_net(options, speed), AttackView(speed)
+    net, view = make_net(options, speed, precision), AttackView(speed)
 
     def run() -> Tensor:
         return attack_batch(
@@ -125,13 +132,18 @@ def our_attack(
 def measure(options: Options) -> dict[str, Any]:
     """Seconds of every variant and repeat, medians, and speed relative to the plain loop."""
     batch, strategy = make_case(options)
-    net = make_net(options, EXACT)
     start = torch.zeros_like(batch.x)
-    variants: dict[str, Callable[[], Tensor]] = {
-        "plain loop": lambda: plain_attack(net, batch, strategy, start)
-    }
+
+    def plain(precision: str) -> Callable[[], Tensor]:
+        net = make_net(options, EXACT, precision)
+        return lambda: plain_attack(net, batch, strategy, start)
+
+    variants = {PLAIN: plain("fp32")}
     chosen = OURS | (COMPILED if options.compile else {})
     variants |= {name: our_attack(options, speed, batch, strategy) for name, speed in chosen.items()}
+    if options.bf16:
+        variants[PLAIN_BF16] = plain("bf16")
+        variants[BF16] = our_attack(options, OURS["+ both"], batch, strategy, "bf16")
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     now = time.perf_counter if options.clock == "wall" else time.process_time
     for turn in range(options.repeats + 1):
@@ -140,12 +152,11 @@ def measure(options: Options) -> dict[str, Any]:
             run()
             if turn:
                 seconds[name].append(now() - began)
-    plain = seconds["plain loop"]
     return {
         name: {
             "seconds": values,
             "median": statistics.median(values),
-            "speedup": statistics.median(a / b for a, b in zip(plain, values, strict=True)),
+            "speedup": statistics.median(a / b for a, b in zip(seconds[PLAIN], values, strict=True)),
         }
         for name, values in seconds.items()
     }

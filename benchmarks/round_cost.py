@@ -106,7 +106,6 @@ class Rooms:
             (learner, "act", "act"),
             (learner, "update", "policy step"),
             (env.batches, "batch", "data and augmentation"),
-            (env.attack_view, "__call__", "folding"),
         ]
         if hasattr(learner, "act_to_learn"):
             places.append((learner, "act_to_learn", "act"))
