@@ -23,7 +23,7 @@ from study import Judge, StudyOptions, Trial, seed_after_seed
 FOLDER = Path(__file__).parent
 RECORD = FOLDER / "records" / "precision_cifar10.json"
 FLAGS = ("--recipe", "cifar10-cpu", "--speed.channels-last", "--evaluation.test-num-steps", "10")
-STRATEGIES = {"fixed": "PGD-AT", "learned": "LAS-AT, k = 1"}
+STRATEGIES = {"fixed": "PGD-AT", "learned": "LAS-AT, k = 4"}
 PRECISIONS = ("fp32", "bf16")
 JUDGE = Judge(attacks=("clean", "pgd-50"))
 
