@@ -16,7 +16,7 @@ import speed_figure
 from marked import put_blocks
 
 FOLDER = Path(__file__).parent
-ATTACK = "attack_speed_cpu_2026-11-26"
+ATTACK = "attack_speed_cpu_2026-11-28"
 PROFILE = "attack_profile_cpu_2026-11-26"
 EVALUATION = "evaluation_speed_digits_cpu_2026-11-24"
 ROUNDS = (
