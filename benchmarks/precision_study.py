@@ -82,7 +82,7 @@ def table(runs: Sequence[Outcome]) -> str:
     caption = (
         f"CIFAR-10 re-encoded as JPEG, {summary['n_train']:,} training images, a ResNet-18 of "
         f"{summary['parameters']:,} parameters, {summary['rounds']} rounds of 64 images; the best epoch on "
-        f"validation, {n} test images. Mean ± standard deviation over seeds in %; differences with their "
+        f"validation, {n:,} test images. Mean ± standard deviation over seeds in %; differences with their "
         "95 % interval (paired, Student)."
     )
     return "\n".join([*lines, "", caption])

@@ -20,13 +20,12 @@ ATTACK = "attack_speed_cpu_2026-11-28"
 PROFILE = "attack_profile_cpu_2026-11-26"
 EVALUATION = "evaluation_speed_digits_cpu_2026-11-24"
 ROUNDS = (
-    "round_cost_resnet18_2026-11-26",
-    "round_cost_resnet18_2026-11-22",
-    "round_cost_methods_2026-11-22",
-    "round_cost_awp_2026-11-22",
-    "round_cost_digits_2026-11-26",
+    "round_cost_resnet18_2026-11-28",
+    "round_cost_methods_2026-11-28",
+    "round_cost_influence_2026-11-28",
+    "round_cost_digits_2026-11-28",
 )
-TIMED = ("round_cost_resnet18_2026-11-26", "round_cost_digits_2026-11-26")
+TIMED = (ROUNDS[0], ROUNDS[1], ROUNDS[3])
 """Whose rooms are shown."""
 EPOCHS = ("epoch_digits_cpu_2026-11-26", "epoch_resnet18_cpu_2026-11-26")
 RUN = {
@@ -94,7 +93,11 @@ def round_table(records: list[dict[str, Any]]) -> str:
 
 def room_table(records: list[dict[str, Any]]) -> str:
     """Where the processor time of each kind of round goes."""
-    every = [(label(name, record), case) for record in records for name, case in record["cases"].items()]
+    every = [
+        (f"{label(name, record)}, {case['config']['batch_size']} images", case)
+        for record in records
+        for name, case in record["cases"].items()
+    ]
     rooms = sorted({room for _, case in every for kind in case["rooms"].values() for room in kind})
     lines = ["| % of a round | " + " | ".join(rooms) + " |", "|---|" + "---|" * len(rooms)]
     for name, case in every:
@@ -193,7 +196,8 @@ def main(check: bool) -> int:
         "start-up": start_table(run["start_up"]),
         "sizes": size_table(run["batch_size"], run["dataset_size"]),
     }
-    figure = speed_figure.speed_figure(read(TIMED[0]), run["batch_size"], run["workers"], run["dataset_size"])
+    sizes, workers, data = run["batch_size"], run["workers"], run["dataset_size"]
+    figure = speed_figure.speed_figure(read(ROUNDS[1]), sizes, workers, data)
     changed = put_blocks(FOLDER / "README.md", tables, check=check)
     if speed_figure.is_current(figure, PICTURE):
         return changed
