@@ -47,8 +47,8 @@ def _mode_of(address: str | None) -> str:
     _set_mode("disabled")
     if _lets_us_in(address):
         return "disabled"
-    _set_mode("token")  # and not before: a token once read is asked of the cluster's workers in any mode
-    if _has_token() and _lets_us_in(address):
+    _set_mode("token")
+    if _lets_us_in(address):
         return "token"
     raise _refused(address)
 
@@ -66,6 +66,10 @@ def _has_token() -> bool:
 
 def _lets_us_in(address: str) -> bool:
     """Whether the cluster takes what this mode offers; UserError if no cluster answers, after 40 s."""
+    # A token once read is asked of the cluster's workers too, so look for it in this mode alone; a client of
+    # this mode without one ends the process.
+    if os.environ[_MODE].lower() == "token" and not _has_token():
+        return False
     try:
         with _errors_unheard():
             GcsClient(address=address)

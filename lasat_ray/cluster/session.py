@@ -14,6 +14,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray.exceptions import AuthenticationError
 
 from lasat_ray.cluster.authentication import authentication
 from lasat_ray.errors import UsageError, UserError
@@ -53,7 +54,7 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
             _connect(address, dashboard)
         except UserError:
             raise
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, AuthenticationError) as error:
             told = str(error).splitlines()[0]
             remedy = "start it, or leave --address out"
             raise UserError(f"--address: cannot join '{address}' ({told}); {remedy}") from error

@@ -149,18 +149,22 @@ with ray_session(sys.argv[1], 60.0):
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("client", ["ours", "another token", "no token", "no authentication"])
+@pytest.mark.parametrize(
+    "client", ["ours", "another token", "no token", "no token to offer", "no authentication"]
+)
 def test_only_who_has_the_token_joins_a_private_cluster(client, private, tmp_path):
     _, address = private
     changed = {
         "ours": {},
         "another token": {"RAY_AUTH_TOKEN": "0" * 64},
         "no token": {"HOME": str(tmp_path)},
+        "no token to offer": {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"},
         "no authentication": {"RAY_AUTH_MODE": "disabled"},
     }[client]
+    env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
     done = subprocess.run(
         [sys.executable, "-c", JOIN, address],
-        env={**os.environ, **ON_LOOPBACK, **changed},
+        env={**env, **ON_LOOPBACK, **changed},
         capture_output=True,
         text=True,
         timeout=100,
