@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import tyro
+from outcomes import without_place
 
 RECORDS = Path(__file__).parent / "records"
 KEPT = ("train_seconds", "val_clean_acc", "val_robust_acc_pgd10", "lr")
@@ -93,10 +94,7 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def command_line(options: Options) -> list[str]:
     """The command without the path where one machine keeps its data."""
-    kind, _, path = options.dataset.partition(":")
-    told = sys.argv[1:]
-    if path:
-        told = [word.replace(options.dataset, f"{kind}:{Path(path).name}") for word in told]
+    told = [word.replace(options.dataset, without_place(options.dataset)) for word in sys.argv[1:]]
     return ["benchmarks/learning_curves.py", *told]
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 from marked import put_blocks
-from outcomes import Outcome, by_label, mean_std, percent, slim
+from outcomes import Outcome, by_label, mean_std, percent, slim, without_place
 from study import Judge, StudyOptions, Trial, seed_after_seed
 
 ROOT = Path(__file__).parent.parent
@@ -142,9 +142,8 @@ def write_record(study: Study, outcomes: Sequence[Outcome], dataset: str | None)
         "--study",
         next(n for n, one in STUDIES.items() if one is study),
     ]
-    if dataset:  # without the path where one machine keeps its data
-        kind, _, path = dataset.partition(":")
-        command += ["--dataset", f"{kind}:{Path(path).name}" if path else dataset]
+    if dataset:
+        command += ["--dataset", without_place(dataset)]
     runs = [slim(outcome) for outcome in outcomes]
     for run in runs:
         run["trial"] = {name: run["trial"][name] for name in ("label", "seed", "teacher")}

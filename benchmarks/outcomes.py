@@ -21,14 +21,22 @@ def settings_key(trial: dict[str, Any], judge: dict[str, Any]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def without_place(dataset: str) -> str:
+    """``parquet:/some/folder/cifar10`` -> ``parquet:cifar10``: a record does not tell where its data lay."""
+    kind, _, path = dataset.partition(":")
+    return f"{kind}:{Path(path).name}" if path else dataset
+
+
 def slim(outcome: Outcome) -> Outcome:
     """What a committed record keeps of a run; one that came from a record is that already."""
     if "key" in outcome:
         return outcome
-    kept = ("trial", "evaluation", "passes_per_image", "epochs")
+    kept = ("evaluation", "passes_per_image", "epochs")
+    flags = [without_place(f) if f.startswith("parquet:") else f for f in outcome["trial"]["flags"]]
     summary = {k: outcome["summary"][k] for k in ("rounds", "train_seconds", "n_train", "parameters")}
     key = settings_key(outcome["trial"], outcome["judge"])
-    return {"key": key, **{name: outcome[name] for name in kept}, "summary": summary}
+    trial = {**outcome["trial"], "flags": flags}
+    return {"key": key, "trial": trial, **{name: outcome[name] for name in kept}, "summary": summary}
 
 
 def by_label(outcomes: Iterable[Outcome]) -> dict[str, list[Outcome]]:

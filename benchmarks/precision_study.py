@@ -17,7 +17,7 @@ from pathlib import Path
 
 import tyro
 from marked import put_blocks
-from outcomes import Outcome, by_label, mean_std, paired, percent, slim
+from outcomes import Outcome, by_label, mean_std, paired, percent, slim, without_place
 from study import Judge, StudyOptions, Trial, seed_after_seed
 
 FOLDER = Path(__file__).parent
@@ -58,9 +58,8 @@ def write_record(outcomes: Sequence[Outcome], dataset: str | None) -> None:
     from lasat_ray.folder import provenance  # loads torch, which --check does without
 
     command = ["benchmarks/precision_study.py"]
-    if dataset:  # without the path where one machine keeps its data
-        kind, _, path = dataset.partition(":")
-        command += ["--dataset", f"{kind}:{Path(path).name}" if path else dataset]
+    if dataset:
+        command += ["--dataset", without_place(dataset)]
     told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
     runs = [slim(outcome) for outcome in outcomes]
     RECORD.write_text(json.dumps({"command": command, **told, "flags": FLAGS, "runs": runs}, indent=1) + "\n")

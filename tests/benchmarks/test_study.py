@@ -61,6 +61,12 @@ def test_a_recorded_teacher_is_trained_again_for_a_pupil_that_is_missing(tmp_pat
     assert ran == ["teacher-s0", "pupil-s0"]
 
 
+def test_a_record_names_the_data_set_and_not_where_it_lay():
+    kept = slim(outcome(seed(0)[2]))
+    assert kept["trial"]["flags"] == ["--dataset", "parquet:cifar10"]
+    assert kept["key"] == settings_key(asdict(seed(0)[2]), asdict(JUDGE))
+
+
 def test_other_settings_or_judges_are_other_runs(tmp_path, ran):
     trial = seed(0)[2]
     elsewhere = Trial(label="alone", flags=("--dataset", "parquet:/there/cifar10"), seed=0)

@@ -65,6 +65,11 @@ def test_a_private_cluster_has_a_token_unless_the_user_says_otherwise(asked, mon
     assert os.environ.get("RAY_AUTH_MODE") == before
 
 
+def test_the_package_of_clusters_does_not_import_ray():
+    code = "import sys, lasat_ray.cluster, lasat_ray.cluster.local; assert 'ray' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 PRIVATE = """
 import sys, ray
 from lasat_ray.cluster.session import ray_session
