@@ -9,11 +9,16 @@ import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
-from lasat_ray.commandline import run_command
+from lasat_ray.cli.run_options import run_command
 from lasat_ray.errors import UsageError
 
 GROUPS = {
-    "Train": ("lasat_ray.train", "tuning.sweep_k", "tuning.sweep_weights", "tuning.search_strategy"),
+    "Train": (
+        "lasat_ray.train",
+        "lasat_ray.tune.sweep_k",
+        "lasat_ray.tune.sweep_weights",
+        "lasat_ray.tune.search_strategy",
+    ),
     "Measure": ("lasat_ray.evaluate", "lasat_ray.leaderboard"),
     "Look": ("lasat_ray.report", "lasat_ray.explain"),
     "Take away": ("lasat_ray.export",),

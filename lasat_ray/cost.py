@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.validate_learner import READS
+from lasat_ray.validation.learner import READS
 
 if TYPE_CHECKING:
     from lasat_ray.methods import Method

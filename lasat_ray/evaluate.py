@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
+from lasat_ray.cli.parsing import flags_of, parse
+from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cluster.local import choose_device
-from lasat_ray.commandline import Switch, run_command
 from lasat_ray.config import Budget, EvalConfig
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import SPELLINGS, evaluate_net
@@ -27,7 +28,6 @@ from lasat_ray.evaluation.robustbench import check_exportable, export_robustbenc
 from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.show import EvaluationDisplay, attack_table, verdict_line
 from lasat_ray.evaluation.subject import Subject, from_run, from_weights
-from lasat_ray.options import flags_of, parse
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,23 +18,23 @@ from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
 from lasat_ray.attacks.strong import Climb, climb
-from lasat_ray.checkpoint import write_atomically
-from lasat_ray.commandline import Switch, run_command
+from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.config import Budget
 from lasat_ray.data.decode import opened
 from lasat_ray.data.guard import read_file, reading
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.subject import Subject, from_run
-from lasat_ray.folder import RunFolder
-from lasat_ray.load import load_checkpointed
 from lasat_ray.models import frozen_eval
-from lasat_ray.options import parse
-from lasat_ray.probe import strategy_shares
-from lasat_ray.report import make_folder
 from lasat_ray.reporting.figure import Card, Figure
 from lasat_ray.reporting.to_png import to_png
+from lasat_ray.reporting.write import make_folder
 from lasat_ray.rng import Stream
-from lasat_ray.strategist import load_strategist
+from lasat_ray.runs.checkpoint import write_atomically
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.load import load_checkpointed
+from lasat_ray.training.probe import strategy_shares
+from lasat_ray.training.strategist import load_strategist
 from lasat_ray.types import Batch
 from lasat_ray.units import format_budget
 

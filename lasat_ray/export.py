@@ -21,13 +21,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
-from lasat_ray.commandline import Switch, run_command
+from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.load import load_checkpointed
 from lasat_ray.models import build_classifier
-from lasat_ray.options import parse
 from lasat_ray.rng import Stream
-from lasat_ray.trust import check_folder
+from lasat_ray.runs.load import load_checkpointed
+from lasat_ray.runs.trust import check_folder
 
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
 SIZES = (1, 5)  # batches on which a file is checked

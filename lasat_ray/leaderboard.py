@@ -15,12 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
-from lasat_ray.checkpoint import write_atomically
-from lasat_ray.commandline import Switch, run_command
-from lasat_ray.config_loss import SEVERAL
+from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.published import PUBLISHED
-from lasat_ray.options import parse
+from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.units import format_budget
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lasat_ray.commandline import (
+from lasat_ray.cli.display import TrainingDisplay, result_table, strategy_table
+from lasat_ray.cli.run_options import (
     RunOptions,
     check_run,
     parse_train,
@@ -20,15 +21,14 @@ from lasat_ray.commandline import (
     run_command,
 )
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.display import TrainingDisplay, result_table, strategy_table
 from lasat_ray.errors import UsageError
-from lasat_ray.lock import InUse
-from lasat_ray.validate import check
-from lasat_ray.validate_method import METHODS_WITH_TEACHER
+from lasat_ray.runs.lock import InUse
+from lasat_ray.validation import check
+from lasat_ray.validation.method import METHODS_WITH_TEACHER
 
 if TYPE_CHECKING:
-    from lasat_ray.folder import RunFolder
-    from lasat_ray.recorder import Listener
+    from lasat_ray.runs.folder import RunFolder
+    from lasat_ray.runs.recorder import Listener
 
 Train = Callable[[TrainConfig, "RunFolder", "Listener"], dict[str, Any]]
 
@@ -58,7 +58,7 @@ def train_command() -> int:
     if options.dry_run:
         console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
         return 0
-    from lasat_ray.folder import fresh_path, undone_if_refused
+    from lasat_ray.runs.folder import fresh_path, undone_if_refused
 
     out = Path(options.resume or options.out or fresh_path(config))
     with _trainer(options) as train, undone_if_refused(out):
@@ -86,7 +86,7 @@ def _run_all(
     train: Train,
     console: Console,
 ) -> None:
-    from lasat_ray.folder import RunFolder
+    from lasat_ray.runs.folder import RunFolder
 
     if options.resume:
         folder = RunFolder.open(out)
@@ -132,7 +132,7 @@ def _run_one(
 @contextlib.contextmanager
 def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) -> Iterator[Listener]:
     """The display, and behind it the trackers of --log."""
-    from lasat_ray.trackers import Trackers
+    from lasat_ray.runs.trackers import Trackers
 
     def warn(line: str) -> None:
         display.console.print(f"lasat-ray: warning: {line}", highlight=False, markup=False, soft_wrap=True)

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from lasat_ray.cost import counted_passes, expected_passes, round_passes, validation_passes
-from lasat_ray.folder import RunFolder
-from lasat_ray.loop import Place, Trainer
-from lasat_ray.world import World
-from tests.helpers import CPU, Counted, small_config
+from lasat_ray.process_group import World
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.training.loop import Place, Trainer
+from tests.support.helpers import CPU, Counted, small_config
 
 ONE_COUNT = {"eps": (0.1, 0.2), "num_steps": (2.0,)}
 CASES = {

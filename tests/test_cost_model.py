@@ -11,8 +11,8 @@ from torch._dynamo.testing import CompileCounter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lasat_ray.learners import make_learner
-from lasat_ray.round import play_round
-from tests.helpers import make_context, make_game, small_config
+from lasat_ray.training.round import play_round
+from tests.support.helpers import make_context, make_game, small_config
 
 B, CONVS = 8, 19  # a ResNet-18 has 20
 REF = 10  # steps of the reference attack

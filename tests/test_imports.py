@@ -1,83 +1,41 @@
-"""Imports go one way: a file imports lower-numbered rooms or its own; two rooms may import Ray."""
+"""Imports go one way: a package imports those of lower levels, and no two files import each other."""
 
 import ast
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("lasat_ray", "envs", "tuning")
-ROOMS = {
-    0: (
-        "errors",
-        "types",
-        "units",
-        "config",
-        "config_loss",
-        "config_numerics",
-        "lock",
-        "stopping",
-        "watchdog",
-        "world",
-        "rng",
-        "plugins",
-        "trust",
-        "recipes",
-        "config_io",
-        "validate",
-        "validate_grid",
-        "validate_method",
-        "validate_learner",
-    ),
-    1: ("data", "models", "optim"),
-    2: ("strategy", "checkpoint", "load"),
-    3: ("attacks",),
-    4: ("methods",),
-    5: ("task", "target_step"),
-    6: ("credit", "credit_check", "reward"),
-    7: ("envs",),
-    8: ("learners",),
-    9: ("round",),
-    10: (
-        "cost",
-        "evaluation",
-        "numerics",
-        "recorder",
-        "events",
-        "folder",
-        "probe",
-        "strategist",
-        "reporting",
-        "trackers",
-        "display",
-    ),
-    11: ("loop", "outcome", "recovery"),
-    12: ("cluster",),
-    13: (
-        "options",
-        "commandline",
-        "train",
-        "evaluate",
-        "leaderboard",
-        "report",
-        "explain",
-        "export",
-        "__main__",
-    ),
-    14: ("tuning",),
-}
-NUMBER = {name: number for number, names in ROOMS.items() for name in names}
-MAY_IMPORT_RAY = ("cluster", "tuning")
-OWN_NAME = "lasat_ray"  # the package itself: lasat_ray/__init__.py
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = "lasat_ray"
+DOORS = ("envs", "tuning")
+"""What a clone has beside the package: they import it, nothing imports them."""
+LEVELS = (
+    ("errors",),
+    ("types", "units", "rng", "process_group", "plugins"),
+    ("config", "strategy"),
+    ("data", "models", "recipes"),
+    ("attacks", "learners", "runs", "validation"),
+    ("cli", "evaluation", "methods"),
+    ("update", "cost"),
+    ("env",),
+    ("training",),
+    ("cluster", "reporting"),
+    ("train", "evaluate", "report", "explain", "export", "leaderboard", "__main__"),
+    ("tune",),
+)
+"""Every entry of ``lasat_ray/``: it imports those of lower levels only."""
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+MAY_IMPORT_RAY = ("cluster", "tune")
+OWN_NAME = PACKAGE  # the package itself: lasat_ray/__init__.py
 
-FILES = sorted(path.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+FILES = sorted(path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob("*.py"))
 
 
-def room_of(module: str) -> str:
-    """``lasat_ray.models.resnet`` -> ``models``; ``envs.build`` -> ``envs``."""
+def entry_of(module: str) -> str:
+    """``lasat_ray.models.resnet`` -> ``models``; ``lasat_ray`` and doors -> themselves."""
     package, _, rest = module.partition(".")
     name = rest.partition(".")[0]
-    return name if package == "lasat_ray" and name else package
+    return name if package == PACKAGE and name else package
 
 
 def module_of(file: Path) -> str:
@@ -91,7 +49,7 @@ def is_module(name: str) -> bool:
 
 
 def imported(tree: ast.AST, file: Path) -> list[str]:
-    """Every module a piece of code imports, relative ones resolved."""
+    """Every module a piece of code imports, relative ones resolved, those for type checkers included."""
     found: list[str] = []
     package = file.parent.parts
     for node in ast.walk(tree):
@@ -101,68 +59,124 @@ def imported(tree: ast.AST, file: Path) -> list[str]:
             base = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join([*base, *([node.module] if node.module else [])])
             inside = [f"{module}.{alias.name}" for alias in node.names]
-            modules = [name for name in inside if module in PACKAGES and is_module(name)]
+            ours = module.partition(".")[0] == PACKAGE
+            modules = [name for name in inside if ours and is_module(name)]
             found += modules or [module]
     return found
 
 
+def without_functions(tree: ast.Module) -> ast.Module:
+    """The code that runs when the module is imported, and what type checkers see."""
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return ast.Module([node for node in tree.body if not isinstance(node, functions)], [])
+
+
 def faults(file: Path, source: str) -> list[str]:
     """What is wrong with the imports of one file, in sentences."""
-    own = room_of(module_of(file))
-    if own != OWN_NAME and own not in NUMBER:
-        return [f"{file}: room '{own}' is unknown; add it to the table"]
-    tree: ast.AST = ast.parse(source)
-    if own == OWN_NAME:  # it may import anything inside a function
-        functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-        tree = ast.Module([node for node in tree.body if not isinstance(node, functions)], [])
-    told: list[str] = []
-    for module in imported(tree, file):
-        if module.partition(".")[0] == "ray" and own not in MAY_IMPORT_RAY:
-            told.append(f"{file}: imports {module}; only {' and '.join(MAY_IMPORT_RAY)} may import ray")
-        if module.partition(".")[0] not in PACKAGES:
+    own, tree = entry_of(module_of(file)), ast.parse(source)
+    if own != OWN_NAME and own not in LEVEL:
+        return [f"{file}: entry '{own}' is unknown; add it to the table"]
+    code = without_functions(tree) if own == OWN_NAME else tree
+    text: list[str] = []
+    for module in imported(code, file):
+        other = entry_of(module)
+        if other == "ray" and own not in MAY_IMPORT_RAY:
+            text.append(f"{file}: imports {module}; only {' and '.join(MAY_IMPORT_RAY)} may import ray")
+        if other in DOORS:
+            text.append(f"{file}: imports {module}, which is not installed; import it from {PACKAGE}")
+        if module.partition(".")[0] != PACKAGE or other == OWN_NAME:
             continue
-        other = room_of(module)
-        if other == OWN_NAME:
-            continue
-        if other not in NUMBER:
-            told.append(f"{file}: imports {module}, whose room '{other}' is unknown; add it to the table")
-        elif NUMBER[other] > NUMBER.get(own, 0):
-            rule = f"{own} is room {NUMBER.get(own, 0)}, {other} is room {NUMBER[other]}"
-            told.append(f"{file}: imports {module}; {rule}: imports go to lower rooms only")
-    return told
+        if other not in LEVEL:
+            text.append(f"{file}: imports {module}, whose entry '{other}' is unknown; add it to the table")
+        elif own != other and LEVEL[other] >= LEVEL.get(own, 0):
+            rule = f"{own} is level {LEVEL.get(own, 0)}, {other} is level {LEVEL[other]}"
+            text.append(f"{file}: imports {module}; {rule}: imports go to lower levels only")
+    return text
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a ring, in order; empty where there are none."""
+    state: dict[str, int] = {}
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if state.get(name) == 1:
+            return path[path.index(name) :]
+        if state.get(name) == 2:
+            return []
+        state[name] = 1
+        for other in sorted(edges.get(name, ())):
+            found = visit(other, [*path, name] if name not in path else path)
+            if found:
+                return found
+        state[name] = 2
+        return []
+
+    for start in sorted(edges):
+        found = visit(start, [])
+        if found:
+            return found
+    return []
+
+
+def test_no_two_files_import_each_other():
+    """Also inside packages and for type checkers alone; a package's own ``__init__`` gathers its files."""
+    edges = {}
+    for file in FILES:
+        name = module_of(file)
+        found = imported(ast.parse((ROOT / file).read_text(encoding="utf-8")), file)
+        edges[name] = {other for other in found if other.startswith(f"{PACKAGE}.") and other != name}
+    assert not circle(edges)
+
+
+def test_a_ring_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_the_table_names_what_there_is():
+    entries = {entry_of(module_of(file)) for file in FILES} - {OWN_NAME}
+    assert entries == set(LEVEL)
+    assert len(list((ROOT / PACKAGE).glob("[!_.]*"))) + 2 <= 34
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_imports_go_to_lower_rooms_only(file):
+def test_imports_go_to_lower_levels_only(file):
     assert not faults(file, (ROOT / file).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
-    ("file", "source", "told"),
+    ("file", "source", "text"),
     [
-        ("lasat_ray/models/a.py", "from lasat_ray.round import x", "models is room 1, round is room 9"),
-        ("lasat_ray/models/a.py", "def f():\n    import lasat_ray.loop", "models is room 1, loop is room 11"),
-        ("lasat_ray/models/a.py", "from ..methods.trades import x", "models is room 1, methods is room 4"),
-        ("lasat_ray/reward.py", "from envs import build", "reward is room 6, envs is room 7"),
-        ("lasat_ray/loop.py", "import ray.train", "imports ray.train; only cluster and tuning"),
-        ("lasat_ray/loop.py", "from ray import train", "imports ray; only cluster and tuning"),
-        ("lasat_ray/attic.py", "", "room 'attic' is unknown; add it to the table"),
-        ("lasat_ray/loop.py", "import lasat_ray.attic", "room 'attic' is unknown; add it to the table"),
-        ("lasat_ray/__init__.py", "from lasat_ray.loop import x", "imports go to lower rooms only"),
+        ("models/a.py", "from lasat_ray.training.round import x", "models is level 3, training is level 8"),
+        ("models/a.py", "def f():\n    import lasat_ray.training", "models is level 3, training is level 8"),
+        ("models/a.py", "from ..methods.trades import x", "models is level 3, methods is level 5"),
+        ("update/reward.py", "from lasat_ray.env import build", "update is level 6, env is level 7"),
+        ("models/a.py", "from lasat_ray.data import x", "models is level 3, data is level 3"),
+        ("env/build.py", "import envs", "imports envs, which is not installed"),
+        (
+            "env/build.py",
+            "def f():\n    from tuning.sweep_k import main",
+            "imports tuning.sweep_k, which",
+        ),
+        ("training/loop.py", "import ray.train", "imports ray.train; only cluster and tune"),
+        ("training/loop.py", "from ray import train", "imports ray; only cluster and tune"),
+        ("attic.py", "", "entry 'attic' is unknown; add it to the table"),
+        ("training/loop.py", "import lasat_ray.attic", "entry 'attic' is unknown; add it to the table"),
+        ("__init__.py", "from lasat_ray.training.loop import x", "imports go to lower levels only"),
     ],
 )
-def test_the_check_finds_an_import_that_goes_up(file, source, told):
-    assert any(told in sentence for sentence in faults(Path(file), source))
+def test_the_check_finds_an_import_that_goes_up(file, source, text):
+    assert any(text in sentence for sentence in faults(Path(PACKAGE, file), source))
 
 
 @pytest.mark.parametrize(
     ("file", "source"),
     [
-        ("lasat_ray/__init__.py", "def f():\n    from lasat_ray.loop import x"),
-        ("lasat_ray/cluster/a.py", "import ray\nfrom lasat_ray import loop"),
-        ("lasat_ray/loop.py", "import raygun\nfrom lasat_ray import __version__"),
-        ("lasat_ray/models/a.py", "from . import b\nfrom .c import d"),
+        ("__init__.py", "def f():\n    from lasat_ray.training.loop import x"),
+        ("cluster/a.py", "import ray\nfrom lasat_ray.training import loop"),
+        ("training/loop.py", "import raygun\nfrom lasat_ray import __version__"),
+        ("models/a.py", "from . import b\nfrom .c import d"),
     ],
 )
 def test_the_check_lets_downward_imports_pass(file, source):
-    assert not faults(Path(file), source)
+    assert not faults(Path(PACKAGE, file), source)

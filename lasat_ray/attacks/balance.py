@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.process_group import World
 from lasat_ray.types import Batch, Strategy
-from lasat_ray.world import World
 
 Loan = tuple[int, int, int]
 """An image's attack: lender, borrower, steps."""

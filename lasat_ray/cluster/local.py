@@ -9,12 +9,12 @@ import torch
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
-from lasat_ray.folder import RunFolder
-from lasat_ray.loop import AfterEpoch, Place, Trainer
-from lasat_ray.recorder import Listener
-from lasat_ray.stopping import sigterm_asks
-from lasat_ray.watchdog import Watchdog
-from lasat_ray.world import World
+from lasat_ray.process_group import World
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.recorder import Listener
+from lasat_ray.training.loop import AfterEpoch, Place, Trainer
+from lasat_ray.training.stopping import sigterm_asks
+from lasat_ray.training.watchdog import Watchdog
 
 
 def choose_device(wanted: str) -> torch.device:

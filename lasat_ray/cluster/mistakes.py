@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.checkpoint import write_atomically
 from lasat_ray.errors import UserError
+from lasat_ray.runs.checkpoint import write_atomically
 
 _TOGETHER_S = 5.0  # workers that meet a mistake alike do so within such a time
 

@@ -27,14 +27,14 @@ from lasat_ray.cluster.ahead_on_ray import by_ray_data
 from lasat_ray.cluster.mistakes import Mistakes
 from lasat_ray.cluster.session import check_free, worker_resources
 from lasat_ray.config import TrainConfig
-from lasat_ray.config_io import config_from_json, config_to_json
+from lasat_ray.config.json_io import config_from_json, config_to_json
 from lasat_ray.errors import UserError, told_elsewhere
-from lasat_ray.folder import RunFolder
-from lasat_ray.loop import Place, Trainer
-from lasat_ray.recorder import Listener, follow
-from lasat_ray.stopping import sigterm_asks
-from lasat_ray.watchdog import Watchdog
-from lasat_ray.world import World
+from lasat_ray.process_group import World
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.recorder import Listener, follow
+from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.stopping import sigterm_asks
+from lasat_ray.training.watchdog import Watchdog
 
 _STORAGE = ".ray"  # of Ray Train itself, in the run folder while it trains
 

@@ -2,7 +2,7 @@
 
 from lasat_ray.data.ahead import Ahead, by_thread
 from lasat_ray.data.batches import Batches, ordered_batches
-from lasat_ray.data.images import ImageDataset, Images, split_validation
+from lasat_ray.data.images import ImageDataset, Images, TrainingImages, split_validation
 from lasat_ray.data.sources import SOURCES, load_dataset, load_extra
 from lasat_ray.data.stream import ImageStream, Reading
 
@@ -14,6 +14,7 @@ __all__ = [
     "ImageStream",
     "Images",
     "Reading",
+    "TrainingImages",
     "by_thread",
     "load_dataset",
     "load_extra",

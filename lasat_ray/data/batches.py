@@ -16,12 +16,12 @@ from lasat_ray.data.augment import augment as vary
 from lasat_ray.data.augment import check_augment
 from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.data.feed import Feed, MemoryFeed, Share, Store
-from lasat_ray.data.images import Images
+from lasat_ray.data.images import Images, TrainingImages
 from lasat_ray.data.stream import ImageStream, Reading, StreamFeed
 from lasat_ray.errors import UsageError
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch
-from lasat_ray.world import World
 
 
 class Batches:
@@ -35,7 +35,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Images | ImageStream,
+        images: TrainingImages,
         *,
         batch_size: int,
         seed: int,
@@ -43,7 +43,7 @@ class Batches:
         device: torch.device | str,
         dtype: torch.dtype,
         augment: DataConfig | None,
-        extra: Images | ImageStream | None = None,
+        extra: TrainingImages | None = None,
         extra_fraction: float = 0.0,
         reading: Reading = Reading(),  # noqa: B008 - frozen
     ) -> None:
@@ -62,11 +62,12 @@ class Batches:
         first, end = world.span(batch_size)
         self._store = Store(images, self._device) if isinstance(images, Images) else None
 
-        def feed(source: Images | ImageStream, per_round: int, start: int, role: str) -> Feed:
+        def feed(source: TrainingImages, per_round: int, start: int, role: str) -> Feed:
             """This worker's part of a source's images, which begin at place ``start`` of a round."""
             share = Share(per_round, max(first - start, 0), min(end - start, per_round), (seed, role))
             if isinstance(source, ImageStream):
                 return StreamFeed(source, share, reading, self._device)
+            assert isinstance(source, Images)
             store = self._store if source is images and self._store else Store(source, self._device)
             return MemoryFeed(store, share, endless=source is extra)
 
@@ -148,7 +149,7 @@ def _to_float(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype).div_(255)
 
 
-def _num_extra(batch_size: int, extra: Images | ImageStream | None, fraction: float) -> int:
+def _num_extra(batch_size: int, extra: TrainingImages | None, fraction: float) -> int:
     if not 0 <= fraction < 1:
         raise UsageError(f"--data.extra-fraction: {fraction} is not a share; choose 0 <= fraction < 1")
     count = round(fraction * batch_size)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,8 +15,31 @@ from lasat_ray.data.guard import files_at
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.rng import Stream
 
-if TYPE_CHECKING:
-    from lasat_ray.data.stream import ImageStream
+
+class TrainingImages(Protocol):
+    """What training needs of its images, wherever they lie: in memory (``Images``) or in files
+    (``stream.ImageStream``)."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of all of them."""
+        ...
+
+    def take(self, rows: Tensor) -> Images:
+        """The images of some rows in memory, in the order of ``rows`` (int64 [M])."""
+        ...
+
+    def hold_out(self, count: int, seed: int) -> tuple[TrainingImages, Images]:
+        """(the others, at most ``count`` images chosen by the seed)."""
+        ...
+
+    def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:
+        """Rows int64 [M] and images to look at, at least ``count`` where there are so many."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,7 +91,7 @@ class ImageDataset:
     """
 
     name: str
-    train: Images | ImageStream
+    train: TrainingImages
     class_names: tuple[str, ...]
     load_test: Callable[[], Images]
 
@@ -113,9 +136,7 @@ class Request:
         return torch.arange(n if self.max_test is None else min(n, self.max_test))
 
 
-def split_validation(
-    images: Images | ImageStream, fraction: float, seed: int
-) -> tuple[Images | ImageStream, Images]:
+def split_validation(images: TrainingImages, fraction: float, seed: int) -> tuple[TrainingImages, Images]:
     """(train, validation): ``fraction`` of the images, chosen by the seed, become the second.
 
     Both keep the order of ``images``; any fraction above 0 yields at least one validation image. A

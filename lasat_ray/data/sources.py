@@ -9,8 +9,8 @@ import torch
 
 from lasat_ray.data import digits, image_folder, npz, parquet, stream, tiny_imagenet, torchvision_sets
 from lasat_ray.data.guard import files_at
-from lasat_ray.data.images import ImageDataset, Images, Request
-from lasat_ray.data.stream import ImageStream, open_stream
+from lasat_ray.data.images import ImageDataset, Request, TrainingImages
+from lasat_ray.data.stream import open_stream
 from lasat_ray.errors import UsageError, UserError, unknown_name
 
 SOURCES: dict[str, Callable[[Request], ImageDataset]] = {
@@ -60,7 +60,7 @@ def load_dataset(
         return SOURCES[name](request)
 
 
-def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> Images | ImageStream:
+def load_extra(spelling: str, image_shape: tuple[int, int, int], num_classes: int) -> TrainingImages:
     """Extra training images, ``npz:PATH`` or ``stream:URL``; ``image_shape`` (C,H,W) of the main set.
 
     UsageError for another spelling, UserError where they do not fit the main set.

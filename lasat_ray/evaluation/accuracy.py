@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lasat_ray.attacks import attack_batch, constant_strategy
 from lasat_ray.data import Images, ordered_batches
 from lasat_ray.models import frozen_eval
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
-from lasat_ray.world import World
 
 View = Callable[[nn.Module, Tensor], nn.Module]
 """(net, images [B,C,H,W]) -> a net that is the same function up to rounding."""

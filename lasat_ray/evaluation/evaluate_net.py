@@ -18,7 +18,7 @@ from lasat_ray.evaluation.progress import Book, Listener
 from lasat_ray.evaluation.report import build_report, images_sha256, weights_sha256, write_report
 from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.spec import Suite, digest
-from lasat_ray.folder import provenance
+from lasat_ray.runs.folder import provenance
 
 FORMAT = 1
 """Raised whenever a change of this code changes the result of a part."""

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.objectives import cross_entropy
-from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.data import Images, ordered_batches
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.attacks import COMPONENTS, Attacked, attack_chunk
 from lasat_ray.evaluation.counted import Counted
 from lasat_ray.evaluation.spec import Job, Suite
 from lasat_ray.models import frozen_eval
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.types import Batch
 
 

@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from lasat_ray.checkpoint import write_atomically
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.part import Part
@@ -21,6 +20,7 @@ from lasat_ray.evaluation.progress import Book
 from lasat_ray.evaluation.sanity import Check, judge
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.evaluation.statistics import wilson
+from lasat_ray.runs.checkpoint import write_atomically
 
 REPORT, FLAGS = "evaluation.json", "flags.npz"
 

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.checkpoint import write_atomically
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.subject import Subject
 from lasat_ray.models import Classifier
+from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.units import format_budget
 
 THREATS = {"linf": "Linf", "l2": "L2"}

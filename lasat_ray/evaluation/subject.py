@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig
-from lasat_ray.config_io import read_config
+from lasat_ray.config.json_io import read_config
 from lasat_ray.data import ImageDataset, Images, load_dataset
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.load import checkpoint_file, load_checkpointed, load_foreign
 from lasat_ray.models.backbone import ImageShape
-from lasat_ray.trust import check_folder
+from lasat_ray.runs.load import checkpoint_file, load_checkpointed, load_foreign
+from lasat_ray.runs.trust import check_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

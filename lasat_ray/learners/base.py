@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.models import Classifier, build_features
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
 from lasat_ray.strategy.net import StrategyNet, log_prob, sample
 from lasat_ray.strategy.space import StrategySpace
 from lasat_ray.types import Action, LearnerReport, Rollout
-from lasat_ray.world import World
 
 
 class Learner(Protocol):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.process_group import World
 from lasat_ray.types import Rollout
-from lasat_ray.world import World
 
 _RUNNING_DECAY = 0.9
 _TINY = 1e-8  # keeps equal advantages from being divided by a deviation of zero

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from lasat_ray.learners.base import LearnerContext, draw, policy_optimizer
 from lasat_ray.learners.baselines import RunningBaseline, batch_baseline, chosen_baseline, normalized
 from lasat_ray.models import batch_norm_buffers
+from lasat_ray.process_group import gradients
 from lasat_ray.rng import Stream
 from lasat_ray.strategy.net import divergence, entropies, entropy, log_prob
 from lasat_ray.strategy.statistics import Moments, follow, observed, settle
 from lasat_ray.types import Action, LearnerReport, Rollout
-from lasat_ray.world import gradients
 
 Scalars = dict[str, Tensor]
 _EVERY = 8  # of so many images one tells how far an update moved the policy

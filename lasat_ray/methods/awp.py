@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.models import batch_norm_state
-from lasat_ray.world import World
+from lasat_ray.process_group import World
 
 TINY = 1e-20  # keeps a gradient of zero from dividing by zero
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule
 from lasat_ray.config import LossConfig
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
 from lasat_ray.types import Batch, Logits, Notes, Strategy
-from lasat_ray.world import World
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

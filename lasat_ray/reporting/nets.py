@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.strong import Climb, climb
-from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.data import ordered_batches
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.part import check_logits
 from lasat_ray.evaluation.subject import Subject, from_run
-from lasat_ray.folder import RunFolder
-from lasat_ray.load import checkpoint_file, load_checkpointed
 from lasat_ray.models import frozen_eval
-from lasat_ray.probe import strategy_shares
 from lasat_ray.reporting.study import Record, Run, Study
 from lasat_ray.rng import Stream
-from lasat_ray.strategist import load_strategist
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.load import checkpoint_file, load_checkpointed
+from lasat_ray.training.probe import strategy_shares
+from lasat_ray.training.strategist import load_strategist
 from lasat_ray.types import Batch, Strategy
 from lasat_ray.units import format_budget
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.config_io import config_to_json, read_config, read_json
+from lasat_ray.config.json_io import config_to_json, read_config, read_json
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.report import REPORT
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lasat_ray.config_io import config_to_json
+from lasat_ray.config.json_io import config_to_json
 from lasat_ray.evaluation.subject import dataset_label
 from lasat_ray.recipes import RECIPES, Recipe
 from lasat_ray.reporting.figures.cost import seconds

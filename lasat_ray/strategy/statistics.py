@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lasat_ray.world import World
+from lasat_ray.process_group import World
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from lasat_ray.attacks.pgd import Rule, pgd
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.rng import Stream
 from lasat_ray.units import ATTACK_LOSSES
-from tests.golden_nets import TinyNet
-from tests.helpers import Counted, close, make_batch, plain_pgd, strategy_of
+from tests.support.golden_nets import TinyNet
+from tests.support.helpers import Counted, close, make_batch, plain_pgd, strategy_of
 
 LOSSES = ("ce", "kl", "margin")
 STARTS = ("uniform", "normal", "zero")

@@ -5,8 +5,8 @@ import torch
 
 from lasat_ray.attacks import attack_batch, worst_of_restarts
 from lasat_ray.methods import METHODS
-from tests.golden_nets import load_tiny
-from tests.helpers import GivenStream, close, golden, inputs_of, make_batch, strategy_of
+from tests.support.golden_nets import load_tiny
+from tests.support.helpers import GivenStream, close, golden, inputs_of, make_batch, strategy_of
 
 
 def net_of(case, prefix="net."):

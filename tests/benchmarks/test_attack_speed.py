@@ -1,8 +1,8 @@
 """The attack benchmark compares the same work: equal images from the plain loop and from ours."""
 
 import torch
-from attack_speed import EXACT, OURS, Options, make_case, make_net, measure, plain_attack
 
+from benchmarks.speed.attack_speed import EXACT, OURS, Options, make_case, make_net, measure, plain_attack
 from lasat_ray.attacks import attack_batch
 from lasat_ray.models import AttackView
 from lasat_ray.rng import Stream

@@ -6,7 +6,8 @@ import statistics
 
 import pytest
 import torch
-from bandit_study import (
+
+from benchmarks.studies.bandit_study import (
     CASES,
     RECORD,
     ROUNDS,

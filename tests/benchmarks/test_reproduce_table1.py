@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lasat_ray.load import load_model
 from lasat_ray.recipes import get_recipe
+from lasat_ray.runs.load import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 MORE_TO_DO = 3

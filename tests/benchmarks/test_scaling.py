@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.scaling import messages, summed_bytes
-from benchmarks.scaling_model import (
+from benchmarks.scaling.scaling import messages, summed_bytes
+from benchmarks.scaling.scaling_model import (
     Cluster,
     Net,
     attack_seconds,

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from benchmarks.made_shards import first_shard, generate
-from benchmarks.streaming import Options, configs, make_env, ratios
+from benchmarks.speed.made_shards import first_shard, generate
+from benchmarks.speed.streaming import Options, configs, make_env, ratios
 from lasat_ray.data import by_thread, load_dataset
 
 

@@ -4,9 +4,10 @@ import json
 from dataclasses import asdict
 
 import pytest
-import study
-from outcomes import settings_key, slim
-from study import Judge, StudyOptions, Trial, seed_after_seed
+
+from benchmarks.studies import study
+from benchmarks.studies.outcomes import settings_key, slim
+from benchmarks.studies.study import Judge, StudyOptions, Trial, seed_after_seed
 
 JUDGE = Judge()
 SUMMARY = {"rounds": 1, "train_seconds": 1.0, "n_train": 1, "parameters": 1}

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.machines import ray_machines
+from tests.support.machines import ray_machines
 
 TRAIN = [sys.executable, "-m", "lasat_ray.train", "--num-workers", "1", "--epochs", "1"]
 TOKEN = "a" * 64

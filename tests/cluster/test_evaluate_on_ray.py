@@ -14,7 +14,7 @@ from lasat_ray.cluster.evaluate_on_ray import evaluate_on_ray
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation import Plan, evaluate_net
 from tests.evaluation import nets
-from tests.evaluation.nets import EPS
+from tests.support.evaluation_nets import EPS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 

@@ -12,9 +12,9 @@ import torch
 import torch.distributed as dist
 
 from lasat_ray.cluster.session import worker_resources
-from lasat_ray.folder import RunFolder
-from lasat_ray.world import World
-from tests.methods.runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
+from lasat_ray.process_group import World
+from lasat_ray.runs.folder import RunFolder
+from tests.support.method_runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 SIZES = (1, 2, 4)

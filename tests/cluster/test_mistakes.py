@@ -16,8 +16,8 @@ from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.config import TrainConfig
 from lasat_ray.data import Batches, Reading, split_validation
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.probe import WATCHED
-from lasat_ray.world import World
+from lasat_ray.process_group import World
+from lasat_ray.training.probe import WATCHED
 
 from ..data.conftest import encode, load, pixels
 from ..data.test_parquet import write

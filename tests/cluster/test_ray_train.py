@@ -19,7 +19,7 @@ import lasat_ray.cluster.ray_train as ray_train
 from lasat_ray.cluster.local import train_here
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.errors import UserError
-from tests.cluster.runs import new_folder, tiny, weights
+from tests.support.ray_runs import new_folder, tiny, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 

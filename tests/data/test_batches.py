@@ -6,8 +6,8 @@ import torch
 from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches, Images, ordered_batches
 from lasat_ray.errors import UsageError
+from lasat_ray.process_group import World
 from lasat_ray.types import Batch
-from lasat_ray.world import World
 
 from .conftest import make_images
 

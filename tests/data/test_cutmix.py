@@ -12,12 +12,12 @@ from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches
 from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.methods import METHODS
-from lasat_ray.reward import reward_terms
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
-from lasat_ray.task import Task
 from lasat_ray.types import Logits
-from lasat_ray.world import World
-from tests.helpers import make_images, small_config, strategy_of
+from lasat_ray.update.reward import reward_terms
+from lasat_ray.update.task import Task
+from tests.support.helpers import make_images, small_config, strategy_of
 
 MIXED = DataConfig(crop_padding=1, cutmix=True)
 

@@ -14,8 +14,8 @@ from lasat_ray.data import Batches, Reading, load_extra, split_validation
 from lasat_ray.data.ahead import by_thread
 from lasat_ray.data.stream_order import StreamOrder
 from lasat_ray.errors import UsageError
-from lasat_ray.folder import RunFolder
-from lasat_ray.world import World
+from lasat_ray.process_group import World
+from lasat_ray.runs.folder import RunFolder
 
 from ..cluster.runs import tiny, weights
 from .conftest import encode, error_of, load, make_images, pixels

@@ -12,9 +12,9 @@ from lasat_ray.evaluation.plan import Plan, make_suite
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import Stream
-from tests.evaluation.nets import EPS
-from tests.golden_nets import load_tiny
-from tests.helpers import golden, make_batch, plain_pgd
+from tests.support.evaluation_nets import EPS
+from tests.support.golden_nets import load_tiny
+from tests.support.helpers import golden, make_batch, plain_pgd
 
 STREAM = Stream.of(7, "test")
 

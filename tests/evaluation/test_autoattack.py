@@ -9,8 +9,8 @@ from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import Plan, evaluate_net
 from lasat_ray.evaluation.autoattack import auto_attack
 from lasat_ray.models import build_classifier, frozen_eval
-from tests.evaluation.nets import EPS, SHAPE, Constant
-from tests.helpers import make_batch
+from tests.support.evaluation_nets import EPS, SHAPE, Constant
+from tests.support.helpers import make_batch
 
 SEED = 5
 

@@ -12,9 +12,9 @@ from lasat_ray.data import Images
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation import Plan, accuracy, evaluate_net, wilson
 from lasat_ray.evaluation.report import images_sha256, weights_sha256
-from lasat_ray.world import World
+from lasat_ray.process_group import World
 from tests.evaluation import nets
-from tests.evaluation.nets import EPS
+from tests.support.evaluation_nets import EPS
 
 SUITE = ("clean", "fgsm", "pgd-3", "pgd-10", "cw-5")
 PLAN = Plan(attacks=SUITE, eps=EPS, chunk_size=16, sanity_examples=8, all_steps=True)

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from lasat_ray.load import load_model
-from tests.evaluation.nets import EPS
-from tests.helpers import plain_pgd
-from tests.test_evaluate import make_run
+from lasat_ray.runs.load import load_model
+from tests.commands.test_evaluate import make_run
+from tests.support.evaluation_nets import EPS
+from tests.support.helpers import plain_pgd
 
 foolbox = pytest.importorskip("foolbox", reason="foolbox comes with the test extra")
 

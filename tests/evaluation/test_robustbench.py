@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.evaluate import main
 from lasat_ray.models import build_classifier
-from tests.test_evaluate import make_run
+from lasat_ray.runs.checkpoint import save_checkpoint
+from tests.commands.test_evaluate import make_run
 
 KEYS = {
     "link",

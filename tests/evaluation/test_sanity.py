@@ -4,7 +4,7 @@ import pytest
 
 from lasat_ray.evaluation import Plan, evaluate_net
 from tests.evaluation import nets
-from tests.evaluation.nets import EPS
+from tests.support.evaluation_nets import EPS
 
 
 def verdict(net, images, **changes):

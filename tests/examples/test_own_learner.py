@@ -3,8 +3,8 @@
 import torch
 
 from lasat_ray.strategy import StrategySpace
-from tests.helpers import seeded_learner, small_config
-from tests.learners.toy import FAST, GRID, Brightness, play
+from tests.support.helpers import seeded_learner, small_config
+from tests.support.toy import FAST, GRID, Brightness, play
 
 
 def learner_of():

@@ -8,8 +8,8 @@ import torch
 from lasat_ray.learners.exp3 import exp3_step
 from lasat_ray.learners.ucb import allot, ucb_index
 from lasat_ray.rng import Stream
-from tests.helpers import close
-from tests.learners.toy import rollout_of, toy_learner
+from tests.support.helpers import close
+from tests.support.toy import rollout_of, toy_learner
 
 F64 = torch.float64
 

@@ -2,15 +2,15 @@
 
 import torch
 
-from lasat_ray.checkpoint import load_checkpoint
-from lasat_ray.folder import RunFolder
 from lasat_ray.learners.controls import Curriculum
-from lasat_ray.loop import Place, Trainer
+from lasat_ray.process_group import World
+from lasat_ray.runs.checkpoint import load_checkpoint
+from lasat_ray.runs.folder import RunFolder
 from lasat_ray.strategy import StrategySpace
+from lasat_ray.training.loop import Place, Trainer
 from lasat_ray.types import Action
-from lasat_ray.world import World
-from tests.helpers import CPU, make_context, small_config
-from tests.test_checkpoint import same
+from tests.runs.test_checkpoint import same
+from tests.support.helpers import CPU, make_context, small_config
 
 GRID = {"eps": (0.1, 0.2, 0.3), "num_steps": (1.0, 2.0)}
 

@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from lasat_ray.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import LEARNERS, SB3_LEARNERS, find_learner
 from lasat_ray.rng import Stream
-from tests.learners.toy import GRID, SETTINGS, Brightness, play, rollout_of, state_of, toy_learner
-from tests.test_checkpoint import same
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
+from tests.runs.test_checkpoint import same
+from tests.support.toy import GRID, SETTINGS, Brightness, play, rollout_of, state_of, toy_learner
 
 HAS_SB3 = importlib.util.find_spec("stable_baselines3") is not None
 sb3 = [

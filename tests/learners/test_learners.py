@@ -8,7 +8,7 @@ from lasat_ray.learners import make_learner
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
-from tests.helpers import close, make_context, small_config
+from tests.support.helpers import close, make_context, small_config
 
 GRID = {"eps": (0.1, 0.2), "num_steps": (1.0, 2.0, 3.0), "step_size": (0.1, 0.2, 0.3, 0.4, 0.5)}
 SPACE = StrategySpace.of(GRID, device="cpu", dtype=torch.float32)

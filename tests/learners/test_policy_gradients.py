@@ -8,15 +8,15 @@ from torch import nn
 
 from lasat_ray.learners.mirror_descent import mirror_target
 from lasat_ray.learners.ppo import clipped_loss
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.strategy.net import divergence, log_prob
 from lasat_ray.strategy.statistics import follow, observed, settle
 from lasat_ray.types import Action, Rollout
-from lasat_ray.world import World
-from tests.helpers import close, seeded_learner, small_config
 from tests.learners.test_reinforce import GRIDS, exact_gradient, expected_update, images, reward_table
-from tests.learners.toy import rollout_of
+from tests.support.helpers import close, seeded_learner, small_config
+from tests.support.toy import rollout_of
 
 F64 = torch.float64
 GRID = GRIDS["two fields"]

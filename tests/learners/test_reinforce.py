@@ -9,12 +9,12 @@ import torch.nn.functional as F
 
 from lasat_ray.learners.baselines import batch_baseline
 from lasat_ray.learners.reinforce import reinforce_loss
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.strategy.net import entropy, log_prob
 from lasat_ray.types import Rollout
-from lasat_ray.world import World
-from tests.helpers import close, golden, seeded_learner, small_config
+from tests.support.helpers import close, golden, seeded_learner, small_config
 
 F64 = torch.float64
 HEADS = ("method", "epsilon", "iters", "step", "beta")

@@ -6,16 +6,16 @@ import torch
 
 pytest.importorskip("stable_baselines3")
 
-from lasat_ray.checkpoint import load_checkpoint
-from lasat_ray.folder import RunFolder
 from lasat_ray.learners.sb3 import named_numbers
-from lasat_ray.loop import Place, Trainer
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
+from lasat_ray.runs.checkpoint import load_checkpoint
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.training.loop import Place, Trainer
 from lasat_ray.types import Rollout
-from lasat_ray.world import World
-from tests.helpers import CPU, small_config
-from tests.learners.toy import FAST, Brightness, toy_learner
-from tests.test_checkpoint import same
+from tests.runs.test_checkpoint import same
+from tests.support.helpers import CPU, small_config
+from tests.support.toy import FAST, Brightness, toy_learner
 
 
 @pytest.mark.parametrize("name", ["sb3:PPO", "sb3:A2C"])

@@ -1,6 +1,6 @@
 """Two workers with shards of 3 and 4 images learn what one worker learns from all 7, float64.
 
-The workers are threads that meet at every sum; ``tests/test_world.py`` has real processes.
+The workers are threads that meet at every sum; ``tests/test_process_group.py`` has real processes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from lasat_ray.learners import LEARNERS
+from lasat_ray.process_group import World
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
-from lasat_ray.world import World
-from tests.helpers import close, make_context, small_config
-from tests.learners.toy import GRID, SETTINGS
-from tests.test_checkpoint import same
+from tests.runs.test_checkpoint import same
+from tests.support.helpers import close, make_context, small_config
+from tests.support.toy import GRID, SETTINGS
 
 N, ROUNDS = 7, 3
 STEP = {"policy__optimizer": "sgd", "policy__lr": 0.02, "policy__momentum": 0.9, "policy__grad_clip": 1.0}

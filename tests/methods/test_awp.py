@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from lasat_ray.methods import METHODS
 from lasat_ray.methods.awp import climb_of, climbers, perturbed
 from lasat_ray.models import build_classifier
-from lasat_ray.target_step import TargetStep
-from lasat_ray.world import World
-from tests.helpers import close, golden, make_batch, small_config
+from lasat_ray.process_group import World
+from lasat_ray.update.target_step import TargetStep
 from tests.methods.test_golden_methods import F64, constant, net_of
+from tests.support.helpers import close, golden, make_batch, small_config
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from envs.build import build_companion
-from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.config import LossConfig
+from lasat_ray.env.build import build_companion
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.models import SteadyNet, build_classifier
-from tests.helpers import close, inputs_of, make_game, small_config, strategy_of
+from lasat_ray.runs.checkpoint import save_checkpoint
+from tests.support.helpers import close, inputs_of, make_game, small_config, strategy_of
 
 F64 = torch.float64
 SHAPE = (1, 8, 8)
@@ -93,7 +93,7 @@ def test_a_helper_stands_twice_as_far_out():
         seen.append(x)
         return x.flatten(1)
 
-    from lasat_ray.task import forward
+    from lasat_ray.update.task import forward
 
     x, x_adv = torch.rand(2, 3, 1, 2, 2, dtype=F64)
     forward(net, METHODS["hat"], x, x_adv, companion=net)

@@ -9,7 +9,7 @@ from lasat_ray.methods.cat import next_strength
 from lasat_ray.methods.sat import HardEnough, difficulty, most_at
 from lasat_ray.rng import Stream
 from tests.attacks.test_attacks import random_case, tiny_net
-from tests.helpers import close, make_game, small_config
+from tests.support.helpers import close, make_game, small_config
 
 F64 = torch.float64
 

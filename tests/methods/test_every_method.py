@@ -7,15 +7,15 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from lasat_ray.checkpoint import load_checkpoint
 from lasat_ray.config import LossConfig
-from lasat_ray.folder import RunFolder
 from lasat_ray.methods import METHODS, MethodInputs
+from lasat_ray.process_group import World
+from lasat_ray.runs.checkpoint import load_checkpoint
+from lasat_ray.runs.folder import RunFolder
 from lasat_ray.types import Logits
-from lasat_ray.world import World
-from tests.helpers import strategy_of
-from tests.methods.runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
-from tests.test_checkpoint import same
+from tests.runs.test_checkpoint import same
+from tests.support.helpers import strategy_of
+from tests.support.method_runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
 
 F64 = torch.float64
 

@@ -14,9 +14,9 @@ from lasat_ray.methods import METHODS, Scene, fat, gairat, lbgat, mart
 from lasat_ray.methods.dart import ConvergedStop, enough_at, fosc
 from lasat_ray.methods.fat import FriendlyStop, tau_at
 from lasat_ray.methods.gairat import lambda_at, unnormalized_weight
-from lasat_ray.world import World
-from tests.golden_nets import load_tiny
-from tests.helpers import close, golden, inputs_of, make_batch, strategy_of
+from lasat_ray.process_group import World
+from tests.support.golden_nets import load_tiny
+from tests.support.helpers import close, golden, inputs_of, make_batch, strategy_of
 
 F64 = torch.float64
 

@@ -6,16 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from lasat_ray.checkpoint import save_checkpoint
 from lasat_ray.config import LossConfig
-from lasat_ray.credit import directional_derivative
-from lasat_ray.folder import RunFolder
-from lasat_ray.load import load_model
-from lasat_ray.loop import Place, Trainer
 from lasat_ray.methods.hydra import Pruning, first_scores, search_epochs, stage_of, top_mask
 from lasat_ray.models import build_classifier
-from lasat_ray.world import World
-from tests.helpers import CPU, close, small_config
+from lasat_ray.process_group import World
+from lasat_ray.runs.checkpoint import save_checkpoint
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.load import load_model
+from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.update.credit import directional_derivative
+from tests.support.helpers import CPU, close, small_config
 
 F64 = torch.float64
 

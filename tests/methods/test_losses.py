@@ -8,7 +8,7 @@ from lasat_ray.attacks.objectives import kl_divergence
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import METHODS
 from lasat_ray.methods.losses import smoothed_cross_entropy
-from tests.helpers import close, golden, inputs_of, strategy_of
+from tests.support.helpers import close, golden, inputs_of, strategy_of
 
 
 def no_strategy(count, **more):

@@ -11,7 +11,7 @@ from lasat_ray.attacks import attack_batch
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models import AttackNet, AttackView, build_classifier
 from lasat_ray.rng import Stream
-from tests.helpers import close, make_batch, strategy_of
+from tests.support.helpers import close, make_batch, strategy_of
 
 SHAPE = (3, 16, 16)
 FOLDED = {"small_cnn_bn": 3, "resnet18-4": 20, "resnet50-4": 53, "preact_resnet18-4": 8, "wrn-10-1": 3}

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.golden_nets import load_tiny
+from tests.support.golden_nets import load_tiny
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

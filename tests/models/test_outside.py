@@ -9,7 +9,7 @@ from torch import nn
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import build_classifier, build_features
 
-HERE = "tests.models.outside_nets"
+HERE = "tests.support.outside_nets"
 SHAPE = (3, 8, 8)
 
 
@@ -65,10 +65,10 @@ def test_the_check_leaves_no_trace():
             "'no_such_module'); check the spelling, or add its folder to PYTHONPATH",
         ),
         (
-            "tests.models.outside_broken_import:net",
+            "tests.support.outside_broken_import:net",
             1,
-            "model: importing 'tests.models.outside_broken_import' of "
-            "'tests.models.outside_broken_import:net' raised RuntimeError: a driver is missing",
+            "model: importing 'tests.support.outside_broken_import' of "
+            "'tests.support.outside_broken_import:net' raised RuntimeError: a driver is missing",
         ),
         (
             f"{HERE}:nothing",
@@ -96,7 +96,7 @@ def test_the_check_leaves_no_trace():
     ],
 )
 def test_one_line_says_what_is_wrong(name, status, message):
-    sys.modules.pop("tests.models.outside_broken_import", None)
+    sys.modules.pop("tests.support.outside_broken_import", None)
     with pytest.raises(UserError) as caught:
         build(name)
     assert message in str(caught.value) and "\n" not in str(caught.value)

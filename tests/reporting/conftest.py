@@ -3,8 +3,8 @@
 import pytest
 
 from lasat_ray.cluster.local import train_here
-from lasat_ray.folder import RunFolder
-from tests.helpers import small_config
+from lasat_ray.runs.folder import RunFolder
+from tests.support.helpers import small_config
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from lasat_ray.config_io import read_config
+from lasat_ray.config.json_io import read_config
 from lasat_ray.cost import counted_passes
 from lasat_ray.reporting.figures import FIGURES, draw_all
 from lasat_ray.reporting.figures.convergence import running_mean, slope

@@ -1,16 +1,17 @@
-"""Every case of benchmarks/bad_inputs.py: one line with field or file, value and remedy; nothing written."""
+"""Every case of ``cases/``: one line with field or file, value and remedy; nothing written."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-import bad_input_table
 import pytest
-from bad_case import Bad
-from bad_input_table import Answer, answer, make_world, table
-from bad_inputs import CASES
-from marked import put_blocks
+
+from benchmarks.tables import bad_input_table
+from benchmarks.tables.bad_input_table import Answer, answer, make_world, table
+from benchmarks.tables.marked import put_blocks
+from tests.robustness.cases.bad_case import Bad
+from tests.robustness.cases.bad_inputs import CASES
 
 ALL = [case for cases in CASES.values() for case in cases]
 Ask = Callable[[Bad], Answer]
@@ -43,7 +44,7 @@ def test_bad_input_is_one_line_and_leaves_the_disk_as_it_was(case: Bad, ask: Ask
 def test_the_page_shows_what_the_commands_say(ask: Ask) -> None:
     assert len(ALL) >= 80
     text = table({group: [(case, ask(case)) for case in cases] for group, cases in CASES.items()})
-    told = "run benchmarks/bad_input_table.py"
+    told = "run benchmarks/tables/bad_input_table.py"
     assert put_blocks(bad_input_table.PAGE, {"bad-input": text}, check=True) == 0, told
 
 

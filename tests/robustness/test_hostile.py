@@ -20,11 +20,11 @@ import torch
 from safetensors import safe_open
 
 from lasat_ray import evaluate, explain, export, report, train
-from lasat_ray.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from lasat_ray.errors import UserError, one_line
-from lasat_ray.load import load_model, read_weights
+from lasat_ray.runs.checkpoint import FORMAT, load_checkpoint, save_checkpoint
+from lasat_ray.runs.load import load_model, read_weights
+from lasat_ray.tune.storage import TRIALS, Store
 from tests.data.conftest import encode, load, pixels
-from tuning.storage import TRIALS, Store
 
 CODE = "import pathlib\npathlib.Path(__file__).with_name('was_run').touch()\nbuild = None\n"
 

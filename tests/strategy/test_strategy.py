@@ -12,7 +12,7 @@ from lasat_ray.learners.base import draw
 from lasat_ray.rng import Stream
 from lasat_ray.strategy import StrategyNet, StrategySpace
 from lasat_ray.strategy.net import entropy, log_prob, sample
-from tests.helpers import close, golden
+from tests.support.helpers import close, golden
 
 F64 = torch.float64
 GRID = {"step_size": (0.05, 0.1), "eps": (0.1, 0.2, 0.3), "num_steps": (3.0, 5.0, 9.0, 14.0)}

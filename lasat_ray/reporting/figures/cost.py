@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lasat_ray.config_io import read_config
+from lasat_ray.config.json_io import read_config
 from lasat_ray.cost import PARTS, record_parts
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS

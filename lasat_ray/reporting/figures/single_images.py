@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from lasat_ray.folder import RunFolder
-from lasat_ray.probe import load_probe
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Run, Study
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.training.probe import load_probe
 
 
 def single_images(study: Study) -> Figure | None:

@@ -1,0 +1,220 @@
+"""Faults of a run on Ray: two workers on the two raylets of a cluster on this machine.
+
+Ray's own restarts have to mend what happens to a worker or a machine; a driver that died is started
+again by the campaign.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.faults.strikes import at_all_reduce, at_round, at_save, campaign_config, die
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.training.loop import Trainer
+
+Fault = Callable[[Trainer, int, Callable[[], None]], None]
+HEAD, OTHER = "127.0.0.2", "127.0.0.3"  # Ray takes 127.0.0.1 for the machine's own address
+AWAY_S = 8.0  # how long a killed machine stays away
+
+DRIVER, NODE = "Ray: SIGKILL of the driver", "Ray: SIGKILL of a node, which returns"
+RAY_FAULTS: dict[str, Fault] = {
+    "Ray: SIGKILL of a worker in an attack": at_round,
+    "Ray: SIGKILL of a worker in an all-reduce": at_all_reduce,
+    "Ray: SIGKILL of a worker writing a checkpoint": lambda trainer, round, strike: at_save(
+        trainer, round, "fsync", strike
+    ),
+    DRIVER: at_round,
+    NODE: at_round,
+}
+
+
+class TwoNodes:
+    """A head and a second raylet, one worker's core each; the second can be killed and brought back."""
+
+    def __init__(self, folder: Path) -> None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        with socket.socket() as probe:
+            probe.bind((HEAD, 0))
+            self.address = f"{HEAD}:{probe.getsockname()[1]}"
+        # Ray's sockets need a short path.
+        self._temp = tempfile.mkdtemp(prefix="lasat-", dir="/tmp")
+        self._log = (folder / "ray.log").open("w")
+        port = self.address.rpartition(":")[2]
+        head = [f"--node-ip-address={HEAD}", "--head", f"--port={port}", f"--temp-dir={self._temp}"]
+        self._head = self._start(*head, "--dashboard-host=127.0.0.1")
+        self._wait_for_head()
+        self._other = self._join()
+
+    def _start(self, *options: str) -> subprocess.Popen[bytes]:
+        ray = str(Path(sys.executable).parent / "ray")
+        command = [ray, "start", "--block", "--num-cpus=1", *options]
+        return subprocess.Popen(command, start_new_session=True, stdout=self._log, stderr=self._log)
+
+    def _join(self) -> subprocess.Popen[bytes]:
+        return self._start(f"--node-ip-address={OTHER}", f"--address={self.address}")
+
+    def _wait_for_head(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        for _ in range(240):
+            with contextlib.suppress(OSError):
+                return socket.create_connection((host, int(port)), timeout=1).close()
+            time.sleep(0.5)
+        raise RuntimeError("the head node did not come up in 120 s")
+
+    def lose_other(self) -> None:
+        """The second machine is gone with all that ran there, and comes back after AWAY_S."""
+        _kill_tree(self._other)
+        time.sleep(AWAY_S)
+        self._other = self._join()
+
+    def close(self) -> None:
+        for node in (self._other, self._head):
+            _kill_tree(node)
+        self._log.close()
+        shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _kill_tree(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+    process.kill()
+    process.wait(30)
+
+
+@contextlib.contextmanager
+def two_nodes(folder: Path) -> Iterator[TwoNodes]:
+    nodes = TwoNodes(folder)
+    try:
+        yield nodes
+    finally:
+        nodes.close()
+
+
+def struck_loop(plan: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
+    """The workers' loop, in which the fault hits once: at ``round``, on ``rank``."""
+
+    def loop(job: dict[str, Any]) -> Any:
+        import lasat_ray.cluster.ray_train as ray_train
+
+        ray_train.Trainer = struck_trainer(plan)  # type: ignore[misc]
+        return ray_train.worker_loop(job)
+
+    return loop
+
+
+def struck_trainer(plan: dict[str, Any]) -> type[Trainer]:
+    """A trainer that notes its rounds and, unless the marker tells that it did, is struck."""
+    marker, log = Path(plan["marker"]), Path(plan["log"])
+
+    def strike() -> None:
+        marker.write_text(str(time.time()))
+        if plan["fault"] == DRIVER:
+            os.kill(plan["driver"], signal.SIGKILL)
+        elif plan["fault"] == NODE:
+            time.sleep(600)  # until the machine goes
+        else:
+            die()
+
+    class Struck(Trainer):
+        def restore(self) -> None:
+            super().restore()
+            if plan["fault"] and self.place.world.rank == plan["rank"] and not marker.exists():
+                RAY_FAULTS[plan["fault"]](self, plan["round"], strike)
+
+        def play(self) -> Any:
+            report = super().play()
+            if self.place.world.is_first:
+                with open(log, "a") as file:
+                    file.write(f"{report.round} {time.time()} {os.getpid()}\n")
+            return report
+
+    return Struck
+
+
+def drive(address: str, path: Path, plan: dict[str, Any]) -> None:
+    """A driver: joins the cluster and trains or continues the run."""
+    import ray
+
+    import lasat_ray.cluster.ray_train as ray_train
+    from lasat_ray.cluster.session import ray_session, wait_free
+
+    os.environ["RAY_AUTH_MODE"] = "token"
+    ray_train.worker_loop = struck_loop({**plan, "driver": os.getpid()})
+    ray.init(address=address, _node_ip_address=HEAD, log_to_driver=False, logging_level="ERROR")
+    with ray_session(address, start_timeout=20):
+        # A cluster counts the workers of a dead driver for a while, and a machine that returns late.
+        wait_free(2, {"CPU": 0.95}, seconds=90)
+        folder = RunFolder.open(path)
+        ray_train.train_on_ray(
+            folder.config(),
+            folder,
+            num_workers=2,
+            cpus_per_worker=0.95,
+            device="cpu",
+            hang_timeout=90,
+            start_failures=20,
+        )
+
+
+def driver(address: str, path: Path, plan: dict[str, Any], on_mark: Callable[[], None]) -> int | None:
+    """Run ``drive`` in a process of its own; its exit status. ``on_mark``: called once, at the strike."""
+    child = multiprocessing.get_context("spawn").Process(target=drive, args=(address, path, plan))
+    child.start()
+    marker, deadline, told = Path(plan["marker"]), time.monotonic() + 400, False
+    while child.is_alive() and time.monotonic() < deadline:
+        if not told and marker.exists():
+            told = True
+            on_mark()
+        child.join(0.1)
+    child.kill()
+    child.join()
+    return child.exitcode
+
+
+def calm_on_ray(nodes: TwoNodes, out: Path) -> RunFolder:
+    """The undisturbed run of two workers."""
+    folder = RunFolder.create(out / "calm-on-ray", campaign_config())
+    plan = {"fault": None, "rank": 0, "round": 0, "marker": str(out / "calm"), "log": str(out / "calm.log")}
+    status = driver(nodes.address, folder.path, plan, lambda: None)
+    if status != 0:
+        raise RuntimeError(f"the undisturbed run on Ray ended with status {status}")
+    return folder
+
+
+def strike_on_ray(nodes: TwoNodes, fault: str, round: int, out: Path) -> dict[str, Any]:
+    """One fault and what it takes until the run is finished: statuses, rounds played, recovery."""
+    folder, marker, log = RunFolder.create(out / "run", campaign_config()), out / "struck", out / "log"
+    # Checkpoints are written by the first worker, and it depends on Ray which machine has which.
+    rank = 0 if "checkpoint" in fault else random.Random(f"{fault}/{round}").randrange(2)
+    plan = {"fault": fault, "rank": rank, "round": round, "marker": str(marker), "log": str(log)}
+    lose = nodes.lose_other if fault == NODE else lambda: None
+    status = driver(nodes.address, folder.path, plan, lose)
+    last = driver(nodes.address, folder.path, plan, lambda: None) if fault == DRIVER else status
+    lines = [line.split() for line in log.read_text().splitlines()]
+    struck = float(marker.read_text()) if marker.exists() else None
+    before = {pid for _, when, pid in lines if struck is None or float(when) < struck}
+    again = [float(when) for _, when, pid in lines if pid not in before]
+    return {
+        "folder": folder,
+        "status": status,
+        "last_status": last,
+        "played": len(lines),
+        "recovery": again[0] - struck if again and struck else None,
+    }

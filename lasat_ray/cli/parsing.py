@@ -1,0 +1,171 @@
+"""Options from dataclasses, and one line instead of tyro's boxes when an option is wrong.
+
+Only the option's name is taken from what tyro prints; the message is formed from its type.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+import shutil
+import sys
+import textwrap
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+from tyro.constructors import PrimitiveConstructorSpec
+
+from lasat_ray.config.json_io import flag
+from lasat_ray.errors import UsageError
+
+T = TypeVar("T")
+
+
+def parse(
+    cls: type[T],
+    argv: Sequence[str],
+    *,
+    prog: str,
+    description: str,
+    default: T | None = None,
+    known: Mapping[str, Any] | None = None,
+) -> T:
+    """``argv`` as an instance of the dataclass ``cls``; UsageError in one line when it cannot be.
+
+    ``known``: option -> type; flags_of(cls) unless given.
+    """
+    known = flags_of(cls) if known is None else known
+    args, boxes = list(argv), io.StringIO()
+    try:
+        with contextlib.redirect_stderr(boxes):
+            value, unknown = tyro.cli(
+                cls,
+                prog=prog,
+                description=wrapped(description),
+                args=args,
+                default=default,
+                return_unknown_args=True,
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+        raise UsageError(_explain(boxes.getvalue(), args, known)) from None
+    if unknown:
+        raise UsageError(_explain_unknown(unknown[0], args, known))
+    sys.stderr.write(boxes.getvalue())
+    assert isinstance(value, cls)
+    return value
+
+
+def wrapped(description: str) -> str:
+    """Paragraphs broken to the terminal's width, which tyro does not do; it joins lines that begin with
+    a letter, hence the indent."""
+    width = shutil.get_terminal_size().columns
+    parts = description.split("\n\n")
+    return "\n\n".join(textwrap.fill(part, width, subsequent_indent="  ") for part in parts)
+
+
+def flags_of(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Option -> type for every setting of a dataclass tree: ``{"--reward.alpha": float, ...}``."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if is_dataclass(hint):
+            found |= flags_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            found[flag(prefix + name)] = hint
+    return found
+
+
+def value_of(option: str, args: Sequence[str]) -> str | None:
+    """The last value that follows an option, before tyro sees the line."""
+    values = _values_of(option, args)
+    return values[0] if values else None
+
+
+def _values_of(option: str, args: Sequence[str]) -> list[str]:
+    values: list[str] = []
+    for i, token in enumerate(args):
+        name, equals, value = token.partition("=")
+        if name.replace("_", "-") != option:
+            continue
+        values = [value] if equals else []
+        for following in [] if equals else args[i + 1 :]:
+            if following.startswith("--"):
+                break
+            values.append(following)
+    return values
+
+
+def _explain(boxes: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
+    """One line for the box that tyro drew: the option it names, its value, what it takes."""
+    option = next((name for name in re.findall(r"--[\w.-]+", boxes) if name in known), None)
+    if option is None:  # no option to name: the box's own words
+        return " ".join(re.sub(r"[╭╮╰╯│─]+", " ", boxes).split())
+    values, hint = _values_of(option, args), known[option]
+    if not values:
+        return f"{option}: its value is missing; give {_expected(hint)}"
+    shown = " ".join(values)
+    spec = spec_of(hint)
+    if spec is not None:
+        try:
+            spec.instance_from_str(values)
+        except ValueError as error:
+            return f"{option}: {error}"
+    return f"{option}: '{shown}' is not accepted; give {_expected(hint)}"
+
+
+def _explain_unknown(token: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
+    name = token.partition("=")[0]
+    if not token.startswith("-"):
+        option = _last_option_before(token, args, known)
+        if option is None:
+            return f"'{token}' follows no option; write for example --epochs 30"
+        return f"{option}: '{token}' is one value too many; give {_expected(known[option])}"
+    tail = name.lstrip("-")
+    close = [option for option in known if option.endswith(f".{tail}")]
+    close = close or difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean {close[0]}?" if close else "--help shows all options"
+    return f"{name}: is not an option; {remedy}"
+
+
+def _last_option_before(token: str, args: Sequence[str], known: Mapping[str, Any]) -> str | None:
+    last = None
+    for arg_ in args:
+        name, _, value = arg_.partition("=")
+        last = name if name in known else last
+        if token in (arg_, value):
+            break
+    return last
+
+
+def spec_of(hint: Any) -> PrimitiveConstructorSpec | None:
+    """The reader and writer of budgets and grids, where a field has one."""
+    parts = [hint, *get_args(hint)] if _is_union(hint) else [hint]
+    found = [item for part in parts for item in getattr(part, "__metadata__", ())]
+    return next((item for item in found if isinstance(item, PrimitiveConstructorSpec)), None)
+
+
+def _is_union(hint: Any) -> bool:
+    return get_origin(hint) in (Union, types.UnionType)
+
+
+def _expected(hint: Any) -> str:
+    """What an option takes, in words."""
+    names = {int: "a whole number", float: "a number", str: "a name or path", bool: "no value"}
+    spec = spec_of(hint)
+    if _is_union(hint):
+        return " or ".join(_expected(part) for part in get_args(hint) if part is not type(None)) + " or None"
+    if spec is not None:
+        return f"{spec.metavar}, for example 8/255" if spec.metavar == "N/255" else f"{spec.metavar}, quoted"
+    if get_origin(hint) is Annotated:
+        return _expected(get_args(hint)[0])
+    if get_origin(hint) is Literal:
+        return "one of: " + ", ".join(str(choice) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"{_expected(get_args(hint)[0])} or several separated by spaces"
+    return names.get(hint, str(hint))

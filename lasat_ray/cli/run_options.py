@@ -1,0 +1,187 @@
+"""The command line of a training run, and what every command does with an error."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from rich.box import SIMPLE
+from rich.table import Table
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
+
+from lasat_ray.cli.parsing import flags_of, parse, spec_of, value_of
+from lasat_ray.config import TrainConfig
+from lasat_ray.config.json_io import flag, leaves, read_config
+from lasat_ray.config.loss import SEVERAL
+from lasat_ray.errors import UsageError, UserError, one_line
+from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.runs.trust import check_code, check_folder
+from lasat_ray.validation import check_name
+
+Switch = Annotated[bool, FlagCreatePairsOff]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where and how a run executes; nothing here changes what it computes."""
+
+    num_workers: int = 0
+    """Ray Train workers; 0 trains in this process without Ray."""
+    cpus_per_worker: float | None = None
+    """Processor cores each worker reserves; None shares what the machine has."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto takes a GPU where there is one."""
+    address: str | None = None
+    """Running Ray cluster to join, for example auto, HOST:PORT or ray://HOST:PORT."""
+    out: str | None = None
+    """Run folder, new; None means runs/NAME."""
+    resume: str | None = None
+    """Run folder to continue, with its own settings."""
+    trust: Switch = False
+    """With --resume: run the code that the folder names as module:name, and follow its links."""
+    compare: str | None = None
+    """Also train this method with its fixed attack for equal rounds, for example pgd-at."""
+    log: Annotated[tuple[Literal["wandb", "mlflow"], ...], SEVERAL] = ()
+    """Also send the records to these, live; needs the extra of that name."""
+    max_failures: int = 3
+    """Restarts from the last checkpoint after a worker is lost."""
+    start_timeout: float = 120.0
+    """Seconds to wait for the workers to start."""
+    hang_timeout: float = 1800.0
+    """Seconds after which a round or a batch of an evaluation counts as hung, and its process is ended."""
+    dry_run: Switch = False
+    """Print the settings of the run and stop."""
+    list_recipes: Switch = False
+    """Print the recipes with their published numbers and stop."""
+    debug: Switch = False
+    """Show tracebacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Train:
+    run: Annotated[RunOptions, OmitArgPrefixes]
+    train: Annotated[TrainConfig, arg(name="")]
+
+
+_DESCRIPTION = (
+    "Adversarial training with a learnable attack strategy (LAS-AT); defaults are the --recipe's.\n\n"
+    "Budgets are in [0,1] pixels, written 8/255 or 0.031; -k N is short for --update-interval N, "
+    "--credit NAME for --reward.credit NAME."
+)
+_SHORT = {"-k": "--update-interval", "--credit": "--reward.credit"}
+
+
+def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
+    """The settings of a training run. Defaults come from --resume's folder, else from --recipe.
+
+    Names and ranges are not checked here but in ``validate.check``. Exits with 0 after --help.
+    """
+    args = [re.sub(r"^(-k|--credit)(?==|$)", lambda short: _SHORT[short[1]], token) for token in argv]
+    resume, recipe = value_of("--resume", args), value_of("--recipe", args)
+    if resume is not None and recipe is not None:
+        raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
+    if resume is not None:
+        check_folder(Path(resume), "--trust" in args)
+        config = read_config(Path(resume) / "config.json")
+    else:
+        config = get_recipe(recipe if recipe is not None else TrainConfig().recipe).config
+    default = _Train(train=config, run=RunOptions())
+    known = {**flags_of(TrainConfig), **flags_of(RunOptions)}
+    parsed = parse(
+        _Train, args, prog="python -m lasat_ray.train", description=_DESCRIPTION, default=default, known=known
+    )
+    if resume is not None:
+        named = [token.partition("=")[0].replace("_", "-") for token in args]
+        check_code(parsed.train, str(Path(resume) / "config.json"), parsed.run.trust, named)
+    return parsed.train, parsed.run
+
+
+def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str] | None = None) -> None:
+    """Refuse run options that cannot work; ``methods`` as in ``validate.check``."""
+    bounds = {
+        "num-workers": (0, options.num_workers),
+        "max-failures": (0, options.max_failures),
+        "cpus-per-worker": (0.001, options.cpus_per_worker),
+        "start-timeout": (1.0, options.start_timeout),
+        "hang-timeout": (1.0, options.hang_timeout),
+    }
+    for name, (least, value) in bounds.items():
+        if value is not None and not (least <= value < math.inf):
+            raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
+    if options.num_workers > config.batch_size:
+        shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
+        raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
+    if options.trust and options.resume is None:
+        raise UsageError("--trust: has nothing to trust without --resume; leave it out")
+    if options.out is not None and options.resume is not None:
+        raise UsageError(
+            f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
+        )
+    if options.compare is not None and methods is not None:
+        check_name("--compare", options.compare, methods)
+
+
+def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
+    """Run a command and return its exit status; a failure is one line on stderr.
+
+    A traceback appears only with ``debug``, which by default is --debug on this command line.
+    """
+    debug = "--debug" in sys.argv[1:] if debug is None else debug
+    try:
+        return main()
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130, debug)
+    except BrokenPipeError:  # the reader of our output is gone, as in `... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except UserError as error:
+        return _fail(str(error), error.status, debug)
+    except Exception as error:
+        told = f"{type(error).__name__}: {error}"
+        return _fail(f"{told} (a bug of ours; rerun with --debug and report what it shows)", 1, debug)
+
+
+def render_config(config: TrainConfig) -> str:
+    """Every setting as the command line spells it, one a line; reads back to the same config."""
+    hints = flags_of(TrainConfig)
+    return "\n".join(_render(flag(path), hints[flag(path)], value) for path, value in leaves(config))
+
+
+def render_recipes() -> Table:
+    """The recipes with the table and row they come from and the numbers published there."""
+    table = Table(title="Recipes (numbers as published, in %; time in minutes)", box=SIMPLE, min_width=80)
+    table.add_column("--recipe, table and row", no_wrap=True)
+    table.add_column("reported")
+    for recipe in RECIPES.values():
+        source = f"  {recipe.table}, {recipe.row}" if recipe.table else "  no published row"
+        numbers = ", ".join(f"{name} {value:g}" for name, value in recipe.reported.items())
+        asked = f"\n  give {' '.join(recipe.needs)}" if recipe.needs else ""
+        table.add_row(f"{recipe.name}\n[dim]{source}{asked}[/dim]", numbers or recipe.summary)
+    return table
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
+    return status
+
+
+def _render(option: str, hint: Any, value: Any) -> str:
+    if isinstance(value, bool):
+        head, _, tail = option[2:].rpartition(".")
+        return option if value else f"--{head}{'.' if head else ''}no-{tail}"
+    spec = spec_of(hint)
+    if value is not None and spec is not None:
+        words = [str(word) for word in spec.str_from_instance(value)]
+    else:
+        words = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+    return shlex.join([option, *words])

@@ -1,0 +1,300 @@
+"""Every setting that decides what a run computes, with its unit; a recipe is one such tree. Where and
+how (workers, device, folder) must not change results and is not here. Checks: ``validate.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+from tyro.constructors import PrimitiveConstructorSpec
+
+from lasat_ray.config.loss import LossConfig
+from lasat_ray.config.numerics import NumericsConfig
+from lasat_ray.units import Grid, format_budget, format_grid, parse_budget, parse_grid
+
+Budget = Annotated[
+    float,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="N/255",
+        instance_from_str=lambda args: parse_budget(args[0]),
+        is_instance=lambda value: isinstance(value, (int, float)),
+        str_from_instance=lambda value: [format_budget(value)],
+    ),
+]
+GridSpec = Annotated[
+    dict[str, tuple[float, ...]],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="'eps=3..15/255 ...'",
+        instance_from_str=lambda args: parse_grid(args[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [format_grid(value)],
+    ),
+    arg(help_behavior_hint=""),
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataConfig:
+    """Where images come from and how they are varied."""
+
+    root: str = "~/.cache/lasat_ray"
+    """Folder of the torchvision data sets; they are downloaded there when absent."""
+    val_fraction: float = 0.02
+    """Share of the training images set aside to choose the best epoch; of a stream at most 10,000."""
+    max_train: int | None = None
+    """Use only this many training images, chosen by seed."""
+    max_test: int | None = None
+    """Use only the first this many test images."""
+    crop_padding: int = 4
+    """Pixels of padding before the random crop; 0 switches cropping off."""
+    pad_mode: Literal["zero", "reflect"] = "zero"
+    """What the padding holds."""
+    flip: bool = True
+    """Random horizontal flips."""
+    cutout: int = 0
+    """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
+    cutmix: bool = False
+    """Paste a box of another image in and mix the labels by area; for losses whose attack has no label."""
+    extra: str | None = None
+    """npz:PATH or stream:URL of extra (for example synthetic) training images."""
+    extra_fraction: float = 0.0
+    """Share of every batch drawn from the extra images."""
+    stream_window: int = 16384
+    """stream: images shuffled together and held decoded, over all workers; the next so many come along."""
+    stream_lanes: int = 8
+    """stream: places of an epoch that are read at once; more mixes further, and each worker reads its own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackConfig:
+    """The training attack: the fixed strategy, and the grid a strategy net chooses from."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of every training budget, step and radius, of the reference attack's too."""
+    eps: Budget = 8 / 255
+    """Budget of the fixed strategy, in [0,1] pixels."""
+    num_steps: int = 10
+    """PGD steps of the fixed strategy."""
+    step_size: Budget = 2 / 255
+    """PGD step of the fixed strategy, in [0,1] pixels."""
+    grid: GridSpec = field(default_factory=dict)
+    """Values each field may take, one head per field; used by learned and random strategies."""
+    loss: Literal["method", "ce", "kl", "margin", "squared"] = "method"
+    """What the attack raises; 'method' takes the training method's own choice."""
+    start: Literal["method", "uniform", "normal", "zero"] = "method"
+    """Distribution of the starting point; normal is 0.001 times a standard normal (TRADES)."""
+    start_radius: Budget | None = None
+    """Radius of the uniform start; none means each image's own eps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RewardConfig:
+    """Reward of the strategy net: L1 + alpha L2 + beta L3 (LAS-AT, eq. 7)."""
+
+    mode: Literal["paper", "reference"] = "paper"
+    """paper: losses, per image; reference: the published code's clamped accuracies, one scalar a batch."""
+    credit: Literal["image", "batch", "influence"] = "image"
+    """image: each is paid its own terms; batch: the global mean; influence: what it did to L2 and L3."""
+    alpha: float = 1.0
+    """Weight of L2, the robustness of the looked-ahead net."""
+    beta: float = 1.0
+    """Weight of L3, the looked-ahead net on clean images."""
+    l1_weight: float = 1.0
+    """Weight of L1, the strength of the attack (1 in the paper)."""
+    check_every: int = 0
+    """Strategy updates between comparisons of the credit with what leaving images out does; 0: never."""
+    standardize: bool = False
+    """Give each term mean 0 and deviation 1 over the global batch before it is weighted."""
+    lookahead: Literal["real", "copy"] = "real"
+    """real: the looked-ahead net is the target after its own update; copy: a deep copy is stepped first."""
+    copy_weight_decay: float = 0.0
+    """Weight decay of the copy's single plain SGD step (reference code: 5e-4)."""
+    copy_label_smoothing: float = 0.0
+    """Label smoothing of the copy's step (reference code: 0.3)."""
+    ref_eps: Budget = 8 / 255
+    """Budget of the fixed reference attack behind L2."""
+    ref_num_steps: int = 10
+    """Steps of the reference attack."""
+    ref_step_size: Budget = 2 / 255
+    """Step of the reference attack."""
+    ref_moves: Literal["mode", "all", "correct"] = "mode"
+    """Images it moves: all, or those still correct; mode: correct in reference mode, else all."""
+    ref_restarts: int = 1
+    """Random restarts of the reference attack; the worst by cross-entropy counts."""
+    r2_factor: float = 4.0
+    """reference mode: what a reference-attack accuracy of 1 is worth."""
+    r3_factor: float = 2.0
+    """reference mode: what a clean accuracy of 1 is worth."""
+    clamp: float = 10.0
+    """reference mode: each term is clipped to +- this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PolicyConfig:
+    """How the strategy net learns."""
+
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """Optimizer of the strategy net."""
+    lr: float = 1e-4
+    """Learning rate of the strategy net."""
+    momentum: float = 0.0
+    """SGD momentum of the strategy net."""
+    weight_decay: float = 0.0
+    """Weight decay of the strategy net."""
+    grad_clip: float = 1.0
+    """Largest gradient norm of the strategy net; 0 switches clipping off."""
+    baseline: Literal["learner", "none", "mean", "leave-one-out", "running", "greedy", "value"] = "learner"
+    """Subtracted from the reward; greedy: that of the likeliest strategy; learner: the learner's own."""
+    normalize_advantage: bool = False
+    """Give reward minus baseline mean 0 and deviation 1 over the global batch."""
+    value_weight: float = 0.5
+    """Weight of the value net's squared error (baseline value)."""
+    entropy_weight: float = 0.0
+    """Weight of the entropy bonus, at first."""
+    entropy_schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """Course of that weight over the run's updates."""
+    entropy_final: float = 0.0
+    """linear, cosine: the weight at the end."""
+    min_exploration: float = 0.0
+    """Share of every head's probability spread evenly over its options, so that none dies out."""
+    head: Literal["categorical", "ordinal"] = "categorical"
+    """categorical: a logit an option; ordinal: a discretized normal over the options, for fine grids."""
+    update_epochs: int = 4
+    """ppo, mirror-descent: passes over the round's images in one update."""
+    minibatches: int = 4
+    """ppo, mirror-descent: gradient steps a pass."""
+    clip: float = 0.2
+    """ppo: how far a probability may move by one update, as a ratio from 1 - clip to 1 + clip."""
+    target_kl: float | None = None
+    """ppo: end the passes once the policy has moved by 1.5 times this, in nats."""
+    mirror_step: float = 1.0
+    """mirror-descent: step of the exponentiated gradient, in 1 / reward."""
+    exploration: float = 1.0
+    """ucb, thompson: width of confidence bounds, in deviations of the reward."""
+    discount: float = 1.0
+    """ucb, thompson: what a past update's rewards still count at the next one; 1 forgets nothing."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimConfig:
+    """How the target net's weights move."""
+
+    lr: float = 0.1
+    """Peak learning rate."""
+    momentum: float = 0.9
+    """SGD momentum."""
+    nesterov: bool = False
+    """Nesterov momentum."""
+    weight_decay: float = 5e-4
+    """L2 penalty."""
+    decay_norms: bool = True
+    """Apply weight decay to normalization layers and biases too."""
+    schedule: Literal["constant", "multistep", "cosine", "one-cycle"] = "multistep"
+    """Course of the learning rate over the run."""
+    milestones: tuple[float, ...] = (99.0, 104.0)
+    """multistep: epochs after which the rate is multiplied by lr_decay."""
+    lr_decay: tuple[float, ...] = (0.1,)
+    """multistep: factor at each milestone in turn; one factor holds for all."""
+    warmup_epochs: float = 0.0
+    """Epochs of linear warm-up (one-cycle: until the peak)."""
+    warmup_start: float = 0.04
+    """Share of the rate that a warm-up or one-cycle begins with, as in PyTorch's OneCycleLR."""
+    grad_clip: float = 0.0
+    """Largest gradient norm of the target net; 0 switches clipping off."""
+    ema_decay: float = 0.0
+    """Decay of the weight average that is evaluated beside the net; 0 switches it off."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvalConfig:
+    """Accuracy measured during and after training (random-start PGD on cross-entropy)."""
+
+    norm: Literal["linf", "l2"] = "linf"
+    """Norm of the evaluation attacks."""
+    eps: Budget = 8 / 255
+    """Budget of every evaluation attack."""
+    step_size: Budget = 2 / 255
+    """Step of every evaluation attack."""
+    every: int = 1
+    """Validate and checkpoint every this many epochs, and after the last."""
+    val_num_steps: int = 10
+    """PGD steps on the validation split."""
+    test_num_steps: tuple[int, ...] = (10, 50)
+    """PGD steps of the final evaluation on the test set."""
+    batch_size: int = 500
+    """Images attacked at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedConfig:
+    """Other arithmetic for the same formulas: faster, equal up to rounding."""
+
+    fold_batch_norm: bool = True
+    """Attack a copy of the net whose BatchNorms are folded into the convolutions before them."""
+    channels_last: bool = False
+    """Keep images and weights with the channel as the fastest axis; nets narrower than 8 stay as they are."""
+    compile: Literal["none", "eager", "aot_eager", "inductor", "cudagraphs"] = "none"
+    """torch.compile for attacks and training passes; cudagraphs: inductor with CUDA graphs."""
+    bucket: int = 0
+    """Attack so many images or a multiple of it, finished ones along, so that few sizes occur; 0: off."""
+    balance: bool = False
+    """Attack images on whichever worker has the fewest steps to take: docs/scaling.md says where it pays."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One run of adversarial training, complete."""
+
+    recipe: str = "digits"
+    """Named settings to start from; --list-recipes shows all."""
+    dataset: str = "digits"
+    """digits, cifar10, cifar100, gtsrb, tiny-imagenet; imagefolder:, parquet: or npz:PATH; stream:URL."""
+    model: str = "small_cnn"
+    """Target net: a name such as resnet18 or wrn-34-10, torchvision:NAME, or module:function."""
+    strategy_model: str = "small_cnn"
+    """Backbone of the strategy net, spelled as --model."""
+    method: str = "pgd-at"
+    """What the target net minimizes."""
+    init_from: str | None = None
+    """Run folder or checkpoint whose weights the target starts from; hydra prunes that net."""
+    teacher: str | None = None
+    """Run folder or checkpoint of the frozen net that hat and ltd learn from."""
+    teacher_model: str | None = None
+    """Net of the teacher that lbgat trains, spelled as --model; none: the target's."""
+    strategy: Literal["learned", "random", "fixed", "curriculum"] = "learned"
+    """Who chooses each image's attack; curriculum walks through the grid's values over the run."""
+    learner: str = "reinforce"
+    """How a learned strategy learns: a name or module:Class."""
+    update_interval: int = 1
+    """Rounds between strategy updates, the paper's k."""
+    epochs: int = 30
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images a round over all workers."""
+    seed: int = 0
+    """Names every random number of the run."""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """Arithmetic of the forward passes; weights and losses stay in fp32 with bf16."""
+    data: DataConfig = field(default_factory=DataConfig)
+    attack: AttackConfig = field(default_factory=AttackConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    evaluation: EvalConfig = field(default_factory=EvalConfig)
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    numerics: NumericsConfig = field(default_factory=NumericsConfig)
+
+
+def grid_of(config: TrainConfig) -> Grid:
+    """The fields and values in play: the fixed strategy's single values, overridden by the grid."""
+    attack = config.attack
+    fixed: dict[str, tuple[float, ...]] = {
+        "eps": (attack.eps,),
+        "num_steps": (float(attack.num_steps),),
+        "step_size": (attack.step_size,),
+    }
+    return fixed if config.strategy == "fixed" else {**fixed, **attack.grid}

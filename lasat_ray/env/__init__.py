@@ -1,0 +1,15 @@
+"""The contextual bandit as Gymnasium environments: one core that the trainer steps, and its doors."""
+
+from lasat_ray import ENV_ID
+from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
+from lasat_ray.env.build import build_game, dtype_of, make_env, make_vector_env
+
+__all__ = [
+    "ENV_ID",
+    "AttackStrategyEnv",
+    "AttackStrategyVectorEnv",
+    "build_game",
+    "dtype_of",
+    "make_env",
+    "make_vector_env",
+]

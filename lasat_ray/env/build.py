@@ -1,0 +1,171 @@
+"""Builds the game from a configuration: for the trainer, and for ``gymnasium.make``."""
+
+from __future__ import annotations
+
+import dataclasses
+from functools import partial
+
+import torch
+from torch import nn
+
+from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.data import Ahead, Batches, Reading, TrainingImages, by_thread, load_dataset, load_extra
+from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
+from lasat_ray.errors import UsageError
+from lasat_ray.methods import find_method
+from lasat_ray.models import SteadyNet, build_classifier
+from lasat_ray.process_group import World
+from lasat_ray.recipes import get_recipe
+from lasat_ray.rng import Stream
+from lasat_ray.runs.load import fill, load_checkpointed
+from lasat_ray.strategy import StrategySpace
+from lasat_ray.update.target_step import TargetStep
+
+
+def dtype_of(config: TrainConfig) -> torch.dtype:
+    """The dtype of images and weights; bf16 concerns the forward passes alone."""
+    return torch.float64 if config.precision == "fp64" else torch.float32
+
+
+def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The target net with its first weights: those of --init-from, else decided by the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Stream.of(config.seed, "target init").low)
+        net = build_classifier(
+            config.model,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            precision=config.precision,
+            field="--model",
+            channels_last=config.speed.channels_last,
+        )
+    if config.init_from is not None:
+        fill(net, load_checkpointed(config.init_from)[0].state_dict(), config.init_from)
+    return net
+
+
+def build_companion(
+    config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]
+) -> nn.Module | None:
+    """The method's second net: fresh from the seed where it is trained, else read from --teacher."""
+    kind = find_method(config.method).companion
+    if kind == "none":
+        return None
+    if kind == "frozen":
+        return frozen_teacher(config, num_classes, image_shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(Stream.of(config.seed, "companion init").low)
+        return build_classifier(
+            config.teacher_model or config.model,
+            num_classes=num_classes,
+            image_shape=image_shape,
+            precision=config.precision,
+            field="--teacher-model",
+            channels_last=config.speed.channels_last,
+        )
+
+
+def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+    """The net of --teacher, frozen for good; UsageError where none is named or it is of other images,
+    UserError where its file is missing or damaged."""
+    if config.teacher is None:
+        raise UsageError(f"--teacher: --method {config.method} learns from a net; name its run folder")
+    net, card = load_checkpointed(config.teacher)
+    theirs, ours = (card["num_classes"], tuple(card["image_shape"])), (num_classes, tuple(image_shape))
+    if theirs != ours:
+        told = f"'{config.teacher}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
+        raise UsageError(f"--teacher: {told} {ours[1]}; name a net of this data set")
+    return SteadyNet(net.to(dtype_of(config)))
+
+
+def build_game(
+    config: TrainConfig,
+    images: TrainingImages,
+    num_classes: int,
+    *,
+    world: World,
+    device: torch.device,
+    train_target: bool = True,
+    ahead: Ahead = by_thread,
+) -> AttackStrategyVectorEnv:
+    """The env that the trainer steps, on this worker's share of every batch; streams are read ``ahead``."""
+    shape = images.image_shape
+    extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
+    make_batches = partial(_make_batches, config, images, extra, world, device, ahead)
+    net = build_target_net(config, num_classes, shape).to(device)
+    rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
+    companion = build_companion(config, num_classes, shape)
+    target = TargetStep(
+        net, config, world, rounds_per_epoch, companion.to(device) if companion is not None else None
+    )
+    space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
+    return AttackStrategyVectorEnv(target, make_batches, space, config, train_target=train_target)
+
+
+def _make_batches(
+    config: TrainConfig,
+    images: TrainingImages,
+    extra: TrainingImages | None,
+    world: World,
+    device: torch.device,
+    ahead: Ahead,
+    seed: int,
+) -> Batches:
+    return Batches(
+        images,
+        batch_size=config.batch_size,
+        seed=seed,
+        world=world,
+        device=device,
+        dtype=dtype_of(config),
+        augment=config.data,
+        extra=extra,
+        extra_fraction=config.data.extra_fraction,
+        reading=Reading(config.data.stream_window, config.data.stream_lanes, ahead),
+    )
+
+
+def make_vector_env(
+    num_envs: int = 32,
+    recipe: str = "digits",
+    seed: int = 0,
+    train_target: bool = False,
+    config: TrainConfig | None = None,
+) -> AttackStrategyVectorEnv:
+    """Entry point of ``gymnasium.make_vec``: torch tensors, ``num_envs`` images a step.
+
+    The target net starts from its first weights and, with ``train_target``, learns as the game is
+    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's. A single
+    image has no batch to be compared with, and is paid its own terms, not standardized.
+    """
+    base = config or get_recipe(recipe).config
+    reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
+    if num_envs == 1 and reward.standardize:
+        reward = dataclasses.replace(reward, credit="image", standardize=False)
+    # Whoever steps this env is the one who learns: every round is paid.
+    base = dataclasses.replace(base, strategy="learned", update_interval=1, reward=reward)
+    base = dataclasses.replace(base, seed=seed, batch_size=num_envs, precision="fp32")
+    data = base.data
+    dataset = load_dataset(
+        base.dataset, root=data.root, max_train=data.max_train, max_test=data.max_test, seed=seed
+    )
+    return build_game(
+        base,
+        dataset.train,
+        dataset.num_classes,
+        world=World(),
+        device=torch.device("cpu"),
+        train_target=train_target,
+    )
+
+
+def make_env(
+    recipe: str = "digits",
+    seed: int = 0,
+    train_target: bool = False,
+    config: TrainConfig | None = None,
+) -> AttackStrategyEnv:
+    """Entry point of ``gymnasium.make``: NumPy, one image an episode."""
+    return AttackStrategyEnv(
+        make_vector_env(num_envs=1, recipe=recipe, seed=seed, train_target=train_target, config=config)
+    )

@@ -1,0 +1,206 @@
+"""A run folder: where everything about one run lies, under fixed names.
+
+config.json, manifest.json, metrics.jsonl, checkpoints/{last,previous,best}.safetensors,
+summary.json, and TensorBoard events in tensorboard/.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from lasat_ray import __version__
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from lasat_ray.config import TrainConfig
+from lasat_ray.config.json_io import config_from_json, config_to_json, read_json
+from lasat_ray.errors import UsageError, UserError
+from lasat_ray.runs.lock import locked
+
+_AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last
+_PACKAGES = ("torch", "torchvision", "ray", "gymnasium", "numpy", "safetensors", "pyautoattack")
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Names of files, and the few ways they are written."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, path: Path, config: TrainConfig, **facts: Any) -> RunFolder:
+        """A new folder with config and manifest; UsageError if something is already there."""
+        if path.exists():
+            raise UsageError(
+                f"--out: '{path}' already exists; choose another, or continue it with --resume {path}"
+            )
+        folder = cls(path)
+        try:
+            folder.checkpoints.mkdir(parents=True)
+        except OSError as error:
+            raise UsageError(
+                f"--out: cannot make '{path}' ({error.strerror}); choose another folder"
+            ) from error
+        folder.write_json("config.json", config_to_json(config))
+        folder.write_json("manifest.json", manifest(config, **facts))
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run; UsageError if it is none."""
+        if not (path / "config.json").is_file():
+            raise UsageError(
+                f"--resume: '{path}' holds no run (no config.json); name a folder that --out made"
+            )
+        return cls(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def config(self) -> TrainConfig:
+        return config_from_json(self.read_json("config.json"))
+
+    def summary(self) -> dict[str, Any] | None:
+        """The final figures, None while the run is not finished."""
+        return self.read_json("summary.json") if (self.path / "summary.json").is_file() else None
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        content = read_json(self.path / name)
+        if not isinstance(content, dict):
+            raise UserError(f"{self.path / name}: is no JSON object; restore it from the original run folder")
+        return content
+
+    def save_last(self, tree: dict[str, Any]) -> None:
+        """Keep the newest two. The new one is whole on disk before an old one gives up its name:
+        a full disk, a crash, or a damaged ``last`` never takes the only whole file."""
+        newest, last, previous = (self.checkpoints / f"{name}.safetensors" for name in _AGES)
+        save_checkpoint(newest, tree)
+        if last.exists():
+            os.replace(last, previous)
+        os.replace(newest, last)
+
+    def load_last(self) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest whole checkpoint (None if there is none yet), and what was wrong with newer ones."""
+        faults: list[str] = []
+        for name in _AGES:
+            path = self.checkpoints / f"{name}.safetensors"
+            if path.exists():
+                try:
+                    return load_checkpoint(path), faults
+                except UserError as error:
+                    faults.append(str(error))
+        if faults:
+            raise UserError(f"{self.checkpoints}: no whole checkpoint is left; {faults[0]}")
+        return None, faults
+
+    def load_best(self) -> dict[str, Any]:
+        """Net and model card of the best validation epoch; UserError if there is none."""
+        return load_checkpoint(self.checkpoints / "best.safetensors")
+
+    def lock(self, role: str = "run", *, patience_s: float = 0.0) -> AbstractContextManager[None]:
+        """Be the only one in this ``role`` for the time of a block; InUse where another process is.
+
+        ``run``: the command that trains; ``writer``: the Ray worker that writes for it. Two, since a
+        command may die while its worker still has a moment to live."""
+        return locked(self.path / f".{role}.lock", patience_s=patience_s)
+
+    @property
+    def stop_file(self) -> Path:
+        """There while the workers on Ray are asked to save and end."""
+        return self.path / ".stop"
+
+    def sweep(self) -> None:
+        """Remove what a process left behind that died while it wrote; the caller holds the lock."""
+        ours = [("." + name + ".*.tmp") for name in ("config.json", "summary.json", "probe.safetensors")]
+        for path in [*self.checkpoints.glob(".*.tmp"), *(p for name in ours for p in self.path.glob(name))]:
+            path.unlink(missing_ok=True)
+
+    def discard_if_untouched(self) -> None:
+        """Remove a folder in which nothing was trained, so that a refused run leaves no trace."""
+        if not any(self.checkpoints.glob("*.safetensors")):
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+@contextmanager
+def undone_if_refused(path: Path) -> Iterator[None]:
+    """Where the block fails, the folders above ``path`` that were not there before go, if empty."""
+    new = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def fresh_path(config: TrainConfig) -> Path:
+    """runs/RECIPE-METHOD-STRATEGY-sSEED-N with the first free N."""
+    stem = f"{config.recipe}-{config.method}-{config.strategy}-s{config.seed}"
+    n = 1
+    while (path := Path("runs") / f"{stem}-{n}").exists():
+        n += 1
+    return path
+
+
+def manifest(config: TrainConfig, **facts: Any) -> dict[str, Any]:
+    """What one needs to trace a number: versions, commit, command, machine, seed."""
+    return {
+        "lasat_ray": __version__,
+        "seed": config.seed,
+        **provenance(),
+        **facts,
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Command, time, machine, versions and commit: what any file of figures has to carry."""
+    return {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        **_git_state(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git_state() -> dict[str, Any]:
+    """Commit and whether the tree differed from it; None outside a checkout."""
+
+    def git(*args: str) -> str | None:
+        command = ["git", "-C", str(Path(__file__).parents[1]), *args]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    commit, status = git("rev-parse", "HEAD"), git("status", "--porcelain")
+    return {"commit": commit, "dirty": None if status is None else bool(status)}

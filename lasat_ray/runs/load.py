@@ -1,0 +1,241 @@
+"""A trained net from a run folder, a checkpoint, or somebody else's weights, ready to be evaluated.
+
+No file is trusted: checkpoints are safetensors and JSON, foreign weights are read with
+``torch.load(weights_only=True)`` or as safetensors, and code that a checkpoint names is imported
+only with ``trust``.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+import textwrap
+import zipfile
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeGuard
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lasat_ray.runs.checkpoint import load_checkpoint
+from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
+from lasat_ray.errors import UsageError, UserError, refusal
+from lasat_ray.models import build_classifier
+from lasat_ray.models.backbone import ImageShape
+from lasat_ray.runs.trust import names_code
+
+WHICH = ("best", "last")
+UNUSED = ("sub_block1.", "num_batches_tracked")
+"""Keys of published WideResNet files that no forward pass reads."""
+WRAPPERS = ("module.", "model.", "backbone.")
+"""What DataParallel and wrappers put before every key."""
+
+
+def load_model(
+    path: str | Path, *, which: str = "best", device: str | torch.device = "cpu", trust: bool = False
+) -> nn.Module:
+    """The net of a run folder or of one checkpoint file: x [B,C,H,W] in [0,1] -> logits [B,N].
+
+    In evaluation mode, its weights needing no gradient. ``which``: best (on validation) or last,
+    for a run folder; a run that never validated has only last. Where weights were averaged, the
+    average is the net. A net from ``module:function`` runs that code and needs ``trust``.
+    UserError in one line for anything that is not such a file.
+    """
+    net, _ = load_checkpointed(path, which=which, device=device, trust=trust)
+    return net
+
+
+def load_checkpointed(
+    path: str | Path, *, which: str = "best", device: str | torch.device = "cpu", trust: bool = False
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The net as ``load_model`` gives it, and its card: model, num_classes, image_shape (C,H,W), ...
+
+    UserError where the file holds no target net with a card, UsageError where its net is code and
+    ``trust`` is not given.
+    """
+    file = checkpoint_file(Path(path), which)
+    tree = load_checkpoint(file)
+    card, weights = tree.get("card"), tree.get("target_net")
+    average = tree.get("average")
+    if isinstance(average, dict):
+        weights = average.get("net")
+    if not isinstance(card, dict) or not is_state_dict(weights):
+        raise UserError(f"{file}: holds no target net with its card; name best or last of a run folder")
+    check_card(card, file)
+    name = card["model"]
+    if names_code(name) and not trust:
+        raise UsageError(f"{file}: its net is code, '{name}'; if you trust it, pass trust=True (--trust)")
+    build = partial(
+        build_classifier,
+        name,
+        num_classes=card["num_classes"],
+        image_shape=tuple(card["image_shape"]),
+        precision=card["precision"],
+        field=str(file),
+    )
+    if ":" not in name:
+        with torch.device("meta"):  # a forged card names a net that would fill the memory
+            check_fit(build(), weights, str(file))
+    net = build()
+    fill(net, weights, str(file))
+    return ready(net, device), card
+
+
+def check_card(card: Mapping[str, Any], file: Path) -> None:
+    """UserError naming the first entry of a model card that cannot be what this program wrote."""
+    shape, classes = card.get("image_shape"), card.get("class_names", [])
+    kinds = {
+        "model": isinstance(card.get("model"), str),
+        "precision": isinstance(card.get("precision"), str),
+        "num_classes": type(card.get("num_classes")) is int and 2 <= card["num_classes"] <= MAX_CLASSES,
+        "image_shape": isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(side) is int and 1 <= side <= MAX_PIXELS for side in shape)
+        and math.prod(shape) <= MAX_PIXELS,
+        "class_names": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
+    }
+    for name, fits in kinds.items():
+        if not fits:
+            shown = textwrap.shorten(repr(card.get(name)), 60)
+            raise UserError(f"{file}: its card's {name} is {shown}; this is no checkpoint of ours")
+    if classes and len(classes) != card["num_classes"]:
+        told = f"{len(classes)} class_names for {card['num_classes']} num_classes"
+        raise UserError(f"{file}: its card has {told}; this is no checkpoint of ours")
+
+
+def load_foreign(
+    model: str,
+    weights: str | Path,
+    *,
+    num_classes: int,
+    image_shape: ImageShape,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    device: str | torch.device = "cpu",
+) -> nn.Module:
+    """A net of ours or ``module:function`` with the weights of a file from elsewhere.
+
+    The file holds a state dict, bare or under ``state_dict``, as torch.save or safetensors wrote
+    it, with or without ``module.`` before its keys (RobustBench's ``WideResNet`` files fit
+    wrn-DEPTH-WIDTH). ``mean`` and ``std`` are applied to pixels in [0,1] before the net; a file that
+    ``lasat_ray.export`` wrote holds its own.
+    Returns x [B,C,H,W] in [0,1] -> logits [B,N], as ``load_model``. UserError naming the first key that is
+    missing, unknown or of another shape; UsageError for a name or number that cannot be.
+    """
+    net = build_classifier(model, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std)
+    given = plain_keys(read_weights(Path(weights)))
+    if not _exported(given):
+        fill(net.backbone, given, str(weights))
+        return ready(net, device)
+    for name, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
+        if any(number != neutral for number in ([value] if isinstance(value, int | float) else value)):
+            what = f"has no effect with '{weights}', which holds its own normalization"
+            raise refusal(f"--{name}", value, what, "leave it out")
+    fill(net, given, str(weights))
+    return ready(net, device)
+
+
+def _exported(weights: Mapping[str, Tensor]) -> bool:
+    """Whether these are a whole ``Classifier``'s, as ``lasat_ray.export`` writes them."""
+    normalization = {"mean", "std"}
+    return normalization <= weights.keys() and all(
+        name.startswith("backbone.") for name in weights.keys() - normalization
+    )
+
+
+def checkpoint_file(path: Path, which: str = "best") -> Path:
+    """The checkpoint that a run folder or file name stands for; UserError if there is none."""
+    if which not in WHICH:
+        raise UsageError(f"which: '{which}' is no checkpoint of a run; choose one of: {', '.join(WHICH)}")
+    if not path.exists():
+        raise UserError(f"{path}: no such run folder or checkpoint; check the path")
+    if path.is_file():
+        return path
+    files = [path / "checkpoints" / f"{name}.safetensors" for name in (which, "last")]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise UserError(f"{path}: holds no checkpoint; name the folder of a run that trained at least once")
+    return found
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file from elsewhere; executes nothing that the file contains."""
+    try:
+        if file.suffix == ".safetensors":
+            content: Any = load_file(file)
+        else:
+            check_stored(file)
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file of weights; check the path") from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{file}: holds more than tensors, which is not loaded; save its state_dict() alone"
+        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # on arbitrary bytes torch raises KeyError, IndexError, struct.error, ...
+        told = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{file}: not a file of weights ({told[0]}); save it anew") from error
+    for key in ("state_dict", "model_state_dict", "net"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not is_state_dict(content):
+        raise UserError(f"{file}: holds no state dict; save net.state_dict() with torch.save")
+    return dict(content)
+
+
+def is_state_dict(content: Any) -> TypeGuard[Mapping[str, Tensor]]:
+    """Names and tensors, nothing else."""
+    return isinstance(content, Mapping) and all(
+        isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
+    )
+
+
+def check_stored(file: Path) -> None:
+    """UserError for a decompression bomb: torch.save packs nothing, and so may nobody else."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as members:
+        for member in members.infolist():
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > file.stat().st_size:
+                raise UserError(
+                    f"{file}: '{member.filename}' in it is compressed, which torch.save never does; "
+                    "save the weights anew"
+                )
+
+
+def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same weights without the wrappers' prefixes and without keys that nothing reads."""
+    plain = dict(weights)
+    while prefix := next((p for p in WRAPPERS if plain and all(key.startswith(p) for key in plain)), None):
+        plain = {key.removeprefix(prefix): value for key, value in plain.items()}
+    return {key: value for key, value in plain.items() if not key.startswith(UNUSED[0])}
+
+
+def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy weights into ``net``; UserError naming ``source`` and the first key that does not fit."""
+    check_fit(net, weights, source)
+    net.load_state_dict({**net.state_dict(), **weights})
+
+
+def check_fit(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """UserError naming ``source`` and the first key of ``weights`` that does not fit the net."""
+    own = net.state_dict()
+    wanted = [key for key in own if not key.endswith(UNUSED[1])]
+    for key in wanted:
+        if key not in weights:
+            raise UserError(f"{source}: weight '{key}' is missing; this file is of another architecture")
+        if weights[key].shape != own[key].shape:
+            shapes = f"{list(weights[key].shape)}, the net has {list(own[key].shape)}"
+            raise UserError(f"{source}: weight '{key}' is {shapes}; this file is of another architecture")
+    if unknown := [key for key in weights if key not in own]:
+        raise UserError(f"{source}: weight '{unknown[0]}' has no place in the net; choose another --model")
+
+
+def ready(net: nn.Module, device: str | torch.device) -> nn.Module:
+    """On the device, in evaluation mode, no weight needing a gradient."""
+    return net.to(device).eval().requires_grad_(False)

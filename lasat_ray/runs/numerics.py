@@ -1,0 +1,89 @@
+"""Finds nan and infinity in the round where they appear, on every worker, and says whose they are.
+
+A round leaves one number on the device: whether all that it watched was finite. It is summed over the
+workers with what else they must agree on (a request to stop, a write that failed) and copied to the
+host behind the round's own work, so that a GPU is never waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lasat_ray.types import RoundReport
+from lasat_ray.process_group import World
+
+_SHOWN = 8  # images named in an error; the record has all
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Where a round was not finite. ``fields``: name -> rows of the training set, empty for what
+    belongs to no image, such as a gradient."""
+
+    round: int
+    fields: dict[str, list[int]]
+
+    def __str__(self) -> str:
+        # Fields come in the order in which a round computes them: what went wrong first is the cause.
+        rows = next((found for found in self.fields.values() if found), [])
+        shown = ", ".join(map(str, rows[:_SHOWN])) + (
+            f" and {len(rows) - _SHOWN} more" * (len(rows) > _SHOWN)
+        )
+        images = f", first for training images {shown}" if rows else ""
+        return f"round {self.round}: nan or infinity in {', '.join(self.fields)}{images}"
+
+
+class Votes:
+    """What the workers agree on after a round: [not finite, asked to stop, could not write] counts."""
+
+    def __init__(self, report: RoundReport, *, stop: bool, failed: bool, world: World):
+        parts = [value.detach().reshape(-1).double() for value in report.watched.values()]
+        finite = torch.cat(parts).isfinite().all()
+        mine = torch.stack(
+            [(~finite).double(), finite.new_full((), stop).double(), finite.new_full((), failed)]
+        )
+        self._votes = world.sum(mine)
+        self._copied: torch.cuda.Event | None = None
+        if self._votes.is_cuda:
+            there = torch.empty_like(self._votes, device="cpu", pin_memory=True)
+            self._votes = there.copy_(self._votes, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def read(self) -> tuple[bool, bool, bool]:
+        """Whether any worker met nan, was asked to stop, could not write; waits for that round alone."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        bad, stop, failed = (count > 0 for count in self._votes.tolist())
+        return bad, stop, failed
+
+
+def locate(report: RoundReport, world: World) -> Finding:
+    """The fields and images of a round that were not finite, the same on every worker; collective."""
+    assert report.index is not None
+    rows = world.gather(report.index, report.global_size)
+    fields: dict[str, list[int]] = {}
+    for name, value in report.watched.items():
+        bad = ~value.detach().isfinite()
+        if bad.ndim:
+            bad_N = world.gather(bad.long(), report.global_size).bool()
+            if bad_N.any():
+                fields[name] = rows[bad_N].tolist()
+        elif world.sum(bad.long()).item():
+            fields[name] = []
+    return Finding(report.round, fields)
+
+
+def copied(tree: Any) -> Any:
+    """A state with tensors of its own, on the device where they are."""
+    if isinstance(tree, Tensor):
+        return tree.detach().clone()
+    if isinstance(tree, dict):
+        return {key: copied(value) for key, value in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return type(tree)(copied(value) for value in tree)
+    return tree

@@ -1,0 +1,187 @@
+"""Writes what happened: metrics.jsonl, one line a round and an epoch, and TensorBoard events.
+
+Rounds are kept on the device and written in blocks, so that the loop waits for nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lasat_ray.errors import UserError
+from lasat_ray.runs.events import Events
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.types import RoundReport
+from lasat_ray.units import Grid
+from lasat_ray.process_group import World
+
+Listener = Callable[[dict[str, Any]], None]
+_QUANTILES = (5, 25, 50, 75, 95)
+_BLOCKS = 20  # writes an epoch: one host sync and one small all-reduce each
+
+
+class Recorder:
+    """Collective: every worker adds its share, the first one writes."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        world: World,
+        rounds_per_epoch: int,
+        listener: Listener | None,
+        grid: Grid | None = None,
+    ):
+        self.folder = folder
+        self.grid = {name: values for name, values in (grid or {}).items() if len(values) > 1}
+        self._first_option = _first_options(grid or {})
+        self.world = world
+        self.rounds_per_epoch = rounds_per_epoch
+        self.listener = listener
+        self.option_counts: Tensor | None = None
+        """This worker's share of how often each strategy option was chosen this epoch, [sum V_k]."""
+        self.failure: UserError | None = None
+        """Why a record could not be written; the workers agree on it after the round."""
+        self._pending: list[RoundReport] = []
+        self.events = Events(folder.path / "tensorboard", grid or {})
+
+    def rewind(self, offset: int, round: int = 0) -> None:
+        """Cut metrics.jsonl back to where a checkpoint was taken, before ``round``, so that every
+        round stands once."""
+        self._pending = []
+        self.events.rewind(round)
+        if self.world.is_first and self.folder.metrics.exists():
+            with open(self.folder.metrics, "rb+") as file:
+                # A crash of the machine may have lost lines that the checkpoint counted.
+                whole = file.read(offset).rfind(b"\n") + 1
+                file.truncate(whole)
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far."""
+        return self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
+
+    def add(self, report: RoundReport) -> None:
+        self._pending.append(report)
+        counts = report.option_counts
+        self.option_counts = counts if self.option_counts is None else self.option_counts + counts
+        if len(self._pending) >= max(1, self.rounds_per_epoch // _BLOCKS):
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the pending rounds: one sum over workers for all of them."""
+        if not self._pending:
+            return
+        rows = [list(report.sums.values()) for report in self._pending]
+        flat = torch.stack([value for row in rows for value in row])
+        counts = [report.option_counts.to(flat) for report in self._pending] if self.grid else []
+        totals = iter(self.world.sum(torch.cat([flat, *counts])).tolist())
+        scalars = iter(torch.stack([v.double() for r in self._pending for v in r.scalars.values()]).tolist())
+        records: list[dict[str, Any]] = []
+        for report in self._pending:
+            record: dict[str, Any] = {
+                "kind": "round",
+                "round": report.round,
+                "epoch": (report.round + 1) / self.rounds_per_epoch,
+            }
+            record |= _deviations({name: next(totals) / report.global_size for name in report.sums})
+            records.append(record | {name: next(scalars) for name in report.scalars})
+        for record, report in zip(records, self._pending, strict=True):
+            if self.grid:
+                record |= self._quantiles([next(totals) for _ in report.option_counts])
+            self.write(record)
+        self._pending = []
+
+    def _quantiles(self, counts: list[float]) -> dict[str, float]:
+        """Quantiles of every field with a choice, from how often each option was taken in a round."""
+        told: dict[str, float] = {}
+        for name, values in self.grid.items():
+            first = self._first_option[name]
+            taken = counts[first : first + len(values)]
+            told |= {f"{name}_p{q:02}": quantile(values, taken, q / 100) for q in _QUANTILES}
+        return told
+
+    def sum_option_counts(self) -> list[float]:
+        """How often each strategy option was chosen this epoch, over all workers; collective."""
+        return [] if self.option_counts is None else self.world.sum(self.option_counts).tolist()
+
+    def write(self, record: dict[str, Any]) -> None:
+        """Append one line, tell the listener, feed TensorBoard; the first worker only."""
+        if not self.world.is_first:
+            return
+        try:
+            with open(self.folder.metrics, "a") as file:
+                file.write(json.dumps(record) + "\n")
+            self.events.write(record)
+        except OSError as error:
+            told, remedy = error.strerror or error, "free space or make the folder writable, then --resume it"
+            self.failure = self.failure or UserError(
+                f"{self.folder.metrics}: cannot be written ({told}); {remedy}"
+            )
+        if self.listener:
+            self.listener(record)
+
+    def close(self) -> None:
+        """UserError where the last events cannot be written."""
+        try:
+            self.events.close()
+        except OSError as error:
+            raise UserError(
+                f"{self.events.folder}: cannot be written ({error.strerror}); free space"
+            ) from error
+
+
+def _deviations(means: dict[str, float]) -> dict[str, float]:
+    """``NAME_std`` arrives as the mean of squares and leaves as the standard deviation of NAME."""
+
+    def deviation(name: str, square: float) -> float:
+        variance = square - means[name.removesuffix("_std")] ** 2
+        # Equal values leave rounding errors that depend on the number of workers.
+        return math.sqrt(variance) if variance > 1e-12 * square else 0.0
+
+    return {name: deviation(name, v) if name.endswith("_std") else v for name, v in means.items()}
+
+
+def quantile(values: Sequence[float], counts: Sequence[float], share: float) -> float:
+    """The least value that at least ``share`` of the images were given or stayed under."""
+    order = sorted(range(len(values)), key=lambda n: values[n])
+    passed, enough = 0.0, share * sum(counts)
+    for n in order:
+        passed += counts[n]
+        if passed >= enough and counts[n]:
+            return values[n]
+    return values[order[-1]]
+
+
+def _first_options(grid: Grid) -> dict[str, int]:
+    """Where each field's options begin in the counts."""
+    starts = itertools.accumulate((len(values) for values in grid.values()), initial=0)
+    return dict(zip(grid, starts, strict=False))
+
+
+def follow(metrics: Path, listener: Listener, done: threading.Event, poll_s: float = 0.2) -> None:
+    """Tell ``listener`` every record that another process appends, until ``done``; then the rest.
+
+    A restart cuts the file back to its last checkpoint; rounds heard before are heard again.
+    """
+    position = metrics.stat().st_size if metrics.exists() else 0
+    while True:
+        last_look = done.wait(poll_s)
+        if metrics.exists():
+            position = min(position, metrics.stat().st_size)
+            with open(metrics) as file:
+                file.seek(position)
+                for line in file:
+                    if not line.endswith("\n"):
+                        break
+                    listener(json.loads(line))
+                    position += len(line.encode())
+        if last_look:
+            return

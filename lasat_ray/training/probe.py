@@ -1,0 +1,128 @@
+"""A few fixed training images whose strategies are followed through training (LAS-AT, Figure 5).
+
+The images lie once in ``probe.safetensors``; after every epoch one record ``probe`` says how likely
+each value of each field is for each image, and what the net takes the attacked image for.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.attacks import attack_batch
+from lasat_ray.data import Images, TrainingImages
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.learners import Learner
+from lasat_ray.models import frozen_eval
+from lasat_ray.rng import Stream
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
+from lasat_ray.runs.folder import RunFolder
+from lasat_ray.strategy import StrategyNet, StrategySpace
+from lasat_ray.types import Batch
+
+NUM_IMAGES = 8
+DRAWS = 64  # an image, where a learner has no net to ask for probabilities
+FILE = "probe.safetensors"
+WATCHED = 256
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Probe:
+    """``images``: the probe itself; ``rows`` [P] int64: its places among the training images."""
+
+    images: Images
+    rows: Tensor
+
+    def save(self, folder: RunFolder, class_names: tuple[str, ...]) -> None:
+        """Once a run; a resumed run finds the same file."""
+        if not (folder.path / FILE).exists():
+            tree = {"x": self.images.x, "y": self.images.y, "rows": self.rows, "class_names": class_names}
+            save_checkpoint(folder.path / FILE, tree)
+
+
+def choose_probe(images: TrainingImages, seed: int) -> Probe:
+    """Up to ``NUM_IMAGES`` images by seed, of as many classes as there are (in a stream's sample)."""
+    places, images = images.sample(WATCHED, seed)
+    order = Stream.of(seed, "probe").permutation(len(images))
+    first: dict[int, int] = {}
+    for row, label in zip(order.tolist(), images.y[order].tolist(), strict=True):
+        first.setdefault(label, row)
+        if len(first) == NUM_IMAGES:
+            break
+    rows = list(first.values())
+    rows += [row for row in order[: 2 * NUM_IMAGES].tolist() if row not in rows]
+    chosen = torch.tensor(sorted(rows[:NUM_IMAGES]))
+    return Probe(images.take(chosen), places[chosen])
+
+
+def watched(images: TrainingImages, num_val: int, seed: int) -> Images:
+    """A quarter as many training images as are validated, at most ``WATCHED``: where robust accuracy
+    rises on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
+    _, images = images.sample(WATCHED, seed)
+    order = Stream.of(seed, "training images watched").permutation(len(images))
+    return images.take(order[: min(WATCHED, -(-num_val // 4))])
+
+
+def load_probe(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:
+    """The probe's images and the names of all classes; None for a run that recorded none."""
+    if not (folder.path / FILE).is_file():
+        return None
+    tree = load_checkpoint(folder.path / FILE)
+    return Images(tree["x"], tree["y"]), tuple(tree["class_names"])
+
+
+@torch.no_grad()
+def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, stream: Stream) -> list[Tensor]:
+    """How likely each value of each field is for each image of ``x`` [B,C,H,W]: K tensors [B,V_k].
+
+    Exact where the learner chooses by a strategy net, else the shares among ``DRAWS`` draws. The
+    learner stays as it is: nothing here can change a run.
+    """
+    net = getattr(learner, "net", None)
+    if isinstance(net, StrategyNet):
+        training = net.training
+        try:
+            return [log_p.exp() for log_p in net.eval()(x)]
+        finally:
+            net.train(training)
+    twin = copy.deepcopy(learner)  # a curriculum counts how often it is asked
+    many = x.repeat_interleave(DRAWS, 0)
+    index_BK = twin.act(many, torch.arange(len(many), device=x.device), stream).index
+    draws = index_BK.view(len(x), DRAWS, -1)
+    options = [torch.arange(size, device=x.device) for size in space.sizes]
+    return [(draws[:, :, k, None] == option).to(x.dtype).mean(1) for k, option in enumerate(options)]
+
+
+def attack_probe(
+    net: nn.Module, x: Tensor, y: Tensor, action_BK: Tensor, space: StrategySpace, norm: str
+) -> Tensor:
+    """x_adv [B,C,H,W] by PGD on cross-entropy from a uniform start, each image by its own strategy."""
+    batch = Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x))
+    strategy = space.decode(action_BK)
+    stream = Stream.of("probe start")
+    return attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform", norm=norm)
+
+
+def look(
+    probe: Probe, net: nn.Module, learner: Learner, env: AttackStrategyVectorEnv, stream: Stream
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What the probe shows now: the facts of its record, and its pictures by name, [P,C,H,W] in [0,1]."""
+    space, x = env.space, probe.images.x.to(env.batch.x).div_(255)
+    y = probe.images.y.to(x.device)
+    shares = strategy_shares(learner, space, x, stream)
+    action_BK = torch.stack([share.argmax(1) for share in shares], 1)
+    x_adv = attack_probe(net, x, y, action_BK, space, env.config.attack.norm)
+    with torch.no_grad(), frozen_eval(net):
+        seen, seen_adv = (net(images).argmax(1).tolist() for images in (x, x_adv))
+    told = {
+        name: [[round(p, 5) for p in row] for row in share.tolist()]
+        for name, share in zip(space.names, shares, strict=True)
+    }
+    facts = {"share": told, "y": y.tolist(), "predicted": seen, "predicted_adv": seen_adv}
+    widest = max(float(value.max()) for value in (x_adv - x).abs())
+    delta = (x_adv - x) / (2 * max(widest, 1e-12)) + 0.5  # gray is unchanged
+    return facts, {"1_x": x, "2_delta": delta, "3_x_adv": x_adv}

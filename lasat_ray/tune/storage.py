@@ -1,0 +1,166 @@
+"""Where a sweep lies: a folder (on a cluster one that all machines share) or any fsspec URL.
+
+Under a URL a trial works in a scratch folder of its machine, which is uploaded after every epoch and
+fetched when the trial goes on elsewhere. The run folder's checkpoints prove themselves whole and keep
+the one before, so an upload that was cut off costs an epoch and no more.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lasat_ray.errors import UserError
+
+TRIALS = "trials"
+_LAST = ("best.safetensors", "previous.safetensors", "last.safetensors", "summary.json")
+"""Uploaded after everything else, in this order: a checkpoint never speaks of lines not yet there."""
+
+
+class Store:
+    """Files of one sweep under ``out``, a path or a URL such as s3://bucket/sweep."""
+
+    def __init__(self, out: str) -> None:
+        self.out = out
+        self.is_url = "://" in out
+        self._fs: Any = None
+        self.root = str(Path(out).resolve())
+        if self.is_url:
+            self._fs, self.root = _filesystem(out)
+        self._sent: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def exists(self, name: str = "") -> bool:
+        path = self._at(name)
+        return bool(self._fs.exists(path)) if self._fs else Path(path).exists()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a whole file; UserError when the place refuses it."""
+        path = self._at(name)
+        if not self._fs:
+            try:
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"--out: cannot make '{self.out}' ({error.strerror}); choose another"
+                ) from error
+            from lasat_ray.runs.checkpoint import write_atomically  # late: it loads torch, --help needs none
+
+            write_atomically(Path(path), content)
+            return
+        try:
+            self._fs.makedirs(str(PurePosixPath(path).parent), exist_ok=True)
+            self._fs.pipe_file(path, content)
+        except Exception as error:  # each file system has errors of its own
+            told = str(error) or type(error).__name__
+            raise UserError(f"--out: cannot write to '{self.out}' ({told}); choose another") from error
+
+    def read(self, name: str) -> bytes | None:
+        """A file's content, None where there is none."""
+        path = self._at(name)
+        try:
+            return self._fs.cat_file(path) if self._fs else Path(path).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write_json(self, name: str, content: Any) -> None:
+        self.write(name, (json.dumps(content, indent=1) + "\n").encode())
+
+    def read_json(self, name: str) -> Any:
+        """Content of a JSON file, None where there is none; UserError where it is damaged."""
+        content = self.read(name)
+        try:
+            return None if content is None else json.loads(content)
+        except ValueError as error:
+            raise UserError(f"{self._at(name)}: is not JSON ({error}); remove it to run it again") from error
+
+    @contextmanager
+    def folder(self, trial: str, patience: float = 60.0) -> Iterator[Path]:
+        """The trial's run folder as a local path, held by this process alone; perhaps not there yet.
+
+        A trial whose driver was killed may live on for some seconds: wait for it, then UserError.
+        """
+        if self._fs:
+            scratch = Path(tempfile.mkdtemp(prefix="lasat-trial-"))
+            try:
+                yield self._fetch(trial, scratch / trial)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
+            return
+        path = Path(self._at(f"{TRIALS}/{trial}"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(path.with_suffix(path.suffix + ".lock"), patience):
+            yield path
+
+    def send(self, trial: str, folder: Path) -> None:
+        """Upload what changed in a run folder; nothing to do where trials work in place."""
+        if not self._fs:
+            return
+        files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+        files.sort(key=lambda path: (_LAST.index(path.name) if path.name in _LAST else -1, str(path)))
+        for path in files:
+            name, stat = path.relative_to(folder).as_posix(), path.stat()
+            if self._sent.get((trial, name)) != (mark := (stat.st_size, stat.st_mtime_ns)):
+                self.write(f"{TRIALS}/{trial}/{name}", path.read_bytes())
+                self._sent[trial, name] = mark
+
+    def fetch(self, trial: str, to: Path) -> bool:
+        """Copy another trial's run folder to ``to``; False if there is none."""
+        if self._fs:
+            return self._fetch(trial, to).exists()
+        source = Path(self._at(f"{TRIALS}/{trial}"))
+        if source.exists():
+            shutil.copytree(source, to)
+        return source.exists()
+
+    def _fetch(self, trial: str, to: Path) -> Path:
+        assert self._fs
+        source = self._at(f"{TRIALS}/{trial}")
+        for path in self._fs.find(source) if self._fs.exists(source) else []:
+            inside = PurePosixPath(path).relative_to(source)
+            if ".." in inside.parts:
+                raise UserError(f"{self.out}: '{inside}' leads out of the sweep; remove it there")
+            target = to / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(self._fs.cat_file(path))
+        return to
+
+    def _at(self, name: str) -> str:
+        return f"{self.root}/{name}" if name else self.root
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    import fsspec
+
+    try:
+        fs, root = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UserError(
+            f"--out: '{url}' cannot be opened ({error}); install what it names, or give a path"
+        ) from error
+    return fs, root.rstrip("/")
+
+
+@contextmanager
+def _lock(path: Path, patience: float) -> Iterator[None]:
+    """Hold ``path`` alone among all processes; the system lets go when a process dies."""
+    deadline = time.monotonic() + patience
+    with open(path, "w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    held = f"{path.with_suffix('')}: is in use by another process of this sweep"
+                    raise UserError(f"{held}; end that one first") from error
+            time.sleep(0.2)
+        yield
+        os.utime(path)

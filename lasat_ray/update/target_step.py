@@ -1,0 +1,229 @@
+"""One update of the target net on adversarial images: forward, loss, gradients over workers, step."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.methods import Method, find_method
+from lasat_ray.methods.awp import Climb, climb_of, perturbed
+from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
+from lasat_ray.models import begin_step, compiled
+from lasat_ray.process_group import World
+from lasat_ray.types import Batch, Notes, StepReport, Strategy
+from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
+from lasat_ray.update.task import Net, Task, backward, eval_mode, forward, plain_step
+
+
+class TargetStep:
+    """The target net with everything that moves it. ``net`` is the one object that learns, and
+    with it ``companion`` where the method trains one; ``strength`` is the curriculum's state."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        config: TrainConfig,
+        world: World,
+        rounds_per_epoch: int,
+        companion: nn.Module | None = None,
+    ):
+        self.net = net
+        self.config = config
+        self.world = world
+        self.rounds_per_epoch = rounds_per_epoch
+        self.method: Method = find_method(config.method)
+        self.companion = companion
+        self.strength = 0
+        self.rate_factor = 1.0
+        """Every rollback after a nan makes it smaller."""
+        # The reward's L1 is the method's loss itself: smoothing is a habit of training, not of the paper.
+        self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
+        self.trained: nn.Module = net
+        if companion is not None:
+            world.share(companion)
+            if self.method.companion == "trained":
+                self.trained = nn.ModuleList([net, companion])
+        world.share(net)
+        self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
+        if self.pruning:
+            self.trained = nn.ModuleList([net, self.pruning])
+        self.optimizer = make_optimizer(self.trained, config.optim)
+        decay = config.optim.ema_decay
+        self.average = WeightAverage(net, decay) if decay else None
+        self._compiled: Net | None = None
+
+    @property
+    def passes(self) -> Net:
+        """The net for training passes, compiled where the settings ask for it."""
+        if self.config.speed.compile == "none":
+            return self.net
+        if self._compiled is None:
+            self._compiled = compiled(self.net, self.config.speed)
+        return self._compiled
+
+    def rate(self, round: int) -> float:
+        """The learning rate of a round."""
+        epoch, epochs, factor = round / self.rounds_per_epoch, self.config.epochs, 1.0
+        if self.pruning:
+            epoch, epochs, factor = stage_of(self.config.loss, epoch, epochs)
+        return self.rate_factor * factor * learning_rate(self.config.optim, epoch, epochs)
+
+    def epoch(self, round: int) -> int:
+        """The epoch that a round belongs to, counted from 0."""
+        return round // self.rounds_per_epoch
+
+    def _searches(self, round: int) -> bool:
+        """Whether a round of HYDRA still learns which weights to keep."""
+        return self.epoch(round) < search_epochs(self.config.loss, self.config.epochs)
+
+    def reach(self, direction: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The part of a direction in weight space (by parameter name, any shape) that updates can take."""
+        return self.pruning.reach(direction) if self.pruning else direction
+
+    def awp_gamma(self, round: int) -> float:
+        """Relative size of the weight perturbation in a round; 0 before its warm-up is over."""
+        settings = self.config.loss
+        if self.epoch(round) < settings.awp_warmup:
+            return 0.0
+        return self.method.awp_gamma if settings.awp_gamma is None else settings.awp_gamma
+
+    def task(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
+    ) -> Task:
+        """The method's loss on this batch, x_adv [B,C,H,W]."""
+        return Task(
+            method=self.method,
+            batch=batch,
+            x_adv=x_adv,
+            strategy=strategy,
+            notes=notes or {},
+            epoch=self.epoch(round),
+            companion=self.companion,
+        )
+
+    def __call__(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
+    ) -> StepReport:
+        """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9);
+        ``x_adv`` [B,C,H,W]."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(round)
+        task = self.task(batch, x_adv, strategy, round, notes)
+        self.trained.train()
+        if self.pruning:
+            self.pruning.searching = self._searches(round)
+        begin_step(self.config.speed)
+        climb, l1 = self._climb(task, self.net, round)
+        with perturbed(self.net, climb):
+            logits = forward(self.passes, self.method, batch.x, x_adv, self.companion)
+            loss_B = task.loss(logits, self.config.loss)
+            grad_norm = self._descend(loss_B, batch.global_size)
+        if self.average:
+            self.average.update(self.net)
+            if self.pruning:
+                self.pruning.sparsify(self.average.net)
+        with torch.no_grad():
+            if l1 is None:
+                l1 = task.loss(logits.detach(), self.unsmoothed)
+            correct = logits.adv.argmax(1) == batch.y
+            # amax passes nan on, so one number an image tells of all its logits.
+            size = torch.stack([value.abs().amax(1) for _, value in logits.items()]).amax(0)
+        return StepReport(
+            l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct, max_logit=size
+        )
+
+    def attack_strength(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int = 0, notes: Notes | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """L1 [B] and correctness [B] of x_adv [B,C,H,W] in eval mode, without touching the net (lookahead
+        on a copy)."""
+        task = self.task(batch, x_adv, strategy, round, notes)
+        with torch.no_grad(), eval_mode(self.net, self.companion):
+            logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
+            l1 = task.loss(logits, self.unsmoothed)
+        return l1, logits.adv.argmax(1) == batch.y
+
+    def stepped_copy(
+        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
+    ) -> nn.Module:
+        """A copy of the net after one plain SGD step on x_adv [B,C,H,W] (LAS-AT, eq. 9; no momentum).
+
+        With weight perturbation the step is taken at perturbed weights, as LAS-AWP does."""
+        reward = self.config.reward
+        settings = dataclasses.replace(self.config.loss, label_smoothing=reward.copy_label_smoothing)
+        task = self.task(batch, x_adv, strategy, round, notes)
+        copied = copy.deepcopy(self.net).train()
+        with eval_mode(self.companion):
+            climb, _ = self._climb(task, copied, round)
+            with perturbed(copied, climb):
+                return plain_step(
+                    copied,
+                    task,
+                    settings,
+                    lr=self.rate(round),
+                    weight_decay=reward.copy_weight_decay,
+                    world=self.world,
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs of the target's side."""
+        average, companion = self.average, self.companion
+        return {
+            "target_net": self.net.state_dict(),
+            "target_optimizer": self.optimizer.state_dict(),
+            "average": average and {"net": average.net.state_dict(), "updates": average.updates},
+            "companion": None if companion is None else companion.state_dict(),
+            "strength": self.strength,
+            "rate_factor": self.rate_factor,
+            "pruning": self.pruning and self.pruning.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what ``state_dict`` gave, of nets of the same settings."""
+        self.net.load_state_dict(state["target_net"])
+        self.optimizer.load_state_dict(state["target_optimizer"])
+        if self.average and state["average"]:
+            self.average.net.load_state_dict(state["average"]["net"])
+            self.average.updates = state["average"]["updates"]
+        # Checkpoints from before there were companions and curricula have neither.
+        if self.companion is not None:
+            self.companion.load_state_dict(state["companion"])
+        self.strength = state.get("strength", self.strength)
+        self.rate_factor = state.get("rate_factor", self.rate_factor)
+        if self.pruning:
+            self.pruning.load_state_dict(state["pruning"])
+            self.pruning.refresh()
+
+    def _climb(self, task: Task, net: nn.Module, round: int) -> tuple[Climb, Tensor | None]:
+        """The weight perturbation of this round and, where there is one, L1 at the unperturbed weights."""
+        gamma: float | Tensor = self.awp_gamma(round)
+        chosen = task.strategy.awp_gamma
+        if chosen is not None and self.epoch(round) >= self.config.loss.awp_warmup:
+            # All images share the weights, so the mean of what was chosen for each perturbs them.
+            gamma = self.world.sum(chosen.sum()) / task.batch.global_size
+        elif not gamma:
+            return {}, None
+        steady = [] if self.companion is None else [self.companion]
+        size = task.batch.global_size
+        return climb_of(
+            net, lambda: task.loss_of(net, self.unsmoothed), gamma, size, self.world, steady=steady
+        )
+
+    def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:
+        self.optimizer.zero_grad(set_to_none=True)
+        backward(self.trained, loss_B, global_size, self.world)
+        if self.pruning:
+            self.pruning.route(self.net)
+        parameters = list(self.trained.parameters())
+        grad_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.config.optim.grad_clip:
+            nn.utils.clip_grads_with_norm_(parameters, self.config.optim.grad_clip, grad_norm)
+        self.optimizer.step()
+        if self.pruning:
+            self.pruning.write(self.net)
+        return grad_norm

@@ -1,0 +1,111 @@
+"""What an update minimizes on one batch, and the plainest way to take it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lasat_ray.config import LossConfig
+from lasat_ray.methods import Method, MethodInputs
+from lasat_ray.models import batch_norm_buffers
+from lasat_ray.process_group import World, gradients
+from lasat_ray.types import Batch, Logits, Notes, Strategy
+
+Net = Callable[[Tensor], Tensor]
+"""Images [B,C,H,W] -> logits [B,N]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What one update minimizes on one batch: the method's loss of any net, image by image."""
+
+    method: Method
+    batch: Batch
+    x_adv: Tensor
+    strategy: Strategy
+    notes: Notes = dataclasses.field(default_factory=dict)
+    epoch: int = 0
+    companion: nn.Module | None = None
+
+    def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
+        """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
+        inputs = MethodInputs(
+            logits=logits,
+            y=self.batch.y,
+            strategy=self.strategy,
+            config=settings,
+            notes=self.notes,
+            epoch=self.epoch,
+        )
+        own, share = self.method.loss(inputs), self.batch.share
+        if share is None or self.batch.y_other is None:
+            return own
+        other = self.method.loss(dataclasses.replace(inputs, y=self.batch.y_other))
+        return share * own + (1 - share) * other
+
+    def loss_of(self, net: Net, settings: LossConfig) -> Tensor:
+        """Forward passes and loss in one; [B]."""
+        return self.loss(forward(net, self.method, self.batch.x, self.x_adv, self.companion), settings)
+
+
+def forward(net: Net, method: Method, x: Tensor, x_adv: Tensor, companion: Net | None = None) -> Logits:
+    """The forward passes a method's loss reads; clean and adversarial images pass separately, so
+    that BatchNorm sees each kind by itself, as the published code of TRADES does."""
+    clean = net(x) if method.needs_clean else None
+    adv = net(x_adv)
+    helper = net(x + 2 * (x_adv - x)) if method.needs_helper else None
+    seen = x if method.companion_sees == "clean" else x_adv
+    return Logits(adv=adv, clean=clean, helper=helper, companion=companion(seen) if companion else None)
+
+
+@contextlib.contextmanager
+def eval_mode(*nets: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode inside the block; each module's own mode after it."""
+    modes = [(module, module.training) for net in nets if net is not None for module in net.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def plain_step(
+    net: nn.Module,
+    task: Task,
+    settings: LossConfig,
+    *,
+    lr: float,
+    weight_decay: float,
+    world: World,
+    weight_B: Tensor | None = None,
+) -> nn.Module:
+    """w <- w - lr (grad of the mean loss + weight_decay w), in train mode; returns the same net.
+
+    ``weight_B`` [B] multiplies the images' losses; BatchNorm still sees every image.
+    """
+    net.train().zero_grad(set_to_none=True)
+    loss_B = task.loss_of(net, settings)
+    backward(net, loss_B if weight_B is None else weight_B * loss_B, task.batch.global_size, world)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            if parameter.grad is None:
+                continue  # frozen by its maker
+            parameter.sub_(parameter.grad + weight_decay * parameter, alpha=lr)
+    return net
+
+
+def backward(net: nn.Module, loss_B: Tensor, global_size: int, world: World) -> None:
+    """Gradients of the mean over the *global* batch, and BatchNorm statistics averaged over workers."""
+    (loss_B.sum() / global_size).backward()
+    buffers = batch_norm_buffers(net)
+    if world.size > 1:
+        for buffer in buffers:
+            # Each rank saw its own shard; equal statistics keep the attack in eval mode equal everywhere.
+            buffer.mul_(len(loss_B) / global_size)
+    world.sum_in_place(gradients(net.parameters()) + buffers)

@@ -1,0 +1,128 @@
+"""Refuses settings that do not go with the training method; the part of ``validate.py`` that knows
+methods by name, so that no torch is loaded."""
+
+from __future__ import annotations
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.config.json_io import flag
+from lasat_ray.errors import refusal
+
+METHODS_WITH_BETA = frozenset(
+    {
+        "trades",
+        "gowal",
+        "rebuffi",
+        "mart",
+        "fat-trades",
+        "fat-mart",
+        "trades-awp",
+        "lbgat",
+        "score",
+        "hat",
+        "ltd",
+        "hydra",
+    }
+)  # methods whose loss has a trades_beta
+METHODS_THAT_CANNOT_MIX = frozenset(
+    {"fat", "fat-trades", "fat-mart", "gairat", "sat"}
+)  # methods whose attack asks whether an image is classified correctly
+METHODS_WITH_RULE = METHODS_THAT_CANNOT_MIX | {"dart"}  # methods whose attack stops images by what it sees
+METHODS_WITH_KL_ATTACK = frozenset(
+    {"trades", "gowal", "rebuffi", "fat-trades", "trades-awp", "lbgat", "hat", "ltd", "hydra"}
+)  # methods whose attack raises the KL from the clean prediction
+METHODS_WITH_NORMAL_START = METHODS_WITH_KL_ATTACK | {"mart", "fat-mart"}
+METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
+METHODS_THAT_PRUNE = frozenset({"hydra"})  # methods that take weights from a trained net
+
+
+def check_method(config: TrainConfig) -> None:
+    """UsageError for the first setting that does not go with the method or its companions."""
+    _check_teacher(config)
+    _check_attack_of(config)
+    if config.method in METHODS_THAT_PRUNE:
+        _check_pruning(config)
+    method, loss = config.method, config.loss
+    if config.data.cutmix:
+        _check_cutmix(config)
+    if method == "cat" and config.data.val_fraction == 0:
+        what = "leaves CAT no images to measure its strength by"
+        raise refusal("--data.val-fraction", "0", what, "give 0.02, say")
+    if loss.gairat_schedule == "linear" and loss.gairat_lambda_max is None:
+        what = "comes down from --loss.gairat-lambda-max, which is not set"
+        raise refusal("--loss.gairat-schedule", "'linear'", what, "give it, say 4")
+    if loss.awp_warmup >= config.epochs:
+        what = "leaves no epoch with perturbed weights"
+        raise refusal("--loss.awp-warmup", loss.awp_warmup, what, f"give less than {config.epochs}")
+    for name in ("fat_milestones", "gairat_milestones"):
+        check_milestones(f"loss.{name}", getattr(loss, name))
+
+
+def _check_cutmix(config: TrainConfig) -> None:
+    method, reward = config.method, config.reward
+    if method in METHODS_THAT_CANNOT_MIX:
+        what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
+        raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
+    if config.attack.loss == "margin":
+        what = "mixes labels, which a margin between one class and the others cannot read"
+        raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
+    counts = reward.mode == "reference" or reward.ref_moves == "correct"
+    if config.strategy == "learned" and counts:
+        what = "mixes labels, but --reward.mode reference counts correct classifications"
+        raise refusal("--data.cutmix", "True", what, "use --reward.mode paper --reward.ref-moves all")
+
+
+def check_milestones(path: str, milestones: tuple[float, ...]) -> None:
+    """UsageError where a setting's epochs do not increase from above 0."""
+    if any(later <= earlier for earlier, later in zip((0.0, *milestones), milestones, strict=False)):
+        shown = " ".join(f"{m:g}" for m in milestones)
+        raise refusal(flag(path), shown, "does not increase from above 0", "give them in order, once each")
+
+
+def _check_teacher(config: TrainConfig) -> None:
+    method = config.method
+    if method in METHODS_WITH_TEACHER and config.teacher is None:
+        what = f"leaves --method {method} nobody to learn from"
+        raise refusal("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
+    if config.teacher is not None and method not in METHODS_WITH_TEACHER and ":" not in method:
+        remedy = f"leave it out, or --method {' or '.join(sorted(METHODS_WITH_TEACHER))}"
+        raise refusal("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
+    if config.teacher_model is not None and method != "lbgat" and ":" not in method:
+        what = f"is trained by lbgat alone, not by --method {method}"
+        raise refusal("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
+
+
+def _check_pruning(config: TrainConfig) -> None:
+    method, loss = config.method, config.loss
+    if config.init_from is None:
+        what = f"leaves --method {method} nothing to prune"
+        raise refusal("--init-from", "None", what, "name the run folder or checkpoint of a robust net")
+    if loss.awp_gamma is not None:
+        what = f"would move weights that --method {method} has pruned"
+        raise refusal("--loss.awp-gamma", loss.awp_gamma, what, "leave it out")
+    if config.strategy == "learned" and config.reward.lookahead == "copy":
+        what = f"steps a copy that knows nothing of the pruning of --method {method}"
+        raise refusal("--reward.lookahead", "'copy'", what, "use --reward.lookahead real")
+    if config.epochs < 2 or (loss.hydra_epochs or 1) >= config.epochs:
+        what = "leaves no epoch to fine-tune the kept weights in"
+        raise refusal("--epochs", config.epochs, what, f"give more than {loss.hydra_epochs or 1}")
+
+
+def _check_attack_of(config: TrainConfig) -> None:
+    method, attack = config.method, config.attack
+    if method == "dart" and attack.loss not in ("method", "ce"):
+        what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
+        raise refusal("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
+    if method == "dart" and attack.norm == "l2":
+        what = "has no convergence criterion: DART's c_t is that of the L-inf ball"
+        raise refusal("--attack.norm", "'l2'", what, "use linf")
+    own = "kl" if method in METHODS_WITH_KL_ATTACK else "squared" if method == "score" else "ce"
+    kind = own if attack.loss == "method" else attack.loss
+    if attack.start == "zero" and kind in ("kl", "squared"):
+        what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
+        raise refusal("--attack.start", "'zero'", what, "use uniform or normal")
+    named = attack.start_radius is not None or "start_radius" in attack.grid
+    if named and attack.start == "method" and method in METHODS_WITH_NORMAL_START:
+        what = f"has no effect: --method {method} starts from a normal of its own size"
+        if attack.start_radius is not None:
+            raise refusal("--attack.start-radius", attack.start_radius, what, "add --attack.start uniform")
+        raise refusal("--attack.grid", "'start_radius'", what, "add --attack.start uniform")

@@ -1,0 +1,226 @@
+"""Recipes carry the published settings and numbers, checked against what the code of the paper holds."""
+
+import dataclasses
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from lasat_ray.cli.run_options import render_recipes
+from lasat_ray.errors import UsageError
+from lasat_ray.evaluation.published import PUBLISHED as PUBLISHED_ROWS
+from lasat_ray.models import find_builder
+from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.update.optim import learning_rate
+from lasat_ray.validation import check
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PUBLISHED = [name for name in RECIPES if RECIPES[name].table]
+COLUMNS = {"clean", "fgsm", "pgd10", "pgd20", "pgd50", "cw", "aa", "time_min"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_found_under_its_own_name(name):
+    recipe = get_recipe(name)
+    assert recipe.name == recipe.config.recipe == name
+    assert recipe.summary and "\n" not in recipe.summary
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_nets_of_a_recipe_exist(name):
+    config = RECIPES[name].config
+    assert find_builder(config.model, field="--model")
+    assert find_builder(config.strategy_model, field="--strategy-model")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_reported_numbers_are_percentages_under_known_names(name):
+    reported = RECIPES[name].reported
+    assert set(reported) <= COLUMNS
+    accuracies = {key: value for key, value in reported.items() if key != "time_min"}
+    assert all(5 < value < 100 for value in accuracies.values())
+    assert max(accuracies, key=accuracies.__getitem__) == "clean"
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_final_evaluation_measures_what_was_reported(name):
+    recipe = RECIPES[name]
+    steps = {int(key[3:]) for key in recipe.reported if key.startswith("pgd")}
+    assert set(recipe.config.evaluation.test_num_steps) == steps
+
+
+@pytest.mark.parametrize(
+    ("name", "reported"),
+    [
+        ("table1-cifar10-resnet18-pgd-at", {"clean": 82.56, "pgd10": 53.15, "time_min": 261.0}),
+        ("table1-cifar10-resnet18-las-at-k40", {"clean": 82.3, "pgd10": 54.29, "time_min": 365.0}),
+        (
+            "table2-cifar10-wrn34-10-las-at",
+            {"clean": 86.23, "pgd10": 57.64, "pgd20": 56.49, "pgd50": 56.12, "cw": 55.73, "aa": 53.58},
+        ),
+        (
+            "table3-cifar100-wrn34-10-las-trades",
+            {"clean": 60.62, "pgd10": 32.99, "pgd20": 32.53, "pgd50": 32.39, "cw": 29.51, "aa": 28.12},
+        ),
+        (
+            "table4-tiny-imagenet-preactresnet18-trades",
+            {"clean": 39.16, "pgd50": 15.74, "cw": 12.92, "aa": 12.32},
+        ),
+        (
+            "table2-cifar10-wrn34-10-gairat",
+            {"clean": 86.3, "pgd10": 60.64, "pgd20": 59.54, "pgd50": 58.74, "cw": 45.57, "aa": 40.3},
+        ),
+        ("table5-cifar100-wrn34-20-las-awp", {"clean": 67.31, "aa": 31.92}),
+        ("table7-cifar10-wrn34-10-dart", {"clean": 85.03, "fgsm": 63.53, "pgd20": 48.7, "cw": 47.27}),
+        (
+            "ablation-cifar10-resnet18-awp-steps10-eps15",
+            {"clean": 66.73, "pgd10": 52.24, "pgd20": 52.14, "pgd50": 52.06, "cw": 48.1, "aa": 47.03},
+        ),
+        ("gtsrb-clean", {"clean": 98.22, "pgd50": 12.63, "cw": 13.28, "aa": 9.77}),
+    ],
+)
+def test_numbers_stand_under_the_right_columns(name, reported):
+    assert RECIPES[name].reported == reported
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("table2-cifar10-wrn34-10-las-at", "las_policy_loss.npz"),
+        ("table2-cifar10-wrn34-10-las-trades", "las_policy_loss_trades.npz"),
+    ],
+)
+def test_grids_are_the_option_lists_of_the_papers_code(name, file):
+    grid, golden = RECIPES[name].config.attack.grid, np.load(GOLDEN / file)
+    fields = {"eps": "epsilon", "num_steps": "iters", "step_size": "step", "trades_beta": "beta"}
+    for field, values in grid.items():
+        scale = 255 if field in ("eps", "step_size") else 1
+        np.testing.assert_allclose(np.array(values) * scale, golden[f"{fields[field]}_types"], rtol=1e-15)
+    assert list(grid) == [field for field, name in fields.items() if f"{name}_types" in golden]
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("table2-cifar10-wrn34-10-las-at", "lr_las_pgd_at_milestone_steps"),
+        ("table2-cifar10-wrn34-10-las-trades", "lr_las_trades_milestone_steps"),
+    ],
+)
+def test_the_rate_drops_where_the_papers_code_drops_it(name, key):
+    golden = np.load(GOLDEN / "schedules.npz")
+    batches = 391
+    assert [m * batches for m in RECIPES[name].config.optim.milestones] == golden[key].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("table2-cifar10-wrn34-10-trades", "lr_trades"),
+        ("table2-cifar10-wrn34-10-mart", "lr_mart_wrn"),
+        ("table2-cifar10-wrn34-10-fat", "lr_fat"),
+        ("table2-cifar10-wrn34-10-gairat", "lr_gairat_E120"),
+        ("table3-cifar100-wrn34-10-lbgat", "lr_lbgat"),
+    ],
+)
+def test_rivals_keep_the_rates_of_their_scripts(name, key):
+    config, golden = RECIPES[name].config, np.load(GOLDEN / "schedules.npz")[key]
+    assert config.epochs == len(golden)
+    rates = [learning_rate(config.optim, epoch, config.epochs) for epoch in range(config.epochs)]
+    np.testing.assert_allclose(rates, golden, rtol=1e-12)
+
+
+def test_every_row_of_the_tables_has_a_recipe():
+    rows = {}
+    for recipe in RECIPES.values():
+        if recipe.table:
+            rows.setdefault(recipe.table, []).append(recipe.row)
+    assert {table: len(names) for table, names in rows.items()} == {
+        "Table 1": 6,
+        "Table 2": 10,
+        "Table 3": 8,
+        "Table 4": 6,
+        "Table 5": 4,
+        "Table 6": 4,
+        "Table 7": 5,
+        "GTSRB": 7,
+        "AWP ablation": 4,
+        "CIFAR-100 leaderboard": 5,
+        "CIFAR-10 leaderboard": 7,
+    }
+
+
+def test_rows_stand_table_after_table_with_the_papers_own_last():
+    rows = [recipe.row for recipe in RECIPES.values() if recipe.table == "Table 2"]
+    assert rows[0] == "PGD-AT" and rows[-3:] == ["LAS-AT", "LAS-TRADES", "LAS-AWP"]
+    tables = [recipe.table for recipe in RECIPES.values()]
+    assert tables == sorted(tables, key=list(dict.fromkeys(tables)).index)
+
+
+def test_table_1_rows_differ_in_k_alone():
+    names = [name for name in RECIPES if name.startswith("table1") and "-k" in name]
+    assert [RECIPES[name].config.update_interval for name in names] == [1, 10, 20, 40, 60]
+    first = RECIPES[names[0]].config
+    for name in names[1:]:
+        config = RECIPES[name].config
+        assert (config.attack, config.optim, config.loss, config.policy, config.epochs) == (
+            first.attack,
+            first.optim,
+            first.loss,
+            first.policy,
+            first.epochs,
+        )
+
+
+def test_label_smoothing_is_what_the_factors_leave():
+    smoothing = {
+        name: RECIPES[name].config.loss.label_smoothing for name in RECIPES if name.endswith("-las-at")
+    }
+    assert smoothing == {
+        "table2-cifar10-wrn34-10-las-at": 0.3,
+        "table3-cifar100-wrn34-10-las-at": 0.4,
+        "table4-tiny-imagenet-preactresnet18-las-at": 0.2,
+        "gtsrb-las-at": 0.3,
+    }
+
+
+@pytest.mark.parametrize(("name", "close"), [("digit", "digits"), ("gtsrb-lasat", "gtsrb-las-at")])
+def test_an_unknown_recipe_is_answered_with_the_closest(name, close):
+    with pytest.raises(UsageError, match=f"--recipe: '{name}' is unknown; did you mean {close}"):
+        get_recipe(name)
+
+
+def test_leaderboard_rows_report_what_the_leaderboard_shows():
+    """The evaluation's list of published rows was typed from the source by itself."""
+    ranked = {(row.dataset, row.rank): row for row in PUBLISHED_ROWS if row.rank}
+    ours = {}
+    for recipe in RECIPES.values():
+        if recipe.table and "leaderboard" in recipe.table:
+            ours[recipe.config.dataset, int(recipe.row.split(".")[0])] = recipe
+    assert ours.keys() == ranked.keys()
+    for key, recipe in ours.items():
+        assert recipe.reported == {"clean": ranked[key].clean, "aa": ranked[key].aa}
+        depth = "".join(c for c in ranked[key].architecture if c.isdigit())
+        assert "".join(c for c in recipe.config.model if c.isdigit()) == depth
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].needs])
+def test_what_only_the_user_can_give_is_asked_for(name):
+    recipe = RECIPES[name]
+    (option,) = recipe.needs
+    with pytest.raises(UsageError, match=f"{option}: None"):
+        check(recipe.config)
+    check(dataclasses.replace(recipe.config, **{option[2:].replace("-", "_"): "runs/a"}))
+
+
+def test_the_list_is_readable_in_a_hundred_columns():
+    out = Console(width=100, file=io.StringIO())
+    out.print(render_recipes())
+    lines = out.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 100
+    text = " ".join(" ".join(lines).split())
+    for recipe in RECIPES.values():
+        assert recipe.name in text
+        for shown in ([f"{recipe.table}, {recipe.row}"] if recipe.table else []) + list(recipe.needs):
+            assert shown in text, shown

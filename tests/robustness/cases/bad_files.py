@@ -1,0 +1,250 @@
+"""Bad data sets, run folders, checkpoints and weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from tests.robustness.cases.bad_case import (
+    BOARD,
+    EVALUATE,
+    EXPLAIN,
+    EXPORT,
+    NPZ,
+    PICS,
+    PQ,
+    REPORT,
+    RESUME,
+    TRAIN,
+    Bad,
+)
+from tests.robustness.cases.spoil import (
+    BEST,
+    LEFT_OUT,
+    array,
+    classes,
+    cut,
+    flipped,
+    gone,
+    header_only,
+    images,
+    other_weights,
+    parquet,
+    pickled,
+    png,
+    rows,
+    setting,
+    text,
+    tree,
+    unfinished,
+)
+
+DATASETS = [
+    Bad(f"{TRAIN} --dataset mnist", "--dataset: 'mnist' is unknown"),
+    Bad(f"{TRAIN} --dataset npz:", "--dataset: 'npz:' names no file"),
+    Bad(f"{TRAIN} --dataset digits:x", "--dataset: 'digits:x' is unknown"),
+    Bad(f"{TRAIN} --dataset tiny-imagenet --data.root .", "tiny-imagenet: ", 1),
+    Bad(NPZ, "x.npz: no such file", 1),
+    Bad(NPZ, "x.npz: cannot be read", 1, "text in `x.npz`", text("x.npz", "no archive")),
+    Bad(NPZ, "x.npz: has no array 'label'", 1, "no labels", array("x.npz", **images(label=None))),
+    Bad(
+        NPZ,
+        "x.npz image: float32",
+        1,
+        "float pixels",
+        array("x.npz", **images(image=np.zeros((8, 8, 8), np.float32))),
+    ),
+    Bad(
+        NPZ,
+        "x.npz: 8 image rows but 3 label rows",
+        1,
+        "3 labels for 8 images",
+        array("x.npz", **images(label=np.arange(3))),
+    ),
+    Bad(
+        NPZ,
+        "x.npz label row 0: label -1",
+        1,
+        "a label -1",
+        array("x.npz", **images(label=-np.ones(8, np.int64))),
+    ),
+    Bad(
+        NPZ,
+        "x.npz label: float64",
+        1,
+        "labels with fractions",
+        array("x.npz", **images(label=np.ones(8) / 2)),
+    ),
+    Bad(
+        NPZ,
+        "x.npz image: holds Python objects",
+        1,
+        "pickled objects",
+        array("x.npz", **images(image=np.array([None] * 8))),
+    ),
+    Bad(
+        NPZ,
+        "npz:x.npz: has images of one class",
+        1,
+        "one class",
+        array("x.npz", **images(label=np.zeros(8, np.int64))),
+    ),
+    Bad(NPZ, "npz:x.npz: holds no training images", 1, "no images", array("x.npz", **images(0))),
+    Bad(NPZ, "--batch-size: 128 takes 128 training images", 2, "8 images", array("x.npz", **images())),
+    Bad(
+        f"{EVALUATE} run --dataset npz:x.npz",
+        "x.npz test_label row 0: label 7",
+        1,
+        "a class that only the test images have",
+        array("x.npz", **images(test_label=np.full(8, 7))),
+    ),
+    Bad(f"{TRAIN} --dataset parquet:nowhere", "nowhere: no such folder", 1),
+    Bad(PQ, "pq: holds no train-*.parquet", 1, "an empty folder", lambda here: (here / "pq").mkdir()),
+    Bad(PQ, "pq/train-0.parquet: has no column", 1, "no image column", parquet(rows(image=None))),
+    Bad(PQ, "pq/train-0.parquet: column label is", 1, "labels in words", parquet(rows(label=list("abcd")))),
+    Bad(
+        PQ,
+        "pq/train-0.parquet row 1: has no label",
+        1,
+        "a label missing",
+        parquet(rows(label=[0, None, 1, 0])),
+    ),
+    Bad(PQ, "pq/train-0.parquet row 0", 1, "an image column of paths", parquet(rows(image=["a.png"] * 4))),
+    Bad(
+        PQ,
+        "pq/train-0.parquet row 2",
+        1,
+        "an image that is none",
+        parquet(rows(image=[png(), png(), b"x", png()])),
+    ),
+    Bad(PQ, "pq/train-0.parquet row 3", 1, "two sizes", parquet(rows(image=[png(), png(), png(), png(9)]))),
+    Bad(
+        f"{EVALUATE} run --dataset parquet:pq",
+        "test images are",
+        1,
+        "test images of another size",
+        parquet(rows(), test=rows(image=[png(9)] * 4)),
+    ),
+    Bad(PICS, "pics/train: no such folder", 1),
+    Bad(PICS, "pics: holds no folder test", 1, "no test folder", tree({"train/a/0.png": png()})),
+    Bad(
+        PICS, "pics/train/c: holds no image", 1, "a class without images", tree(classes(train__c__notes=b"x"))
+    ),
+    Bad(PICS, "pics/train/a/1.png", 1, "a broken image", tree(classes(train__a__1_png=png()[:30]))),
+    Bad(
+        f"{EVALUATE} run --dataset imagefolder:pics",
+        "pics/test/z: no such class",
+        1,
+        "a class only in test",
+        tree(classes(test__z__0_png=png())),
+    ),
+    Bad(f"{PICS}@0", "--dataset: '@0' is not a size"),
+    Bad(f"{TRAIN} --data.extra npz:x.npz --data.extra-fraction 0.5", "x.npz: no such file", 1),
+]
+CHECKPOINTS = [
+    Bad(f"{EXPORT} run", f"{BEST}: not a whole checkpoint", 1, "best checkpoint cut short", cut(BEST)),
+    Bad(
+        f"{EXPORT} run",
+        f"{BEST}: content does not match its checksum",
+        1,
+        "a bit of it flipped",
+        flipped(BEST),
+    ),
+    Bad(f"{EVALUATE} run", f"{BEST}: not a whole checkpoint", 1, "it is empty", text(BEST, "")),
+    Bad(f"{EXPLAIN} run 0", f"{BEST}: written as 'no format'", 1, "it has no metadata", header_only(BEST)),
+    Bad(f"{EXPORT} image.png", "image.png: not a whole checkpoint", 1),
+    Bad(
+        f"{EXPORT} w.safetensors",
+        "w.safetensors: written as",
+        1,
+        "weights of another program",
+        other_weights("w.safetensors"),
+    ),
+    Bad(
+        RESUME,
+        "no whole checkpoint is left",
+        1,
+        "`last` and `previous` damaged",
+        unfinished(
+            text("run/checkpoints/last.safetensors", "x"), text("run/checkpoints/previous.safetensors", "x")
+        ),
+    ),
+    Bad(
+        RESUME,
+        "run/config.json: is not JSON",
+        1,
+        "config.json cut short",
+        text("run/config.json", '{"epochs": '),
+    ),
+    Bad(RESUME, 'run/config.json: field epochs is "two"', 1, "epochs in words", setting(epochs="two")),
+    Bad(RESUME, "run/config.json: field colour is unknown", 1, "a setting too many", setting(colour="red")),
+    Bad(RESUME, "run/config.json: field seed is missing", 1, "a setting too few", setting(seed=LEFT_OUT)),
+    Bad(RESUME, "--epochs: 0 is out of range", 2, "epochs 0", setting(epochs=0)),
+    Bad(f"{EVALUATE} run", "run/config.json", 1, "config.json is a list", text("run/config.json", "[]")),
+    Bad(
+        f"{REPORT} run",
+        "run/metrics.jsonl: holds no record of ours",
+        1,
+        "text instead of the records",
+        text("run/metrics.jsonl", "hello\n" * 3),
+    ),
+    Bad(
+        f"{REPORT} run --no-net",
+        "run/summary.json",
+        1,
+        "summary.json is a list",
+        text("run/summary.json", "[]"),
+    ),
+    Bad(
+        f"{REPORT} run",
+        "RUN: 'run' holds no run (no config.json)",
+        1,
+        "no config.json",
+        gone("run/config.json"),
+    ),
+    Bad(
+        f"{BOARD} e.json",
+        "e.json: not an evaluation",
+        1,
+        "an evaluation cut short",
+        text("e.json", '{"attacks": {'),
+    ),
+    Bad(
+        f"{BOARD} e.json",
+        "e.json: not an evaluation",
+        1,
+        "accuracies in words",
+        text(
+            "e.json",
+            json.dumps(
+                {
+                    "attacks": {"clean": {"accuracy": "good"}},
+                    "sanity": {"verdict": "passed"},
+                    "n": 3,
+                    "dataset": "cifar10",
+                }
+            ),
+        ),
+    ),
+    Bad(f"{EVALUATE} small_cnn --weights w.pt --dataset digits", "w.pt: no such file of weights", 1),
+    Bad(f"{EVALUATE} small_cnn --weights w.pt", "--dataset: is missing", 2, "", None),
+    Bad(
+        f"{EVALUATE} small_cnn --weights w.pt --dataset digits",
+        "w.pt: holds more than tensors",
+        1,
+        "`w.pt` pickles an object",
+        pickled("w.pt"),
+    ),
+    Bad(
+        f"{EVALUATE} small_cnn --weights image.png --dataset digits", "image.png: holds more than tensors", 1
+    ),
+    Bad(
+        f"{EVALUATE} small_cnn --weights w.safetensors --dataset digits",
+        "w.safetensors: weight",
+        1,
+        "another net's weights",
+        other_weights("w.safetensors"),
+    ),
+    Bad(f"{TRAIN} --init-from nowhere", "nowhere", 1),
+]

@@ -1,0 +1,64 @@
+"""TensorBoard shows every step of a run once, also after a resume, with histograms and pictures."""
+
+import json
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from lasat_ray.cluster.local import train_here
+from lasat_ray.runs.folder import RunFolder
+from tests.support.helpers import small_config
+
+
+def events_of(folder):
+    sizes = dict.fromkeys(("scalars", "histograms", "images"), 0)
+    events = EventAccumulator(str(folder.path / "tensorboard"), size_guidance=sizes)
+    events.Reload()
+    return events
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Stopped in the middle of the second epoch, whose first round was never saved, and continued."""
+    config = small_config(update_interval=2)
+    folder = RunFolder.create(tmp_path_factory.mktemp("events") / "run", config)
+
+    def die_in_round_5(record):
+        if record["kind"] == "round" and record["round"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_here(config, folder, device="cpu", listener=die_in_round_5)
+    train_here(config, folder, device="cpu")
+    return folder
+
+
+def test_no_step_of_a_resumed_run_stands_twice(resumed):
+    events = events_of(resumed)
+    for tag in ("round/loss", "round/eps", "round/grad_norm"):
+        assert [event.step for event in events.Scalars(tag)] == [0, 1, 2, 3, 4, 5], tag
+    assert [event.step for event in events.Scalars("epoch/val_clean_acc")] == [2, 5]
+    assert [event.step for event in events.Scalars("final/clean_acc")] == [6]
+    assert [event.step for event in events.Histograms("strategy/eps")] == [2, 5]
+    assert len(list((resumed.path / "tensorboard").iterdir())) == 2
+
+
+def test_histograms_count_every_image_under_its_value(resumed):
+    counts = resumed_counts(resumed)["eps"]
+    value = events_of(resumed).Histograms("strategy/eps")[-1].histogram_value
+    assert value.num == 96 and value.bucket == pytest.approx(counts)
+    assert value.sum == pytest.approx(sum(v * c for v, c in zip((0.1, 0.2, 0.3), counts, strict=True)))
+    below = value.bucket_limit
+    assert below[0] == pytest.approx(0.15) and below[1] == pytest.approx(0.25) and below[2] > 0.3
+
+
+def resumed_counts(folder):
+    lines = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    return [line for line in lines if line["kind"] == "epoch"][-1]["options"]
+
+
+def test_pictures_of_the_probe_are_kept_every_epoch(resumed):
+    events = events_of(resumed)
+    for name in ("1_x", "2_delta", "3_x_adv"):
+        assert [event.step for event in events.Images(f"probe/{name}")] == [2, 5]
+        assert events.Images(f"probe/{name}")[0].encoded_image_string.startswith(b"\x89PNG")

@@ -1,0 +1,111 @@
+"""The plan: what fits, what is refused before anything starts, what it will cost."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from lasat_ray.errors import UsageError
+from lasat_ray.tune.options import SweepRun
+from lasat_ray.tune.plan import (
+    Probe,
+    bundles_of,
+    check_rounds,
+    decide,
+    how_many_fit,
+    make_plan,
+    probe_here,
+    spell_time,
+)
+from lasat_ray.tune.trainable import Place
+from lasat_ray.tune.trial import Trial
+from tests.support.helpers import small_config
+from tests.support.trials import finished
+
+TWO = [{"CPU": 2.0}]
+PROBE = Probe(rounds_per_epoch=3, n_train=115, n_val=13, seconds_per_pass=1e-5)
+
+
+def trials(count=3, timed=False, **changes):
+    return [Trial(row="a", config=small_config(seed=n, **changes), timed=timed) for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("run", "nodes", "timed", "expected"),
+    [
+        ({}, TWO, False, (2, [{"CPU": 1.0}])),
+        ({}, TWO, True, (1, [{"CPU": 1.0}])),
+        ({"max_concurrent": 4}, TWO, False, (3, [{"CPU": 0.5}])),  # three trials only
+        ({"cpus_per_trial": 0.5}, TWO, False, (3, [{"CPU": 0.5}])),
+        ({}, [{"CPU": 1.0}, {"CPU": 1.0}], False, (2, [{"CPU": 1.0}])),
+        ({"gpus_per_trial": 0.5}, [{"CPU": 8.0, "GPU": 1.0}], False, (2, [{"CPU": 1.0, "GPU": 0.5}])),
+        ({"num_workers": 2}, [{"CPU": 4.0}], True, (1, [{"CPU": 0.05}, {"CPU": 1.0}, {"CPU": 1.0}])),
+        ({"num_workers": 2}, TWO, True, (1, [{"CPU": 0.05}, {"CPU": 0.97}, {"CPU": 0.97}])),
+        (
+            {"num_workers": 2, "gpus_per_trial": 2.0},
+            [{"CPU": 8.0, "GPU": 4.0}],
+            False,
+            (2, [{"CPU": 0.05}, {"CPU": 1.0, "GPU": 1.0}, {"CPU": 1.0, "GPU": 1.0}]),
+        ),
+    ],
+)
+def test_trials_at_a_time_and_what_each_reserves(run, nodes, timed, expected):
+    assert decide(SweepRun(**run), nodes, trials(timed=timed)) == expected
+
+
+@pytest.mark.parametrize(
+    ("run", "nodes", "told"),
+    [
+        ({"cpus_per_trial": 3.0}, TWO, "--cpus-per-trial: a trial needs 3 CPU, Ray's machines have 2 CPU"),
+        ({"cpus_per_trial": 2.0}, [{"CPU": 1.0}, {"CPU": 1.0}], "a trial needs 2 CPU"),
+        ({"gpus_per_trial": 0.5}, TWO, "--gpus-per-trial: a trial needs 1 CPU, 0.5 GPU"),
+        ({"num_workers": 3, "cpus_per_trial": 6.0}, TWO, "--num-workers: a trial needs 0.05 CPU"),
+        ({"num_workers": 40}, TWO, "a trial needs 0.05 CPU + 40 times 0.1 CPU, Ray's machines have 2 CPU"),
+        ({"max_concurrent": 3, "cpus_per_trial": 1.0}, TWO, "--max-concurrent: 3 trials of 1 CPU do not fit"),
+    ],
+)
+def test_what_can_never_run_is_refused_in_one_line(run, nodes, told):
+    with pytest.raises(UsageError, match=re.escape(told)) as caught:
+        decide(SweepRun(**run), nodes, trials())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bundle_lies_on_one_machine_and_those_of_a_trial_may_be_apart():
+    bundles = bundles_of(SweepRun(num_workers=2), 1.0)
+    assert how_many_fit([{"CPU": 1.1}, {"CPU": 1.1}], bundles) == 1
+    assert how_many_fit([{"CPU": 1.9}], bundles) == 0
+    assert how_many_fit([{"CPU": 100.0}], [{"CPU": 1.0}], most=7) == 7
+
+
+def test_the_plan_says_how_many_how_long_and_what_is_left():
+    given = trials(strategy="fixed", attack__num_steps=10)
+    known = {given[0].name: finished()}
+    plan = make_plan(lambda _: given, known, SweepRun(), TWO, "out", lambda *_: PROBE)
+    assert (len(plan.trials), plan.left, plan.concurrent) == (3, 2, 2)
+    assert plan.passes == 3 * 2 * 3 * 32 * 23
+    assert plan.seconds > 2 * 2 * 3 * 32 * 23 * 1e-5 / 2
+    shown = io.StringIO()
+    plan.show(Console(file=shown, width=120), "out")
+    for told in ("3 trials in 1 rows, 2 at a time, each 1 CPU", "3 rounds an epoch", "(1 are finished)"):
+        assert told in shown.getvalue()
+
+
+def test_a_k_that_never_comes_is_refused():
+    check_rounds(trials(update_interval=6), rounds_per_epoch=3)
+    with pytest.raises(UsageError, match="the run has 6 rounds, the strategy net would never learn"):
+        check_rounds(trials(update_interval=7), rounds_per_epoch=3)
+    check_rounds(trials(update_interval=7, strategy="fixed"), rounds_per_epoch=3)
+
+
+def test_a_probe_looks_at_the_data_and_the_clock():
+    probe = probe_here(small_config(), Place(out="", cwd=""))
+    assert (probe.rounds_per_epoch, probe.n_train, probe.n_val) == (3, 115, 13)
+    assert 0 < probe.seconds_per_pass < 0.1
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(5, "5 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_time_is_spelled_as_people_say_it(seconds, told):
+    assert spell_time(seconds) == told
