@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks.ball import BALLS, per_image
 from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.evaluation.spec import AttackSpec
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
 
@@ -19,7 +19,7 @@ def random_corners(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, ch
     x, eps = batch.x, torch.full_like(batch.x[:, :1, :1, :1], spec.eps)
     worst, worst_loss = x.clone(), cross_entropy(net(x), batch.y)
     for n in range(20):
-        u = Stream.of(seed, "corners", n).uniform(batch.index, tuple(x.shape[1:]), x.dtype)
+        u = RandomKey.of(seed, "corners", n).uniform(batch.index, tuple(x.shape[1:]), x.dtype)
         x_adv = x + BALLS[spec.norm].project((2 * u - 1).sign() * eps, x, eps)
         loss = cross_entropy(net(x_adv), batch.y)
         better = loss > worst_loss

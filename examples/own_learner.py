@@ -13,12 +13,12 @@ class EpsilonGreedy:
     """Explores one choice in ten; otherwise takes each field's best value so far."""
 
     def __init__(self, context: LearnerContext):
-        self.world, self.sizes = context.world, context.space.sizes
+        self.group, self.sizes = context.group, context.space.sizes
         self.total = [torch.zeros(size, device=context.device) for size in self.sizes]
         self.count = [torch.ones(size, device=context.device) for size in self.sizes]
 
-    def act(self, x, index, stream):
-        u = stream.uniform(index, (2, len(self.sizes)), torch.float64)
+    def act(self, x, index, key):
+        u = key.uniform(index, (2, len(self.sizes)), torch.float64)
         columns = []
         for k, size in enumerate(self.sizes):
             best = (self.total[k] / self.count[k]).argmax()
@@ -28,8 +28,8 @@ class EpsilonGreedy:
     def update(self, rollout):
         for k, (total, count) in enumerate(zip(self.total, self.count, strict=True)):
             taken = torch.nn.functional.one_hot(rollout.action[:, k], len(total)).to(total)
-            total += self.world.sum(taken.T @ rollout.reward.to(total))  # over all workers
-            count += self.world.sum(taken.sum(0))
+            total += self.group.sum(taken.T @ rollout.reward.to(total))  # over all workers
+            count += self.group.sum(taken.sum(0))
         return LearnerReport()
 
     def state_dict(self):

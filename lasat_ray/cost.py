@@ -37,10 +37,10 @@ def round_parts(
     attack, looks = _attack_passes(config, method, steps), 1 + method.needs_clean + method.needs_helper
     companion = {"none": 0, "frozen": 1, "trained": 3}[method.companion]
     gamma = method.awp_gamma if config.loss.awp_gamma is None else config.loss.awp_gamma
-    climb = 3 * looks + bool(companion) if gamma and epoch >= config.loss.awp_warmup else 0
+    run_pgd = 3 * looks + bool(companion) if gamma and epoch >= config.loss.awp_warmup else 0
     parts: dict[str, float] = dict.fromkeys(PARTS, 0)
     parts["attack"] = attack
-    parts["target update"] = 3 * looks + companion + climb
+    parts["target update"] = 3 * looks + companion + run_pgd
     parts["strategy net"] = look = 1 if config.strategy == "learned" and "lr" in _reads(config) else 0
     if not paid:
         return parts
@@ -51,7 +51,7 @@ def round_parts(
     if reward.credit == "influence":  # the gradient goes back through the two passes above
         parts["rest of the reward"] += 2 * 2 + looks + bool(companion)
     if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
-        parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + climb
+        parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + run_pgd
         parts["strategy net"] += look
         if config.policy.baseline == "greedy":  # all of it again, for the likeliest strategies
             parts["reference attack"] *= 2

@@ -22,16 +22,16 @@ from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import SPELLINGS, evaluate_net
 from lasat_ray.evaluation.attacks import split_name
 from lasat_ray.evaluation.evaluate_net import Runner
-from lasat_ray.evaluation.plan import DEFAULT_ATTACKS, Plan
+from lasat_ray.evaluation.plan import DEFAULT_ATTACKS, EvaluationPlan
 from lasat_ray.evaluation.report import REPORT
 from lasat_ray.evaluation.robustbench import check_exportable, export_robustbench
 from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.show import EvaluationDisplay, attack_table, verdict_line
-from lasat_ray.evaluation.subject import Subject, from_run, from_weights
+from lasat_ray.evaluation.subject import EvaluationTarget, from_run, from_weights
 
 
 @dataclass(frozen=True, kw_only=True)
-class AskedOptions:
+class AttackOptions:
     """What the net is put to; all of it decides the figures."""
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
@@ -113,13 +113,13 @@ class PlaceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(AskedOptions, NetOptions, ResultOptions, PlaceOptions):
+class EvaluateOptions(AttackOptions, NetOptions, ResultOptions, PlaceOptions):
     """What to evaluate, how hard, and where."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Grouped:
-    asked: Annotated[AskedOptions, arg(name="")]
+    asked: Annotated[AttackOptions, arg(name="")]
     net: Annotated[NetOptions, OmitArgPrefixes]
     result: Annotated[ResultOptions, OmitArgPrefixes]
     run: Annotated[PlaceOptions, OmitArgPrefixes]
@@ -177,7 +177,7 @@ def _evaluate(options: EvaluateOptions) -> int:
     return 0
 
 
-def make_plan(options: EvaluateOptions, subject: Subject) -> Plan:
+def make_plan(options: EvaluateOptions, subject: EvaluationTarget) -> EvaluationPlan:
     """What is left open is as the run had it: budget, step and seed."""
     trained = subject.config.evaluation if subject.config else EvalConfig()
     norm = options.norm or trained.norm
@@ -189,7 +189,7 @@ def make_plan(options: EvaluateOptions, subject: Subject) -> Plan:
     seed = options.seed
     if seed is None:
         seed = subject.config.seed if subject.config else 0
-    return Plan(
+    return EvaluationPlan(
         attacks=options.attacks,
         eps=eps,
         norm=norm,
@@ -205,7 +205,7 @@ def make_plan(options: EvaluateOptions, subject: Subject) -> Plan:
     )
 
 
-def _subject(options: EvaluateOptions) -> Subject:
+def _subject(options: EvaluateOptions) -> EvaluationTarget:
     data: dict[str, Any] = {
         "dataset": options.dataset,
         "root": options.data_root,

@@ -17,24 +17,24 @@ from rich.table import Table
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
-from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.config import Budget
 from lasat_ray.data.decode import opened
 from lasat_ray.data.guard import read_file, reading
 from lasat_ray.errors import UsageError
-from lasat_ray.evaluation.subject import Subject, from_run
+from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.models import frozen_eval
 from lasat_ray.reporting.figure import Card, Figure
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.load import load_checkpointed
-from lasat_ray.training.probe import strategy_shares
-from lasat_ray.training.strategist import load_strategist
+from lasat_ray.training.tracked_images import strategy_shares
+from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch
 from lasat_ray.units import format_budget
 
@@ -108,7 +108,7 @@ def _check(options: ExplainOptions) -> None:
         raise UsageError(f"--resolution: {options.resolution:g} is out of range; give 1e-6 or more, below 1")
 
 
-def read_images(names: Sequence[str], subject: Subject) -> tuple[Tensor, list[int | None]]:
+def read_images(names: Sequence[str], subject: EvaluationTarget) -> tuple[Tensor, list[int | None]]:
     """x [B,C,H,W] in [0,1] of the run's shape, and the labels where they are known.
 
     UsageError for a place outside the test set, UserError for a file that is no image.
@@ -164,7 +164,7 @@ def smallest_eps(net: nn.Module, x: Tensor, y: Tensor, options: ExplainOptions) 
 
 
 def _attempt(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: ExplainOptions) -> Tensor | None:
-    attack = Climb(
+    attack = PGDSpec(
         norm="linf",
         eps=eps,
         step_size=2.5 * eps / options.num_steps,
@@ -173,19 +173,21 @@ def _attempt(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: ExplainO
         stop_early=True,
     )
     batch = Batch(x=x, y=y, index=torch.zeros(1, dtype=torch.int64), global_size=1)
-    found = climb(net, batch, attack, Stream.of("explain", repr(eps)))
+    found = run_pgd(net, batch, attack, RandomKey.of("explain", repr(eps)))
     return found.x_adv[0] if bool(found.fooled[0]) else None
 
 
-def _shares(path: Path, subject: Subject, x: Tensor, trust: bool) -> dict[str, tuple[list[float], Tensor]]:
+def _shares(
+    path: Path, subject: EvaluationTarget, x: Tensor, trust: bool
+) -> dict[str, tuple[list[float], Tensor]]:
     """Field -> (values, probability of each for each image [B,V]); fields with a choice only."""
     assert subject.config is not None
-    strategist = load_strategist(RunFolder(path), subject.config, subject.image_shape, trust=trust)
-    shares = strategy_shares(strategist.learner, strategist.space, x, Stream.of("explain"))
-    grid = {name: list(subject.config.attack.grid.get(name, ())) for name in strategist.space.names}
+    trained_policy = load_policy(RunFolder(path), subject.config, subject.image_shape, trust=trust)
+    shares = strategy_shares(trained_policy.learner, trained_policy.space, x, RandomKey.of("explain"))
+    grid = {name: list(subject.config.attack.grid.get(name, ())) for name in trained_policy.space.names}
     return {
         name: (grid[name], share)
-        for name, share in zip(strategist.space.names, shares, strict=True)
+        for name, share in zip(trained_policy.space.names, shares, strict=True)
         if share.shape[1] > 1
     }
 
@@ -196,7 +198,7 @@ def _image_table(
     y: Tensor,
     p: Tensor,
     eps: Tensor,
-    subject: Subject,
+    subject: EvaluationTarget,
     x_adv: Tensor,
 ) -> Table:
     title = (

@@ -18,7 +18,7 @@ from lasat_ray.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ProcessGroup:
     """This worker's place: ``rank`` in [0, size)."""
 
     rank: int = 0
@@ -29,7 +29,7 @@ class World:
         """True on the worker that writes files."""
         return self.rank == 0
 
-    def span(self, global_size: int) -> tuple[int, int]:
+    def shard_bounds(self, global_size: int) -> tuple[int, int]:
         """The part of a global batch that is this worker's: first position, and the one after the last."""
         return self.rank * global_size // self.size, (self.rank + 1) * global_size // self.size
 
@@ -37,7 +37,7 @@ class World:
         """Every worker's share [B,...] of a global batch, in its order, on every worker; [N,...]."""
         if self.size == 1:
             return mine
-        first, end = self.span(global_size)
+        first, end = self.shard_bounds(global_size)
         whole = mine.new_zeros(global_size, *mine.shape[1:])
         whole[first:end] = mine
         dist.all_reduce(whole)  # all others hold zeros there
@@ -68,7 +68,7 @@ class World:
             for tensor, total in zip(group, _unflatten_dense_tensors(flat, group), strict=True):
                 tensor.copy_(total)
 
-    def exchange(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
+    def all_to_all(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
         """``send[w]`` of the rows [M,...] go to each worker w, in order; returns the ``receive[w]`` rows that
         each sent."""
         if self.size == 1:
@@ -77,7 +77,7 @@ class World:
         dist.all_to_all_single(got, rows.contiguous(), receive, send)
         return got
 
-    def share(self, net: nn.Module) -> None:
+    def broadcast_from_first(self, net: nn.Module) -> None:
         """Give every worker the first worker's weights and buffers."""
         if self.size > 1:
             for tensor in net.state_dict().values():

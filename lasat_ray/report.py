@@ -17,7 +17,7 @@ from tyro.conf import Positional, arg
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.errors import UsageError
-from lasat_ray.reporting.nets import ask_nets
+from lasat_ray.reporting.nets import evaluate_nets_for_report
 from lasat_ray.reporting.study import read_study
 from lasat_ray.reporting.write import PAGE, draw, make_folder, write_report
 from lasat_ray.runs.trust import check_folder
@@ -70,7 +70,9 @@ def _report(argv: Sequence[str]) -> int:
     out = Path(options.out)
     make_folder(out)
     if not options.no_net:
-        ask_nets(study, out / ".cache", n_examples=options.n_examples, trust=options.trust, warn=warn)
+        evaluate_nets_for_report(
+            study, out / ".cache", n_examples=options.n_examples, trust=options.trust, warn=warn
+        )
     write_report(study, out, title=options.title, png=not options.no_png, warn=warn)
     Console().print(f"report: {out / PAGE}", highlight=False, soft_wrap=True)
     return 0

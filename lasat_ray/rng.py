@@ -28,21 +28,21 @@ def _hash32(x: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class RandomKey:
     """A named source of random numbers; same name, same numbers, on any device and any worker."""
 
     low: int
     high: int
 
     @classmethod
-    def of(cls, *name: int | str) -> Stream:
-        """For example ``Stream.of(seed, "attack start", round)``."""
+    def of(cls, *name: int | str) -> RandomKey:
+        """For example ``RandomKey.of(seed, "attack start", round)``."""
         digest = hashlib.blake2b("/".join(map(str, name)).encode(), digest_size=8).digest()
         return cls(int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little"))
 
-    def child(self, *name: int | str) -> Stream:
+    def fold_in(self, *name: int | str) -> RandomKey:
         """A stream of its own under this one's name."""
-        return Stream.of(self.low, self.high, *name)
+        return RandomKey.of(self.low, self.high, *name)
 
     def uniform(self, index_B: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Uniform in [0,1), [B, *shape]; image n's numbers depend on ``index_B[n]`` alone.
@@ -68,7 +68,7 @@ class Stream:
         return torch.randperm(n, generator=generator)
 
     def _bits(self, index_B: Tensor, count: int) -> Tensor:
-        key = _hash32((index_B.long() ^ self.low) & _MASK).view(-1, 1)
-        second = _hash32((key + self.high) & _MASK)
+        words = _hash32((index_B.long() ^ self.low) & _MASK).view(-1, 1)
+        second = _hash32((words + self.high) & _MASK)
         counter = torch.arange(count, device=index_B.device).view(1, -1)
-        return _hash32(_hash32((counter + key) & _MASK) ^ second)
+        return _hash32(_hash32((counter + words) & _MASK) ^ second)

@@ -28,9 +28,9 @@ from lasat_ray.validation.method import METHODS_WITH_TEACHER
 
 if TYPE_CHECKING:
     from lasat_ray.runs.folder import RunFolder
-    from lasat_ray.runs.recorder import Listener
+    from lasat_ray.runs.recorder import RecordListener
 
-Train = Callable[[TrainConfig, "RunFolder", "Listener"], dict[str, Any]]
+Train = Callable[[TrainConfig, "RunFolder", "RecordListener"], dict[str, Any]]
 
 
 def main() -> int:
@@ -130,7 +130,7 @@ def _run_one(
 
 
 @contextlib.contextmanager
-def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) -> Iterator[Listener]:
+def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) -> Iterator[RecordListener]:
     """The display, and behind it the trackers of --log."""
     from lasat_ray.runs.trackers import Trackers
 

@@ -80,8 +80,24 @@ class Logits:
         return [(name, value) for name, value in pairs if value is not None]
 
 
-Notes = dict[str, Tensor]
+AttackStats = dict[str, Tensor]
 """What an attack found out about each image, [B] each: steps taken, GAIRAT's kappa and weight, ..."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackedBatch:
+    """What one round attacked: made once, and handed to the update, the stepped copy, the reward and the
+    credit.
+
+    ``x_adv`` [B,C,H,W] in [0,1]; ``strategy``: as the method limited it; ``round`` counts from 0;
+    ``stats``: what the method's rule found out about each image.
+    """
+
+    batch: Batch
+    x_adv: Tensor
+    strategy: Strategy
+    round: int = 0
+    stats: AttackStats = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,18 +120,45 @@ class RewardTerms:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RewardReport:
+    """What a rewarded round earned, and from what.
+
+    ``reward`` [B]; ``terms`` [B] each; ``influence`` [B] with that credit; ``adv_correct`` [B] bool: the
+    net before the update was right on x_adv, where a copy was stepped for the reward alone;
+    ``credit_correlation`` 0-d, in rounds that compare the credit with what images really did.
+    """
+
+    reward: Tensor
+    terms: RewardTerms
+    influence: Tensor | None = None
+    adv_correct: Tensor | None = None
+    credit_correlation: Tensor | None = None
+
+    def per_image(self) -> dict[str, Tensor]:
+        """Every figure of an image, [B] each, by the name under which it is recorded."""
+        named = {f.name: getattr(self.terms, f.name) for f in fields(self.terms)}
+        return named if self.influence is None else {**named, "influence": self.influence}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Action:
-    """What a learner chose: ``index`` [B,K] int64 into each field's values, ``log_prob`` [B]."""
+    """What a learner chose: ``index`` [B,K] int64 into each field's values, ``log_prob`` [B].
+
+    ``memory``: whatever the learner wants back with the reward of this action, for example the forward
+    pass that it chose by.
+    """
 
     index: Tensor
     log_prob: Tensor
+    memory: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rollout:
     """One round as a learner sees it: images [B,C,H,W], action [B,K], log_prob [B] when it was
-    drawn, reward [B], ``global_size`` images over all workers; with the baseline ``greedy`` also
-    ``greedy_reward`` [B], what the learner's likeliest strategies would have earned."""
+    drawn, reward [B], ``global_size`` images over all workers, and the ``memory`` of the learner's action;
+    with the baseline ``greedy`` also ``greedy_reward`` [B], what the learner's likeliest strategies would
+    have earned."""
 
     x: Tensor
     action: Tensor
@@ -123,6 +166,7 @@ class Rollout:
     reward: Tensor
     global_size: int
     greedy_reward: Tensor | None = None
+    memory: Any = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from lasat_ray.cost import counted_passes, expected_passes, round_passes, validation_passes
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from tests.support.helpers import CPU, Counted, small_config
 
 ONE_COUNT = {"eps": (0.1, 0.2), "num_steps": (2.0,)}
@@ -42,7 +43,7 @@ def test_counted_passes_are_those_of_the_nets(case, tmp_path):
         pytest.importorskip("stable_baselines3")
     config = small_config(**{"precision": "fp64", **CASES[case]})
     folder = RunFolder.create(tmp_path / "run", config)
-    trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
+    trainer = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder))
     target, copies = Counted(trainer.env.target.net), []
     trainer.env.target.net = target
     stepped = trainer.env.target.stepped_copy

@@ -8,11 +8,11 @@ import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
 
-from lasat_ray.config import SpeedConfig
+from lasat_ray.config import EvalConfig, SpeedConfig
 from lasat_ray.data import Images
 from lasat_ray.evaluation import accuracy
 from lasat_ray.models import AttackView, build_classifier
-from lasat_ray.process_group import World, gradients
+from lasat_ray.process_group import ProcessGroup, gradients
 from lasat_ray.runs.folder import RunFolder
 from tests.support.helpers import CPU, close, make_images
 from tests.support.world_games import GAMES, RESUMED, STOP, config_of, slug, train, worker
@@ -27,7 +27,7 @@ def two(tmp_path_factory):
     root = tmp_path_factory.mktemp("two")
     for game in GAMES:
         RunFolder.create(root / slug(game), config_of(game))
-    train(RESUMED, RunFolder.create(root / "resumed", config_of(RESUMED)), World(), stop_after=STOP)
+    train(RESUMED, RunFolder.create(root / "resumed", config_of(RESUMED)), ProcessGroup(), stop_after=STOP)
     mp.spawn(worker, args=(2, str(root)), nprocs=2)
     ranks = [torch.load(root / f"rank{rank}.pt", weights_only=False) for rank in range(2)]
     return root, ranks
@@ -40,7 +40,7 @@ def one(tmp_path_factory):
     @functools.cache
     def make(game):
         folder = RunFolder.create(tmp_path_factory.mktemp("one") / "run", config_of(game))
-        return train(game, folder, World()), folder
+        return train(game, folder, ProcessGroup()), folder
 
     return make
 
@@ -172,11 +172,11 @@ def test_the_collectives(two):
 
 
 def test_one_worker_needs_no_messages():
-    world, tensor = World(), torch.ones(2)
-    assert world.is_first and world.sum(tensor) is tensor
-    world.sum_in_place([tensor])
-    world.share(torch.nn.Linear(1, 1))
-    world.barrier()
+    group, tensor = ProcessGroup(), torch.ones(2)
+    assert group.is_first and group.sum(tensor) is tensor
+    group.sum_in_place([tensor])
+    group.share(torch.nn.Linear(1, 1))
+    group.barrier()
     assert tensor.tolist() == [1.0, 1.0]
 
 
@@ -187,7 +187,7 @@ def test_gradients_stand_in_for_what_was_not_used():
     assert grad is net.weight.grad and not grad.any() and net.bias.grad is None
 
 
-class Part(World):
+class Part(ProcessGroup):
     """A worker that is never added up: its share of a count is what it returns."""
 
     def sum(self, tensor):
@@ -199,17 +199,18 @@ def test_accuracy_does_not_depend_on_the_number_of_workers(num_steps):
     images = make_images(37)
     torch.manual_seed(0)
     net = build_classifier("small_cnn", num_classes=4, image_shape=(1, 8, 8))
-    setting = {"eps": 0.01, "step_size": 0.005, "seed": 0, "device": CPU, "dtype": torch.float32}
+    place = {"seed": 0, "device": CPU, "dtype": torch.float32}
 
-    def measure(world, batch_size=16, images=images):
-        return accuracy(net, images, num_steps=num_steps, batch_size=batch_size, world=world, **setting)
+    def measure(group, batch_size=16, images=images):
+        settings = EvalConfig(eps=0.01, step_size=0.005, batch_size=batch_size)
+        return accuracy(net, images, num_steps, settings, group=group, **place)
 
-    whole = measure(World())
+    whole = measure(ProcessGroup())
     assert 0.1 < whole < 0.6 and whole * 37 == pytest.approx(round(whole * 37))
     for size in (2, 3):
         parts = [measure(Part(rank, size)) for rank in range(size)]
         assert sum(parts) == pytest.approx(whole, abs=1e-12)
-    assert measure(World(), batch_size=5) == whole
+    assert measure(ProcessGroup(), batch_size=5) == whole
     one_image = Images(images.x[:1], images.y[:1])
     assert measure(Part(1, 2), images=one_image) == 0.0
 
@@ -219,10 +220,9 @@ def test_accuracy_under_attack_is_lower_and_leaves_the_net_alone():
     torch.manual_seed(0)
     net = build_classifier("small_cnn_bn", num_classes=4, image_shape=(1, 8, 8)).train()
     state = {name: value.clone() for name, value in net.state_dict().items()}
-    setting = {"eps": 0.1, "step_size": 0.05, "seed": 0, "device": CPU, "dtype": torch.float32}
-    clean, robust = (
-        accuracy(net, images, num_steps=steps, batch_size=60, world=World(), **setting) for steps in (0, 10)
-    )
+    settings = EvalConfig(eps=0.1, step_size=0.05, batch_size=60)
+    place = {"seed": 0, "device": CPU, "dtype": torch.float32, "group": ProcessGroup()}
+    clean, robust = (accuracy(net, images, steps, settings, **place) for steps in (0, 10))
     with torch.no_grad():
         by_hand = (net.eval()(images.x / 255).argmax(1) == images.y).float().mean()
     assert clean == pytest.approx(float(by_hand)) and robust < clean
@@ -235,17 +235,10 @@ def test_a_cheaper_view_attacks_and_the_net_itself_is_asked():
     images = make_images(60)
     torch.manual_seed(0)
     net, other = (build_classifier("small_cnn_bn", num_classes=4, image_shape=(1, 8, 8)) for _ in range(2))
-    setting = {
-        "eps": 0.1,
-        "step_size": 0.05,
-        "seed": 0,
-        "device": CPU,
-        "dtype": torch.float64,
-        "num_steps": 5,
-    }
-    setting |= {"batch_size": 25, "world": World()}
+    settings = EvalConfig(eps=0.1, step_size=0.05, batch_size=25)
+    place = {"seed": 0, "device": CPU, "dtype": torch.float64, "group": ProcessGroup()}
     net, other = net.double(), other.double()
-    plain = accuracy(net, images, **setting)
-    clean = accuracy(net, images, **{**setting, "num_steps": 0})
-    assert accuracy(net, images, view=AttackView(SpeedConfig()), **setting) == plain < clean
-    assert plain < accuracy(net, images, view=lambda net, x: other, **setting)
+    plain = accuracy(net, images, 5, settings, **place)
+    clean = accuracy(net, images, 0, settings, **place)
+    assert accuracy(net, images, 5, settings, view=AttackView(SpeedConfig()), **place) == plain < clean
+    assert plain < accuracy(net, images, 5, settings, view=lambda net, x: other, **place)

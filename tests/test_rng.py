@@ -7,21 +7,21 @@ import pytest
 import torch
 from scipy import stats
 
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
-STREAM = Stream.of(0, "test", 7)
+STREAM = RandomKey.of(0, "test", 7)
 F64 = torch.float64
 
 
-def uniform(stream=STREAM, count=200, shape=(50,), dtype=F64, first=0):
-    return stream.uniform(torch.arange(first, first + count), shape, dtype)
+def uniform(key=STREAM, count=200, shape=(50,), dtype=F64, first=0):
+    return key.uniform(torch.arange(first, first + count), shape, dtype)
 
 
 @pytest.mark.parametrize(
     "name", [(0, "attack start", 0), (0, "attack start", 1), (1, "action", 5), (2**31, "x")]
 )
 def test_uniform_numbers_are_uniform(name):
-    u = uniform(Stream.of(*name), 2000).flatten()
+    u = uniform(RandomKey.of(*name), 2000).flatten()
     assert stats.kstest(u.numpy(), "uniform").pvalue > 1e-3
     counts = torch.histc(u, 256, 0, 1)
     assert stats.chisquare(counts.numpy()).pvalue > 1e-3
@@ -43,10 +43,10 @@ def test_pairs_fill_the_square():
         "within": (here[:, :-1], here[:, 1:]),
         "images": (here[:-1], here[1:]),
         "far images": (here[:-256], here[256:]),
-        "rounds": (here, uniform(Stream.of(0, "test", 8), 1000)),
-        "roles": (here, uniform(Stream.of(0, "action", 7), 1000)),
-        "seeds": (here, uniform(Stream.of(1, "test", 7), 1000)),
-        "children": (here, uniform(STREAM.child(1), 1000)),
+        "rounds": (here, uniform(RandomKey.of(0, "test", 8), 1000)),
+        "roles": (here, uniform(RandomKey.of(0, "action", 7), 1000)),
+        "seeds": (here, uniform(RandomKey.of(1, "test", 7), 1000)),
+        "children": (here, uniform(STREAM.fold_in(1), 1000)),
     }
     for name, (a, b) in pairs.items():
         cells = ((a * 16).long() * 16 + (b * 16).long()).flatten()
@@ -107,18 +107,20 @@ def test_every_part_of_a_name_counts():
         (0, "a", 0, 0),
         (0, "a", 10),
     ]
-    streams = [Stream.of(*name) for name in names]
-    streams += [streams[0].child(), streams[0].child(0), streams[0].child("0", 0)]
-    drawn = [uniform(stream, 5) for stream in streams]
+    streams = [RandomKey.of(*name) for name in names]
+    streams += [streams[0].fold_in(), streams[0].fold_in(0), streams[0].fold_in("0", 0)]
+    drawn = [uniform(key, 5) for key in streams]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(drawn, 2))
-    assert Stream.of(0, "a", 0) == streams[0] and torch.equal(uniform(Stream.of(0, "a", 0), 5), drawn[0])
+    assert RandomKey.of(0, "a", 0) == streams[0] and torch.equal(
+        uniform(RandomKey.of(0, "a", 0), 5), drawn[0]
+    )
 
 
 def test_numbers_never_change():
     """Published runs are named by their seed: a new mixer would be a new method."""
-    u = Stream.of(0, "attack start", 0).uniform(torch.tensor([0, 1]), (2,), F64)
+    u = RandomKey.of(0, "attack start", 0).uniform(torch.tensor([0, 1]), (2,), F64)
     assert (u * 2**24).long().tolist() == [[13258329, 1350768], [1462669, 1551141]]
-    assert Stream.of(0, "order", 0).permutation(5).tolist() == [4, 0, 2, 1, 3]
+    assert RandomKey.of(0, "order", 0).permutation(5).tolist() == [4, 0, 2, 1, 3]
 
 
 def test_normal_numbers_are_normal():
@@ -145,8 +147,8 @@ def test_integers_are_equally_likely(high):
 def test_a_permutation_is_one_and_follows_from_the_name():
     order = STREAM.permutation(1000)
     assert order.sort().values.tolist() == list(range(1000))
-    assert torch.equal(order, Stream.of(0, "test", 7).permutation(1000))
-    assert not torch.equal(order, Stream.of(0, "test", 8).permutation(1000))
+    assert torch.equal(order, RandomKey.of(0, "test", 7).permutation(1000))
+    assert not torch.equal(order, RandomKey.of(0, "test", 8).permutation(1000))
     torch.manual_seed(0)
     before = torch.rand(3)
     torch.manual_seed(0)
@@ -155,6 +157,6 @@ def test_a_permutation_is_one_and_follows_from_the_name():
 
 
 def test_permutations_are_equally_likely():
-    seen = [tuple(Stream.of(n, "order").permutation(3).tolist()) for n in range(1200)]
+    seen = [tuple(RandomKey.of(n, "order").permutation(3).tolist()) for n in range(1200)]
     counts = [seen.count(order) for order in itertools.permutations(range(3))]
     assert stats.chisquare(counts).pvalue > 1e-3

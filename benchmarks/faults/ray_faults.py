@@ -135,12 +135,12 @@ def struck_trainer(plan: dict[str, Any]) -> type[Trainer]:
     class Struck(Trainer):
         def restore(self) -> None:
             super().restore()
-            if plan["fault"] and self.place.world.rank == plan["rank"] and not marker.exists():
+            if plan["fault"] and self.place.group.rank == plan["rank"] and not marker.exists():
                 RAY_FAULTS[plan["fault"]](self, plan["round"], strike)
 
         def play(self) -> Any:
             report = super().play()
-            if self.place.world.is_first:
+            if self.place.group.is_first:
                 with open(log, "a") as file:
                     file.write(f"{report.round} {time.time()} {os.getpid()}\n")
             return report

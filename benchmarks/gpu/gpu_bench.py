@@ -17,7 +17,7 @@ from lasat_ray.data import Images, load_dataset
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import Learner, LearnerContext, make_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes.published import LAS_AT_GRID
 from lasat_ray.runs.folder import provenance
 
@@ -134,8 +134,8 @@ def round_config(
 def make_game(bench: Bench, config: TrainConfig) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The trainer's env and learner, without folder, validation or checkpoints."""
     torch.manual_seed(0)
-    env = build_game(config, bench.images, bench.classes, world=World(), device=bench.device)
+    env = build_game(config, bench.images, bench.classes, group=ProcessGroup(), device=bench.device)
     context = LearnerContext(
-        space=env.space, image_shape=(3, 32, 32), config=config, world=World(), device=bench.device
+        space=env.space, image_shape=(3, 32, 32), config=config, group=ProcessGroup(), device=bench.device
     )
     return env, make_learner(context)

@@ -11,7 +11,7 @@ from benchmarks.gpu.gpu_bench import Bench, make_game, model_names, round_config
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models import AttackView, build_classifier
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.training.round import play_round
 from lasat_ray.types import Batch, Strategy
 
@@ -33,7 +33,7 @@ def attack_case(device: torch.device, speed: SpeedConfig) -> torch.Tensor:
     strategy = Strategy(eps=full * 8 / 255, num_steps=steps, step_size=full * 2 / 255)
     view = AttackView(speed)(net, batch.x)
     x_adv = attack_batch(
-        view, batch, strategy, Stream.of(0), loss="ce", start_kind="uniform", bucket=speed.bucket
+        view, batch, strategy, RandomKey.of(0), loss="ce", start_kind="uniform", bucket=speed.bucket
     )
     return x_adv.cpu()
 
@@ -72,7 +72,7 @@ def golden_difference(device: torch.device) -> float | str:
     )
     batch = Batch(x=x, y=y, index=torch.arange(len(y), device=device), global_size=len(y))
     net = load_tiny(weights, "net.").to(device)
-    x_adv = attack_batch(net, batch, strategy, Stream.of(0), loss="ce", start_kind="zero")
+    x_adv = attack_batch(net, batch, strategy, RandomKey.of(0), loss="ce", start_kind="zero")
     return float((x_adv.cpu() - case["x_adv_zero"]).abs().max())
 
 

@@ -26,12 +26,13 @@ from torch import Tensor, nn
 
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import EvalConfig, SpeedConfig, TrainConfig
-from lasat_ray.evaluation import Plan, evaluate_net
-from lasat_ray.process_group import World
+from lasat_ray.evaluation import EvaluationPlan, evaluate_net
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
 from lasat_ray.runs.load import load_checkpointed
-from lasat_ray.training.loop import Place, Trainer, load_config_dataset
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer, load_config_dataset
 
 TABLE = "table1-cifar10-resnet18"
 ROWS = ("las-at-k40", "pgd-at", "las-at-k1", "las-at-k10", "las-at-k20", "las-at-k60")
@@ -113,8 +114,8 @@ def train_row(options: Options, config: TrainConfig, folder: RunFolder, clock: C
     """Train until the end or the end of the slice; the summary."""
     if (summary := folder.summary()) is not None:
         return summary
-    place = Place(
-        world=World(),
+    place = RunContext(
+        group=ProcessGroup(),
         device=choose_device(options.device),
         folder=folder,
         after_epoch=lambda record: clock.check(),
@@ -135,7 +136,7 @@ def attack_row(
     """Clean, PGD-10 and AutoAttack; finished chunks are kept, so a slice may end between any two."""
     images = load_config_dataset(config).load_test()
     attacks = ("clean", "pgd-2") if options.tiny else ("clean", "pgd-10", "aa")
-    plan = Plan(
+    plan = EvaluationPlan(
         attacks=attacks,
         eps=config.evaluation.eps,
         step_size=config.evaluation.step_size,

@@ -28,7 +28,7 @@ from benchmarks.scaling.scaling_model import Cluster, Net, policies, simulate, u
 from benchmarks.scaling.two_processes import make_game, noise, two_processes
 from lasat_ray.config import grid_of
 from lasat_ray.models import batch_norm_buffers, build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import provenance
 from lasat_ray.training.loop import load_config_dataset
@@ -119,7 +119,7 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
         sent.append(tensor.nbytes)
 
     with patch.object(dist, "broadcast"), patch.object(dist, "all_reduce", note):
-        env, learner = make_game(config, noise(10, side=16), World(0, 2))
+        env, learner = make_game(config, noise(10, side=16), ProcessGroup(0, 2))
         found = {}
         for kind in ("trains", "rewarded"):
             sent.clear()
@@ -131,7 +131,7 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
 def learned_draws(rounds: int) -> tuple[list[int], list[int]]:
     """Step counts and how often the digits recipe's policy drew each, in the last half of its rounds."""
     config = replace(get_recipe("digits").config, learner="reinforce")  # as it was when this was recorded
-    env, learner = make_game(config, load_config_dataset(config).train, World())
+    env, learner = make_game(config, load_config_dataset(config).train, ProcessGroup())
     sizes, place = env.space.sizes, env.space.names.index("num_steps")
     first = sum(sizes[:place])
     counts = torch.zeros(sizes[place])

@@ -26,19 +26,21 @@ from lasat_ray.data import Images
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import Learner, LearnerContext, make_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.training.round import play_round
 from lasat_ray.types import Batch, Strategy
 
 
-def make_game(config: TrainConfig, images: Images, world: World) -> tuple[AttackStrategyVectorEnv, Learner]:
+def make_game(
+    config: TrainConfig, images: Images, group: ProcessGroup
+) -> tuple[AttackStrategyVectorEnv, Learner]:
     """Env and learner of a worker, without folder or evaluation."""
     torch.manual_seed(0)
     cpu = torch.device("cpu")
-    env = build_game(config, images, int(images.y.max()) + 1, world=world, device=cpu)
+    env = build_game(config, images, int(images.y.max()) + 1, group=group, device=cpu)
     shape = images.image_shape
-    context = LearnerContext(space=env.space, image_shape=shape, config=config, world=world, device=cpu)
+    context = LearnerContext(space=env.space, image_shape=shape, config=config, group=group, device=cpu)
     return env, make_learner(context)
 
 
@@ -68,7 +70,7 @@ def attack_worker(rank: int, rounds: int, folder: str) -> None:
     with patch.object(game, "attack_batch", timed):
         for balance in (False, True):
             chosen = replace(config, speed=replace(config.speed, balance=balance))
-            env, learner = make_game(chosen, noise(512), World(rank, 2))
+            env, learner = make_game(chosen, noise(512), ProcessGroup(rank, 2))
             found.clear()
             for _ in range(rounds + 2):  # the first two are not counted
                 play_round(env, learner)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models import AttackView, build_classifier
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.folder import provenance
 from lasat_ray.types import Batch, Strategy
 
@@ -120,7 +120,7 @@ def our_attack(
             view(net, batch.x),
             batch,
             strategy,
-            Stream.of(0),
+            RandomKey.of(0),
             loss="ce",
             start_kind="uniform",
             bucket=speed.bucket,

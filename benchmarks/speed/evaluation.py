@@ -30,8 +30,8 @@ from torch import Tensor, nn
 
 from lasat_ray.cluster.evaluate_on_ray import evaluate_on_ray
 from lasat_ray.cluster.session import ray_session
-from lasat_ray.evaluation import Plan, evaluate_net
-from lasat_ray.evaluation.subject import Subject, from_run
+from lasat_ray.evaluation import EvaluationPlan, evaluate_net
+from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.runs.folder import provenance
 
 
@@ -78,14 +78,14 @@ def interleaved(variants: dict[str, Callable[[], Any]], repeats: int) -> dict[st
     return found
 
 
-def bench_pgd(subject: Subject, n: int, repeats: int) -> dict[str, Any]:
+def bench_pgd(subject: EvaluationTarget, n: int, repeats: int) -> dict[str, Any]:
     """PGD-50 with the run's own budget, both in batches of 100."""
     assert subject.config is not None
     eps, step = subject.config.evaluation.eps, subject.config.evaluation.step_size
     images = subject.images.take(torch.arange(n))
     x, y = images.x.float() / 255, images.y
-    plan = Plan(attacks=("pgd-50",), eps=eps, step_size=step, sanity_examples=0)
-    every = Plan(attacks=("pgd-50",), eps=eps, step_size=step, sanity_examples=0, all_steps=True)
+    plan = EvaluationPlan(attacks=("pgd-50",), eps=eps, step_size=step, sanity_examples=0)
+    every = EvaluationPlan(attacks=("pgd-50",), eps=eps, step_size=step, sanity_examples=0, all_steps=True)
 
     def plain() -> float:
         subject.net.requires_grad_(True)
@@ -94,7 +94,7 @@ def bench_pgd(subject: Subject, n: int, repeats: int) -> dict[str, Any]:
         subject.net.requires_grad_(False)
         return accuracy
 
-    def ours(plan: Plan) -> float:
+    def ours(plan: EvaluationPlan) -> float:
         return evaluate_net(subject.net, images, plan)["attacks"]["pgd-50"]["accuracy"]
 
     found = interleaved(
@@ -105,12 +105,12 @@ def bench_pgd(subject: Subject, n: int, repeats: int) -> dict[str, Any]:
     return {"n": n, "eps": eps, "step_size": step, "threads": torch.get_num_threads(), "variants": found}
 
 
-def bench_autoattack(subject: Subject, n: int, chunk_size: int, repeats: int) -> dict[str, Any]:
+def bench_autoattack(subject: EvaluationTarget, n: int, chunk_size: int, repeats: int) -> dict[str, Any]:
     """The whole command on 2 workers, their start included, against the package alone."""
     assert subject.config is not None
     eps, images = subject.config.evaluation.eps, subject.images.take(torch.arange(n))
     x, y = images.x.float() / 255, images.y
-    plan = Plan(attacks=("aa",), eps=eps, chunk_size=chunk_size, sanity_examples=0)
+    plan = EvaluationPlan(attacks=("aa",), eps=eps, chunk_size=chunk_size, sanity_examples=0)
 
     def package(size: int) -> float:
         right = 0
@@ -151,7 +151,7 @@ def main() -> None:
     parser.add_argument("--dataset", help="test set, where the run's own is not here")
     parser.add_argument("--n-pgd", type=int, default=300)
     parser.add_argument("--n-aa", type=int, default=100, help="0 leaves AutoAttack out")
-    parser.add_argument("--chunk-size", type=int, default=Plan().chunk_size)
+    parser.add_argument("--chunk-size", type=int, default=EvaluationPlan().chunk_size)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--repeats-aa", type=int, default=1)
     parser.add_argument("--record", help="name of the file in benchmarks/records")

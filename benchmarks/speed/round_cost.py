@@ -31,10 +31,11 @@ from lasat_ray.data import ImageDataset, Images, split_validation
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import Learner, LearnerContext, make_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
-from lasat_ray.training.loop import Place, Trainer, load_config_dataset
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer, load_config_dataset
 from lasat_ray.training.round import play_round
 from lasat_ray.update.target_step import TargetStep
 
@@ -127,14 +128,14 @@ class Runner:
 
     def __init__(self, config: TrainConfig, images: Images, classes: int) -> None:
         torch.manual_seed(0)
-        self.env = build_game(config, images, classes, world=World(), device=CPU)
+        self.env = build_game(config, images, classes, group=ProcessGroup(), device=CPU)
         shape = self.env.single_observation_space.shape
         assert shape is not None
         context = LearnerContext(
             space=self.env.space,
             image_shape=(shape[0], shape[1], shape[2]),
             config=config,
-            world=World(),
+            group=ProcessGroup(),
             device=CPU,
         )
         self.learner = make_learner(context)
@@ -217,7 +218,7 @@ def epoch_shares(config: TrainConfig, dataset: ImageDataset | None = None) -> di
     rooms, validated = Rooms(), loop.validated
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder.create(Path(scratch) / "run", config)
-        trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder), dataset)
+        trainer = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder), dataset)
         for owner, name, room in (
             (loop, "validated", "validation"),
             (trainer, "_show_probe", "probe"),

@@ -37,10 +37,11 @@ from lasat_ray.config import DataConfig, EvalConfig, TrainConfig
 from lasat_ray.data import Images
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import LearnerContext, make_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from lasat_ray.training.round import play_round
 
 RECORDS = Path(__file__).parents[1] / "records"
@@ -93,9 +94,9 @@ class Game:
     def __init__(self, config: TrainConfig, images: Images) -> None:
         torch.manual_seed(0)
         self.config = config
-        self.env = build_game(config, images, 10, world=World(), device=CPU)
+        self.env = build_game(config, images, 10, group=ProcessGroup(), device=CPU)
         told: dict[str, Any] = {"space": self.env.space, "image_shape": (3, 32, 32), "config": config}
-        self.learner = make_learner(LearnerContext(**told, world=World(), device=CPU))
+        self.learner = make_learner(LearnerContext(**told, group=ProcessGroup(), device=CPU))
 
     def seconds_an_image(self, first: int, rounds: int) -> float:
         """Processor seconds of the rounds from ``first`` on, an image."""
@@ -165,7 +166,7 @@ def print_peak(options: Options) -> None:
         split = DataConfig()  # with validation images, as runs have them
         config = base(options, dataset=options.peak_of or "", model=options.model, data=split)
         folder = RunFolder.create(Path(scratch) / "run", config)
-        trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
+        trainer = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder))
         for _ in range(2):
             trainer.play()
         print(peak_bytes())

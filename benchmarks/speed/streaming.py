@@ -31,11 +31,11 @@ import tyro
 
 from benchmarks.speed.made_shards import first_shard, generate
 from lasat_ray.config import TrainConfig
-from lasat_ray.data import Ahead, by_thread, load_dataset
+from lasat_ray.data import Prefetcher, load_dataset, thread_prefetch
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import LearnerContext, make_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.folder import provenance
@@ -99,15 +99,15 @@ def player(pipe: Connection, config: TrainConfig, cap_mib: int, on_ray: bool) ->
     """A process that plays ``rounds`` on ``threads`` when told to; answers seconds and memory."""
     limit_memory(cap_mib, together=on_ray)
     with ExitStack() as stack:
-        ahead = by_thread
+        prefetch = thread_prefetch
         if on_ray:
-            ahead = ray_data(stack, config)
-        env = make_env(config, ahead)
+            prefetch = ray_data(stack, config)
+        env = make_env(config, prefetch)
         context = LearnerContext(
             space=env.space,
             image_shape=tuple(env.batch.x.shape[1:]),  # type: ignore[arg-type]
             config=config,
-            world=World(),
+            group=ProcessGroup(),
             device=torch.device("cpu"),
         )
         learner = make_learner(context)
@@ -123,20 +123,20 @@ def player(pipe: Connection, config: TrainConfig, cap_mib: int, on_ray: bool) ->
             pipe.send({"seconds": time.perf_counter() - began, "peak": peaks(on_ray)})
 
 
-def ray_data(stack: ExitStack, config: TrainConfig) -> Ahead:
+def ray_data(stack: ExitStack, config: TrainConfig) -> Prefetcher:
     """Ray for as long as the stack stands, with a small object store; what decodes on it."""
-    from lasat_ray.cluster.ahead_on_ray import by_ray_data  # late: the other paths need no Ray
+    from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch  # late: the other paths need no Ray
     from lasat_ray.cluster.session import ray_session
 
     stack.enter_context(ray_session(None, 60.0, dashboard=False))
-    return by_ray_data
+    return ray_data_prefetch
 
 
-def make_env(config: TrainConfig, ahead: Ahead) -> AttackStrategyVectorEnv:
+def make_env(config: TrainConfig, prefetch: Prefetcher) -> AttackStrategyVectorEnv:
     """The game on the configuration's images, all of them."""
     dataset = load_dataset(config.dataset, root="~", max_train=None, max_test=None, seed=0)
     cpu = torch.device("cpu")
-    return build_game(config, dataset.train, 10, world=World(), device=cpu, ahead=ahead)
+    return build_game(config, dataset.train, 10, group=ProcessGroup(), device=cpu, prefetch=prefetch)
 
 
 def peaks(whole_tree: bool) -> dict[str, int]:

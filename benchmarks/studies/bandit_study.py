@@ -28,9 +28,9 @@ from torch import Tensor
 from benchmarks.tables.marked import put_blocks
 from lasat_ray.config import PolicyConfig, TrainConfig
 from lasat_ray.learners import LearnerContext, make_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes.digits import GRID
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
 
@@ -92,9 +92,9 @@ class Game:
 
     def images(self, round: int) -> tuple[Tensor, Tensor]:
         """x [B,1,8,8] and the family [B]."""
-        stream = Stream.of(self.seed, "study images", round)
-        family = stream.integers(self.index, (), 2)
-        x = 0.5 * stream.child("pixels").uniform(self.index, (1, 8, 8), torch.float32)
+        key = RandomKey.of(self.seed, "study images", round)
+        family = key.integers(self.index, (), 2)
+        x = 0.5 * key.fold_in("pixels").uniform(self.index, (1, 8, 8), torch.float32)
         bright = torch.stack([1 - family, family], 1).repeat_interleave(4, 1).view(-1, 1, 1, 8)
         return x + 0.5 * bright, family
 
@@ -106,7 +106,7 @@ class Game:
         return taken - self.loss.flatten(1).amin(1)[needs]
 
     def rewards(self, family: Tensor, action: Tensor, round: int, what: str) -> Tensor:
-        noise = Stream.of(self.seed, "study noise", round, what).normal(self.index, (), torch.float32)
+        noise = RandomKey.of(self.seed, "study noise", round, what).normal(self.index, (), torch.float32)
         return 1 - self.regret(family, action, round) + NOISE * noise
 
 
@@ -122,13 +122,13 @@ def play(learner_name: str, case: str, seed: int) -> list[float]:
         policy=PolicyConfig(**SETTINGS[learner_name]),
     )
     space = StrategySpace.of(GRID, device="cpu", dtype=torch.float32)
-    torch.manual_seed(Stream.of(seed, "study init").low)
+    torch.manual_seed(RandomKey.of(seed, "study init").low)
     learner: Any = make_learner(
         LearnerContext(
             space=space,
             image_shape=(1, 8, 8),
             config=config,
-            world=World(),
+            group=ProcessGroup(),
             device=torch.device("cpu"),
             total_rounds=ROUNDS,
         )
@@ -136,7 +136,7 @@ def play(learner_name: str, case: str, seed: int) -> list[float]:
     game, curve = Game(case, seed), []
     for round in range(ROUNDS):
         x, family = game.images(round)
-        action = learner.act(x, game.index, Stream.of(seed, "study action", round))
+        action = learner.act(x, game.index, RandomKey.of(seed, "study action", round))
         curve.append(float(game.regret(family, action.index, round).mean()))
         greedy = None
         if baseline == "greedy":

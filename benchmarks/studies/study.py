@@ -153,9 +153,9 @@ def _train(trial: Trial, folder: Path, out: Path) -> tuple[dict[str, Any], dict[
     from lasat_ray.cli.run_options import parse_train
     from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
-    from lasat_ray.process_group import World
+    from lasat_ray.process_group import ProcessGroup
     from lasat_ray.runs.folder import RunFolder
-    from lasat_ray.training.loop import Place
+    from lasat_ray.training.context import RunContext
     from lasat_ray.validation import check
 
     torch.set_num_threads(1)
@@ -168,7 +168,7 @@ def _train(trial: Trial, folder: Path, out: Path) -> tuple[dict[str, Any], dict[
         shutil.rmtree(folder)  # killed while it was made
     run = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder, config)
     assert run.config() == config, f"{folder} comes from other settings; give another --out"
-    trainer = _metered(config, Place(world=World(), device=torch.device("cpu"), folder=run))
+    trainer = _metered(config, RunContext(group=ProcessGroup(), device=torch.device("cpu"), folder=run))
     cost_file = folder / "cost.json"
     trainer.meter.passes = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
     trainer.meter.file = cost_file
@@ -234,7 +234,7 @@ class Meter:
 
 def _evaluate(folder: Path, judge: Judge) -> dict[str, Any]:
     """Accuracies of the best net on the test set: name -> {accuracy, n, interval}."""
-    from lasat_ray.evaluation import Plan, evaluate_net
+    from lasat_ray.evaluation import EvaluationPlan, evaluate_net
     from lasat_ray.evaluation.subject import from_run
 
     subject = from_run(folder, which="best", dataset=None, root=None, max_test=None, trust=True)
@@ -246,7 +246,7 @@ def _evaluate(folder: Path, judge: Judge) -> dict[str, Any]:
         n = judge.n_autoattack if dear else judge.n_examples
         if not attacks:
             continue
-        plan = Plan(
+        plan = EvaluationPlan(
             attacks=attacks,
             eps=settings.eps,
             step_size=settings.step_size,

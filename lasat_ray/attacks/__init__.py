@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import BALLS, start
 from lasat_ray.attacks.objectives import Objective, batch_cross_entropy, make_objective, mixed
-from lasat_ray.attacks.pgd import Look, Rule, pgd
+from lasat_ray.attacks.pgd import Rule, StepState, pgd
 from lasat_ray.models import frozen_eval
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, Strategy
 from lasat_ray.units import ATTACK_LOSSES
 
@@ -28,7 +28,7 @@ def attack_batch(
     net: nn.Module,
     batch: Batch,
     strategy: Strategy,
-    stream: Stream,
+    key: RandomKey,
     *,
     loss: str,
     start_kind: str,
@@ -46,9 +46,9 @@ def attack_batch(
     ball = BALLS[norm]
     with frozen_eval(net):
         if start_kind == "uniform":
-            delta0 = ball.start(batch.x, radius, batch.index, stream)
+            delta0 = ball.start(batch.x, radius, batch.index, key)
         else:
-            delta0 = start(start_kind, batch.x, radius, batch.index, stream)
+            delta0 = start(start_kind, batch.x, radius, batch.index, key)
         objective = strategy_objective(loss, net, batch, strategy)
         return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket, ball=ball)
 
@@ -74,9 +74,9 @@ class StillCorrect(Rule):
     def __init__(self, y: Tensor):
         self.y = y
 
-    def moves(self, look: Look) -> Tensor:
+    def moves(self, state: StepState) -> Tensor:
         """[S] bool: the net is still right."""
-        return look.logits.argmax(1) == self.y[look.rows]
+        return state.logits.argmax(1) == self.y[state.rows]
 
 
 def worst_of_restarts(

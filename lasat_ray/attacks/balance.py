@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch, Strategy
 
 Loan = tuple[int, int, int]
@@ -52,21 +52,21 @@ def plan_loans(images_WS: np.ndarray) -> list[Loan]:
 
 
 def attack_balanced(
-    world: World, attack: Callable[[Batch, Strategy], Tensor], batch: Batch, strategy: Strategy
+    group: ProcessGroup, attack: Callable[[Batch, Strategy], Tensor], batch: Batch, strategy: Strategy
 ) -> Tensor:
     """``attack(batch, strategy)`` -> x_adv [B,C,H,W], some images' on another worker; all workers call it.
 
     ``attack`` may look at each image alone. Two small messages, and two with the images that move.
     """
-    rows = _rows_to_lend(world, strategy.num_steps, batch.global_size)
+    rows = _rows_to_lend(group, strategy.num_steps, batch.global_size)
     if rows is None:
         return attack(batch, strategy)
     ours, theirs = _rows_of(batch, rows.stay), _rows_of(batch, rows.lent)
-    theirs, their_strategy = _travel(world, rows, theirs, strategy[rows.lent])
+    theirs, their_strategy = _travel(group, rows, theirs, strategy[rows.lent])
     x_adv = attack(_joined(ours, theirs), _joined(strategy[rows.stay], their_strategy))
     whole = torch.empty_like(batch.x)
     whole[rows.stay] = x_adv[: len(rows.stay)]
-    whole[rows.lent] = world.exchange(x_adv[len(rows.stay) :], rows.receive, rows.send)
+    whole[rows.lent] = group.all_to_all(x_adv[len(rows.stay) :], rows.receive, rows.send)
     return whole
 
 
@@ -81,39 +81,39 @@ class _Rows:
     receive: list[int]
 
 
-def _rows_to_lend(world: World, num_steps_B: Tensor, global_size: int) -> _Rows | None:
+def _rows_to_lend(group: ProcessGroup, num_steps_B: Tensor, global_size: int) -> _Rows | None:
     """This worker's part of the plan; None where nobody lends anything."""
-    if world.size == 1:
+    if group.size == 1:
         return None
-    steps_N = world.gather(num_steps_B, global_size).cpu().numpy()
-    spans = [World(rank, world.size).span(global_size) for rank in range(world.size)]
+    steps_N = group.gather(num_steps_B, global_size).cpu().numpy()
+    spans = [ProcessGroup(rank, group.size).shard_bounds(global_size) for rank in range(group.size)]
     longest = int(steps_N.max()) + 1
-    worker_N = np.repeat(np.arange(world.size), [end - first for first, end in spans])
-    flat = np.bincount(worker_N * longest + steps_N, minlength=world.size * longest)
-    loans = plan_loans(flat.reshape(world.size, longest))
+    worker_N = np.repeat(np.arange(group.size), [end - first for first, end in spans])
+    flat = np.bincount(worker_N * longest + steps_N, minlength=group.size * longest)
+    loans = plan_loans(flat.reshape(group.size, longest))
     if not loans:
         return None
-    mine_B = steps_N[slice(*spans[world.rank])]
+    mine_B = steps_N[slice(*spans[group.rank])]
     with_steps = {steps: np.flatnonzero(mine_B == steps).tolist() for steps in set(mine_B.tolist())}
-    send, receive, lent = [0] * world.size, [0] * world.size, []
+    send, receive, lent = [0] * group.size, [0] * group.size, []
     for lender, borrower, steps in sorted(loans, key=lambda loan: loan[1]):
-        receive[lender] += borrower == world.rank
-        if lender == world.rank:
+        receive[lender] += borrower == group.rank
+        if lender == group.rank:
             send[borrower] += 1
             lent.append(with_steps[steps].pop())
     stay, device = np.setdiff1d(np.arange(len(mine_B)), lent), num_steps_B.device
     return _Rows(torch.from_numpy(stay).to(device), torch.tensor(lent, device=device).long(), send, receive)
 
 
-def _travel(world: World, rows: _Rows, batch: Batch, strategy: Strategy) -> tuple[Batch, Strategy]:
+def _travel(group: ProcessGroup, rows: _Rows, batch: Batch, strategy: Strategy) -> tuple[Batch, Strategy]:
     """Send what is lent, get what is borrowed: one message of pixels, one of everything else."""
     numbers = {f"batch {name}": value for name, value in _tensors(batch) if name != "x"}
     numbers |= {f"strategy {name}": value for name, value in _tensors(strategy)}
     # float64 holds every float32, and every row number below 2^53.
     table = torch.stack([value.double() for value in numbers.values()], 1)
-    columns = world.exchange(table, rows.send, rows.receive).unbind(1)
+    columns = group.all_to_all(table, rows.send, rows.receive).unbind(1)
     got = {name: new.to(old.dtype) for (name, old), new in zip(numbers.items(), columns, strict=True)}
-    pixels = world.exchange(batch.x, rows.send, rows.receive)
+    pixels = group.all_to_all(batch.x, rows.send, rows.receive)
     return (
         dataclasses.replace(batch, x=pixels, **_named(got, "batch ")),
         dataclasses.replace(strategy, **_named(got, "strategy ")),

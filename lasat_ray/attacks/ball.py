@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 NORMAL_START = 0.001  # TRADES starts from x + 0.001 * standard normal
 
@@ -25,7 +25,7 @@ def project(delta: Tensor, x: Tensor, eps: Tensor) -> Tensor:
     return torch.clamp(torch.clamp(delta, -eps, eps), -x, 1 - x)
 
 
-def start(kind: str, x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Stream) -> Tensor:
+def start(kind: str, x: Tensor, radius_B: Tensor, index_B: Tensor, key: RandomKey) -> Tensor:
     """The first perturbation, [B,C,H,W]; ``radius_B`` [B] in [0,1] pixels, ``index_B`` [B] the images' rows.
 
     ``uniform``: uniform within ``radius_B``, cut by the pixel range; ``normal``: 0.001 times a
@@ -36,10 +36,10 @@ def start(kind: str, x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Strea
         return torch.zeros_like(x)
     shape = tuple(x.shape[1:])
     if kind in ("normal", "normal-cut"):
-        noise = NORMAL_START * stream.normal(index_B, shape, x.dtype)
+        noise = NORMAL_START * key.normal(index_B, shape, x.dtype)
         return noise if kind == "normal" else torch.clamp(noise, -x, 1 - x)
     if kind == "uniform":
-        noise = stream.uniform(index_B, shape, x.dtype).mul_(2).sub_(1)
+        noise = key.uniform(index_B, shape, x.dtype).mul_(2).sub_(1)
         return torch.clamp(noise * per_image(radius_B, x), -x, 1 - x)
     raise AssertionError(f"start '{kind}' passed validation unknown")
 
@@ -52,12 +52,12 @@ class Ball:
     """(gradient, step) -> the move of that length that raises the objective fastest."""
     project: Callable[[Tensor, Tensor, Tensor], Tensor]
     """(delta, x, eps) -> delta inside the ball, and x + delta inside [0,1]."""
-    start: Callable[[Tensor, Tensor, Tensor, Stream], Tensor]
-    """(x, radius_B, index_B, stream) -> a uniform draw from the ball, cut by the pixel range."""
+    start: Callable[[Tensor, Tensor, Tensor, RandomKey], Tensor]
+    """(x, radius_B, index_B, key) -> a uniform draw from the ball, cut by the pixel range."""
 
 
-def _uniform_linf(x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Stream) -> Tensor:
-    return start("uniform", x, radius_B, index_B, stream)
+def _uniform_linf(x: Tensor, radius_B: Tensor, index_B: Tensor, key: RandomKey) -> Tensor:
+    return start("uniform", x, radius_B, index_B, key)
 
 
 def _norm(delta: Tensor) -> Tensor:
@@ -70,11 +70,11 @@ def _project_l2(delta: Tensor, x: Tensor, eps: Tensor) -> Tensor:
     return torch.clamp(delta * (eps / _norm(delta)).clamp_max(1.0), -x, 1 - x)
 
 
-def _uniform_l2(x: Tensor, radius_B: Tensor, index_B: Tensor, stream: Stream) -> Tensor:
+def _uniform_l2(x: Tensor, radius_B: Tensor, index_B: Tensor, key: RandomKey) -> Tensor:
     """A normal draw gives the direction; the D-th root makes the radius uniform in volume."""
     size = math.prod(x.shape[1:])
-    direction = stream.child("direction").normal(index_B, tuple(x.shape[1:]), x.dtype)
-    share_B = stream.child("radius").uniform(index_B, (1,), x.dtype)[:, 0] ** (1.0 / size)
+    direction = key.fold_in("direction").normal(index_B, tuple(x.shape[1:]), x.dtype)
+    share_B = key.fold_in("radius").uniform(index_B, (1,), x.dtype)[:, 0] ** (1.0 / size)
     return torch.clamp(direction / _norm(direction) * per_image(radius_B * share_B, x), -x, 1 - x)
 
 

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import LINF, Ball, per_image
 from lasat_ray.attacks.objectives import Objective
-from lasat_ray.types import Notes, Strategy
+from lasat_ray.types import AttackStats, Strategy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Look:
+class StepState:
     """What a rule sees before a step (counted from 0): S images still in play, ``rows`` [S] their
     places in the batch, ``logits`` [S,N] and ``grad`` at x + ``delta`` [S,C,H,W], before the step."""
 
@@ -41,15 +41,15 @@ class Rule:
 
     stops = False
 
-    def moves(self, look: Look) -> Tensor | None:
+    def moves(self, state: StepState) -> Tensor | None:
         """[S] bool: which images take this step; None means all."""
         return None
 
-    def noise(self, look: Look) -> Tensor | None:
+    def noise(self, state: StepState) -> Tensor | None:
         """Added to the step before the projection, [S,C,H,W]."""
         return None
 
-    def notes(self) -> Notes:
+    def stats(self) -> AttackStats:
         """What was learned about every image of the batch, [B] each."""
         return {}
 
@@ -110,8 +110,8 @@ def _step(
     ascent = ball.ascend(grad, size)
     if rule is None:
         return delta + ascent, None
-    look = Look(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta)
-    moves, noise = rule.moves(look), rule.noise(look)
+    state = StepState(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta)
+    moves, noise = rule.moves(state), rule.noise(state)
     if noise is not None:
         ascent = ascent + noise
     return delta + (ascent if moves is None else ascent * per_image(moves, x)), moves

@@ -12,14 +12,14 @@ from lasat_ray.attacks import constant_strategy
 from lasat_ray.attacks.ball import BALLS, Ball
 from lasat_ray.attacks.objectives import Objective, cross_entropy, margin
 from lasat_ray.attacks.pgd import pgd
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
 LOSSES = {"ce": cross_entropy, "margin": margin}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Climb:
+class PGDSpec:
     """PGD as an evaluation runs it; ``eps`` and ``step_size`` in [0,1] pixels, norm linf or l2.
 
     ``stop_early``: an image that the net gets wrong at any step is done and leaves the batch, as in
@@ -39,7 +39,7 @@ class Climb:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Climbed:
+class PGDResult:
     """``x_adv`` [B,C,H,W]; ``fooled`` [B] bool: the net is wrong there; ``fooled_ever`` [B] bool:
     it was wrong at some step of some restart."""
 
@@ -48,7 +48,7 @@ class Climbed:
     fooled_ever: Tensor
 
 
-def climb(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> Climbed:
+def run_pgd(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> PGDResult:
     """Attack a batch, x [B,C,H,W], on a frozen net (see ``frozen_eval``); one extra pass a restart tells
     success."""
     x_adv = batch.x.clone()
@@ -59,7 +59,7 @@ def climb(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> Climbe
         if not len(rows):
             break
         left = Batch(x=batch.x[rows], y=batch.y[rows], index=batch.index[rows], global_size=len(rows))
-        found, seen = _once(net, left, attack, stream.child("restart", restart) if restart else stream)
+        found, seen = _once(net, left, attack, key.fold_in("restart", restart) if restart else key)
         with torch.no_grad():
             wrong = net(found).argmax(1) != left.y
         # A later restart replaces an image only where it did what the earlier ones could not.
@@ -67,10 +67,10 @@ def climb(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> Climbe
         x_adv[rows[better]] = found[better]
         fooled[rows] = wrong
         ever[rows] |= wrong | seen
-    return Climbed(x_adv=x_adv, fooled=fooled, fooled_ever=ever)
+    return PGDResult(x_adv=x_adv, fooled=fooled, fooled_ever=ever)
 
 
-def _once(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> tuple[Tensor, Tensor]:
+def _once(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> tuple[Tensor, Tensor]:
     """(x_adv, [B] bool: wrong at some step before the last point) of one restart."""
     ball = BALLS[attack.norm]
     strategy = constant_strategy(
@@ -78,7 +78,7 @@ def _once(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> tuple[
     )
     delta0 = torch.zeros_like(batch.x)
     if attack.random_start:
-        delta0 = ball.start(batch.x, strategy.eps, batch.index, stream)
+        delta0 = ball.start(batch.x, strategy.eps, batch.index, key)
     seen = torch.zeros_like(batch.y, dtype=torch.bool)
     if attack.stop_early:
         return _until_fooled(net, batch, attack, ball, delta0), seen
@@ -92,7 +92,7 @@ def _watching(loss: Objective, y: Tensor, seen: Tensor, logits: Tensor, rows: Te
     return loss(logits, y[rows])
 
 
-def _until_fooled(net: nn.Module, batch: Batch, attack: Climb, ball: Ball, delta0: Tensor) -> Tensor:
+def _until_fooled(net: nn.Module, batch: Batch, attack: PGDSpec, ball: Ball, delta0: Tensor) -> Tensor:
     """The same ascent; an image leaves with the point at which the net is first wrong."""
     x, y, delta, loss = batch.x, batch.y, delta0, LOSSES[attack.loss]
     rows = torch.arange(len(x), device=x.device)

@@ -18,10 +18,10 @@ from lasat_ray.cluster.session import wait_free, worker_resources
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.part import Part, PartStore, run_job
-from lasat_ray.evaluation.progress import Book, Listener
+from lasat_ray.evaluation.progress import JobListener, JobQueue
 from lasat_ray.evaluation.spec import Job, Suite
 
-Told = Part | tuple[str, int]
+JobResult = Part | tuple[str, int]
 """A result, or (message, exit status) of an error that is the user's to mend."""
 
 
@@ -37,14 +37,14 @@ class EvaluationWorker:
         """The process id, once the worker can work."""
         return os.getpid()
 
-    def run(self, job: Job, alive: Tensor) -> Told:
+    def run(self, job: Job, alive: Tensor) -> JobResult:
         try:
             return run_job(self.net, self.images, job, self.suite, alive, self.device)
         except UserError as error:
             return str(error), error.status
 
 
-class Crew:
+class WorkerPool:
     """The workers, and who is at which job."""
 
     def __init__(
@@ -55,7 +55,7 @@ class Crew:
         self.busy: dict[Any, tuple[Any, Job]] = {}
         self.idle = self._started([self._new() for _ in range(count)])
 
-    def hire(self) -> None:
+    def add_worker(self) -> None:
         """One worker in place of a lost one."""
         self.idle += self._started([self._new()])
 
@@ -63,7 +63,7 @@ class Crew:
         worker = self.idle.pop()
         self.busy[worker.run.remote(job, alive)] = (worker, job)
 
-    def dismiss(self) -> None:
+    def shutdown(self) -> None:
         for worker in self._hired:
             ray.kill(worker)
 
@@ -77,13 +77,13 @@ class Crew:
         try:
             ray.get([worker.ready.remote() for worker in workers], timeout=self._timeout)
         except GetTimeoutError as error:
-            self.dismiss()
+            self.shutdown()
             raise UserError(
                 f"--start-timeout: {len(workers)} workers did not start in {self._timeout:g} s; "
                 "ask for fewer workers or give more seconds"
             ) from error
         except RayError as error:
-            self.dismiss()
+            self.shutdown()
             raise UserError(
                 f"--num-workers: a worker could not start ({_last_line(error)}); try --num-workers 0"
             ) from error
@@ -97,58 +97,58 @@ def evaluate_on_ray(
     *,
     num_workers: int,
     store: PartStore | None = None,
-    listener: Listener | None = None,
+    listener: JobListener | None = None,
     device: str | torch.device = "cpu",
     cpus_per_worker: float | None = None,
     max_failures: int = 3,
     start_timeout: float = 120.0,
-) -> Book:
+) -> JobQueue:
     """``run_here`` on a connected Ray, the same numbers; ``device`` cuda gives each worker a GPU.
 
     UserError in one line when workers cannot be had or started, or more than ``max_failures`` are
     lost; what was finished is in the store.
     """
-    book = Book(suite, store, listener)
-    if book.finished:
-        return book
+    queue = JobQueue(suite, store, listener)
+    if queue.finished:
+        return queue
     use_gpu = torch.device(device).type == "cuda"
-    num_workers = min(num_workers, book.unfinished)
+    num_workers = min(num_workers, queue.unfinished)
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
     wait_free(num_workers, resources)
     threads = 1 if not use_gpu and cpus_per_worker is None else max(1, int(resources["CPU"]))
     shared = (ray.put(net.cpu()), ray.put(images), suite, str(device), threads)
-    crew = Crew(count=num_workers, resources=resources, arguments=shared, start_timeout=start_timeout)
+    pool = WorkerPool(count=num_workers, resources=resources, arguments=shared, start_timeout=start_timeout)
     try:
-        _work(book, crew, max_failures)
+        _work(queue, pool, max_failures)
     finally:
-        crew.dismiss()
-    return book
+        pool.shutdown()
+    return queue
 
 
-def _work(book: Book, crew: Crew, max_failures: int) -> None:
+def _work(queue: JobQueue, pool: WorkerPool, max_failures: int) -> None:
     """Keep every worker busy until the book is full."""
     lost = 0
-    while not book.finished:
-        while crew.idle and (taken := book.take()) is not None:
-            crew.give(*taken)
-        (done,), _ = ray.wait(list(crew.busy), num_returns=1)
-        worker, job = crew.busy.pop(done)
+    while not queue.finished:
+        while pool.idle and (taken := queue.take()) is not None:
+            pool.give(*taken)
+        (done,), _ = ray.wait(list(pool.busy), num_returns=1)
+        worker, job = pool.busy.pop(done)
         try:
-            told: Told = ray.get(done)
+            told: JobResult = ray.get(done)
         except RayActorError as error:
             lost += 1
             if lost > max_failures:
                 raise UserError(
                     f"evaluation: {lost} workers were lost ({_last_line(error)}); the same command continues"
                 ) from error
-            book.put_back(job)
-            crew.hire()
+            queue.put_back(job)
+            pool.add_worker()
             continue
         if isinstance(told, tuple):
             message, status = told
             raise (UsageError if status == UsageError.status else UserError)(message)
-        crew.idle.append(worker)
-        book.done(job, told)
+        pool.idle.append(worker)
+        queue.done(job, told)
 
 
 def _last_line(error: Exception) -> str:

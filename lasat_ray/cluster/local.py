@@ -9,10 +9,11 @@ import torch
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.runs.recorder import Listener
-from lasat_ray.training.loop import AfterEpoch, Place, Trainer
+from lasat_ray.runs.recorder import RecordListener
+from lasat_ray.training.context import AfterEpoch, RunContext
+from lasat_ray.training.loop import Trainer
 from lasat_ray.training.stopping import sigterm_asks
 from lasat_ray.training.watchdog import Watchdog
 
@@ -30,7 +31,7 @@ def train_here(
     folder: RunFolder,
     *,
     device: str = "auto",
-    listener: Listener | None = None,
+    listener: RecordListener | None = None,
     checkpoint_every: int | None = None,
     stop_after: int | None = None,
     stop_epoch: int | None = None,
@@ -44,8 +45,8 @@ def train_here(
     ``hang_timeout`` seconds without a round the process ends with status 1.
     """
     asked, watchdog = threading.Event(), Watchdog(hang_timeout)
-    place = Place(
-        world=World(),
+    place = RunContext(
+        group=ProcessGroup(),
         device=choose_device(device),
         folder=folder,
         listener=listener,

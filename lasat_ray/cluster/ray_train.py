@@ -23,16 +23,17 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError
 
-from lasat_ray.cluster.ahead_on_ray import by_ray_data
-from lasat_ray.cluster.mistakes import Mistakes
+from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch
 from lasat_ray.cluster.session import check_free, worker_resources
+from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
 from lasat_ray.errors import UserError, told_elsewhere
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.runs.recorder import Listener, follow
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.runs.recorder import RecordListener, follow
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from lasat_ray.training.stopping import sigterm_asks
 from lasat_ray.training.watchdog import Watchdog
 
@@ -47,7 +48,7 @@ def train_on_ray(
     cpus_per_worker: float | None = None,
     device: str = "auto",
     max_failures: int = 3,
-    listener: Listener | None = None,
+    listener: RecordListener | None = None,
     gpus_per_worker: float = 1.0,
     stop_epoch: int | None = None,
     hang_timeout: float = 1800.0,
@@ -127,34 +128,34 @@ def _ray_trainer(
 
 def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     """What every Ray worker runs. Errors that are the user's to mend come back as values: raised alone,
-    Ray would restart the workers to meet the same error again (see ``Mistakes``)."""
+    Ray would restart the workers to meet the same error again (see ``UserErrorRelay``)."""
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # relative paths of data and plug-ins mean what the user meant
     context = ray.train.get_context()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
-    world = World(context.get_world_rank(), context.get_world_size())
+    group = ProcessGroup(context.get_world_rank(), context.get_world_size())
     folder, watchdog = RunFolder(Path(job["folder"])), Watchdog(job["hang_timeout"])
-    place = Place(
-        world=world,
+    place = RunContext(
+        group=group,
         device=ray.train.torch.get_device(),
         folder=folder,
         after_epoch=_report,
-        ahead=by_ray_data,
-        stop_asked=folder.stop_file.exists if world.is_first else lambda: False,
+        prefetch=ray_data_prefetch,
+        stop_asked=folder.stop_file.exists if group.is_first else lambda: False,
         watchdog=watchdog,
     )
-    mistakes = Mistakes(folder.path / _STORAGE)
+    user_errors = UserErrorRelay(folder.path / _STORAGE)
     # A writer that was given up may still be ending.
-    alone = folder.lock("writer", patience_s=60.0) if world.is_first else nullcontext()
+    alone = folder.lock("writer", patience_s=60.0) if group.is_first else nullcontext()
     try:
-        if known := mistakes.first():
+        if known := user_errors.first():
             raise told_elsewhere(known["error"], known["status"])
         with alone, watchdog.watching():
             trainer = Trainer(config_from_json(job["config"]), place)
             stop = job["stop_epoch"]
             return {"summary": trainer.run(None if stop is None else stop * trainer.rounds_per_epoch)}
     except UserError as error:
-        return mistakes.leave(world.rank, world.size, error)
+        return user_errors.publish(group.rank, group.size, error)
 
 
 def _report(record: dict[str, Any]) -> None:
@@ -163,7 +164,7 @@ def _report(record: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _following(metrics: Path, listener: Listener | None) -> Iterator[None]:
+def _following(metrics: Path, listener: RecordListener | None) -> Iterator[None]:
     """Hand the driver's listener every record that the first worker writes, while it writes them."""
     if listener is None:
         yield
@@ -180,7 +181,7 @@ def _following(metrics: Path, listener: Listener | None) -> Iterator[None]:
 
 def _told(error: Exception, folder: RunFolder) -> UserError:
     """One line out of a failed run: the user's mistake, else the innermost cause and how to go on."""
-    if known := Mistakes(folder.path / _STORAGE).first():
+    if known := UserErrorRelay(folder.path / _STORAGE).first():
         return told_elsewhere(known["error"], known["status"])
     failures = getattr(error, "worker_failures", None) or {}
     cause: BaseException = next(iter(failures.values()), error)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lasat_ray.config import DataConfig
 from lasat_ray.errors import UsageError
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 
 def check_augment(config: DataConfig, image_shape: tuple[int, int, int]) -> None:
@@ -33,15 +33,15 @@ def check_augment(config: DataConfig, image_shape: tuple[int, int, int]) -> None
         )
 
 
-def augment(x: Tensor, index: Tensor, stream: Stream, config: DataConfig) -> Tensor:
+def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Tensor:
     """Crop, flip and cut out as ``config`` says; [B,C,H,W] in, the same shape and type out.
 
-    ``index`` [B] names the images: image n's variation depends on (stream, index[n]) alone.
+    ``index`` [B] names the images: image n's variation depends on (key, index[n]) alone.
     """
     height, width = x.shape[2:]
     # always five numbers an image, so that switching one kind off leaves the others as they were;
     # float64, for a product with a number of places must not round up to that number
-    u_B5 = stream.uniform(index, (5,), torch.float64)
+    u_B5 = key.uniform(index, (5,), torch.float64)
     if config.crop_padding:
         offsets = (u_B5[:, :2] * (2 * config.crop_padding + 1)).long()
         x = random_crop(x, config.crop_padding, config.pad_mode, offsets)

@@ -15,12 +15,12 @@ from lasat_ray.config import DataConfig
 from lasat_ray.data.augment import augment as vary
 from lasat_ray.data.augment import check_augment
 from lasat_ray.data.cutmix import boxes, cutmix, partners
-from lasat_ray.data.feed import Feed, MemoryFeed, Share, Store
+from lasat_ray.data.feed import MemoryFeed, RoundSource, Shard, Store
 from lasat_ray.data.images import Images, TrainingImages
 from lasat_ray.data.stream import ImageStream, Reading, StreamFeed
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
 
@@ -39,7 +39,7 @@ class Batches:
         *,
         batch_size: int,
         seed: int,
-        world: World,
+        group: ProcessGroup,
         device: torch.device | str,
         dtype: torch.dtype,
         augment: DataConfig | None,
@@ -49,7 +49,7 @@ class Batches:
     ) -> None:
         num_extra = _num_extra(batch_size, extra, extra_fraction)
         num_main = batch_size - num_extra
-        _check_sizes(len(images), num_main, batch_size, world)
+        _check_sizes(len(images), num_main, batch_size, group)
         if augment is not None:
             check_augment(augment, images.image_shape)
             if augment.cutmix and isinstance(images, ImageStream):
@@ -59,19 +59,19 @@ class Batches:
         self._device = torch.device(device)
         self.batch_size = batch_size
         self.rounds_per_epoch = len(images) // num_main
-        first, end = world.span(batch_size)
+        first, end = group.shard_bounds(batch_size)
         self._store = Store(images, self._device) if isinstance(images, Images) else None
 
-        def feed(source: TrainingImages, per_round: int, start: int, role: str) -> Feed:
+        def feed(source: TrainingImages, per_round: int, start: int, role: str) -> RoundSource:
             """This worker's part of a source's images, which begin at place ``start`` of a round."""
-            share = Share(per_round, max(first - start, 0), min(end - start, per_round), (seed, role))
+            share = Shard(per_round, max(first - start, 0), min(end - start, per_round), (seed, role))
             if isinstance(source, ImageStream):
                 return StreamFeed(source, share, reading, self._device)
             assert isinstance(source, Images)
             store = self._store if source is images and self._store else Store(source, self._device)
             return MemoryFeed(store, share, endless=source is extra)
 
-        self._feeds: list[tuple[Feed, int]] = []
+        self._feeds: list[tuple[RoundSource, int]] = []
         if first < num_main:
             self._feeds.append((feed(images, num_main, 0, "order"), 0))
         if extra is not None and end > num_main:
@@ -83,7 +83,7 @@ class Batches:
         rows, x, y = self._gather(round)
         index = rows.to(x.device)
         if self._augment is not None:
-            x = vary(x, index, Stream.of(self._seed, "augment", round), self._augment)
+            x = vary(x, index, RandomKey.of(self._seed, "augment", round), self._augment)
         y_other, share = None, None
         if self._augment is not None and self._augment.cutmix:
             x, y_other, share = self._mix(x, index, round, self._augment)
@@ -113,10 +113,10 @@ class Batches:
         """CutMix with partners from the whole training set, varied by themselves: what an image
         becomes does not depend on who else is on this worker."""
         assert self._store is not None  # checked at the start
-        stream = Stream.of(self._seed, "cutmix", round)
-        other, y_other = self._store.gather(partners(index, self._store.count, stream).cpu())
-        other = vary(other, index, stream.child("augment"), augment)
-        x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], stream))
+        key = RandomKey.of(self._seed, "cutmix", round)
+        other, y_other = self._store.gather(partners(index, self._store.count, key).cpu())
+        other = vary(other, index, key.fold_in("augment"), augment)
+        x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], key))
         return x, y_other, share.to(self._dtype)
 
 
@@ -165,10 +165,10 @@ def _num_extra(batch_size: int, extra: TrainingImages | None, fraction: float) -
     return count
 
 
-def _check_sizes(n: int, num_main: int, batch_size: int, world: World) -> None:
-    if batch_size < 1 or batch_size < world.size:
+def _check_sizes(n: int, num_main: int, batch_size: int, group: ProcessGroup) -> None:
+    if batch_size < 1 or batch_size < group.size:
         raise UsageError(
-            f"--batch-size: {batch_size} images cannot be shared by {world.size} workers; raise it"
+            f"--batch-size: {batch_size} images cannot be shared by {group.size} workers; raise it"
         )
     if num_main < 1:
         raise UsageError(

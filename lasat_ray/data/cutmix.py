@@ -6,18 +6,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 
-def partners(index: Tensor, count: int, stream: Stream) -> Tensor:
+def partners(index: Tensor, count: int, key: RandomKey) -> Tensor:
     """Which of the ``count`` training images is pasted into each image, int64 [B]."""
-    return stream.child("partner").integers(index, (), count)
+    return key.fold_in("partner").integers(index, (), count)
 
 
-def boxes(index: Tensor, height: int, width: int, stream: Stream) -> Tensor:
+def boxes(index: Tensor, height: int, width: int, key: RandomKey) -> Tensor:
     """True where the other image shows, [B,H,W]: a box whose share of the area is uniform in [0,1)
     around a uniform centre, cut by the border."""
-    u_B3 = stream.child("box").uniform(index, (3,), torch.float64)
+    u_B3 = key.fold_in("box").uniform(index, (3,), torch.float64)
     side = u_B3[:, :1].sqrt()
     inside = []
     for u, size in ((u_B3[:, 1:2], height), (u_B3[:, 2:], width)):

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from lasat_ray.data.images import ImageDataset, Images, Request, number_names
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 
 def load(request: Request) -> ImageDataset:
     """uint8 [N,1,8,8], 10 classes; 80 % train and 20 % test, the same split in every run."""
     images = _all()
-    order = Stream.of("digits", "train and test").permutation(len(images))
+    order = RandomKey.of("digits", "train and test").permutation(len(images))
     n_train = round(0.8 * len(images))
     train, test = images.take(order[:n_train]), images.take(order[n_train:])
     return ImageDataset(

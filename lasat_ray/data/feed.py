@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from lasat_ray.data.images import Images
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
-Feed = Callable[[int], tuple[Tensor, Tensor, Tensor]]
+RoundSource = Callable[[int], tuple[Tensor, Tensor, Tensor]]
 """round -> rows [M] int64 on the CPU, x [M,C,H,W] uint8 and y [M] int64 on the device."""
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Shard:
     """Places ``first``..``end`` - 1 of the ``per_round`` images that each round takes from a set, in
     the order that goes by ``name``."""
 
@@ -33,7 +33,7 @@ class MemoryFeed:
     ``endless`` goes into the next epoch's first round.
     """
 
-    def __init__(self, store: Store, share: Share, *, endless: bool) -> None:
+    def __init__(self, store: Store, share: Shard, *, endless: bool) -> None:
         self._store, self._share = store, share
         self._order = _EndlessOrder(store.count, share.name)
         self._rounds = None if endless else store.count // share.per_round
@@ -79,7 +79,7 @@ class _EndlessOrder:
 
     def epoch(self, epoch: int) -> Tensor:
         if self._kept is None or self._kept[0] != epoch:
-            self._kept = epoch, Stream.of(*self._name, epoch).permutation(self._n)
+            self._kept = epoch, RandomKey.of(*self._name, epoch).permutation(self._n)
         return self._kept[1]
 
     def span(self, start: int, count: int) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lasat_ray.data.guard import files_at
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 
 class TrainingImages(Protocol):
@@ -75,7 +75,7 @@ class Images:
 
     def hold_out(self, count: int, seed: int) -> tuple[Images, Images]:
         """(the others, ``count`` images chosen by the seed), both in the order of these."""
-        order = Stream.of(seed, "validation").permutation(len(self))
+        order = RandomKey.of(seed, "validation").permutation(len(self))
         return self.take(order[count:].sort().values), self.take(order[:count].sort().values)
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:
@@ -129,7 +129,7 @@ class Request:
         """Training rows to decode, int64 [M] ascending: all of ``n``, or ``max_train`` chosen by the seed."""
         if self.max_train is None or self.max_train >= n:
             return torch.arange(n)
-        return Stream.of(self.seed, "subset").permutation(n)[: self.max_train].sort().values
+        return RandomKey.of(self.seed, "subset").permutation(n)[: self.max_train].sort().values
 
     def test_rows(self, n: int) -> Tensor:
         """The first ``max_test`` of ``n`` rows, int64 [M]."""

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasat_ray.data.ahead import Ahead, by_thread
 from lasat_ray.data.decode import Encoded, decode_all
-from lasat_ray.data.feed import Share, to_device
+from lasat_ray.data.feed import Shard, to_device
 from lasat_ray.data.guard import check_bytes
 from lasat_ray.data.images import ImageDataset, Images, Request, number_names
 from lasat_ray.data.parquet import REMEDY, find_test, load_test
+from lasat_ray.data.prefetch import Prefetcher, thread_prefetch
 from lasat_ray.data.shards import Shards, find_folder, find_split, largest_label, read_labelled, read_shards
 from lasat_ray.data.stream_order import StreamOrder
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 MAX_HELD_OUT = 10_000
 """Validation images of a stream at most; they lie in memory."""
@@ -60,13 +60,13 @@ class ImageStream:
     def hold_out(self, count: int, seed: int) -> tuple[ImageStream, Images]:
         """(what is left to train on, ``count`` images or ``MAX_HELD_OUT``) of some row groups chosen
         by the seed: reading images from everywhere would read every file."""
-        chosen = self._choose(min(count, MAX_HELD_OUT), Stream.of(seed, "validation"))
+        chosen = self._choose(min(count, MAX_HELD_OUT), RandomKey.of(seed, "validation"))
         held = torch.cat([self.held, self._rows_of_split(chosen)]).sort().values
         return replace(self, held=held), self.take(chosen)
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:
         """At most ``count`` images of some row groups chosen by the seed, and which they are, int64 [M]."""
-        chosen = self._choose(min(count, len(self)), Stream.of(seed, "sample"))
+        chosen = self._choose(min(count, len(self)), RandomKey.of(seed, "sample"))
         return chosen, self.take(chosen)
 
     def counts(self) -> Tensor:
@@ -74,14 +74,14 @@ class ImageStream:
         held_G = np.diff(np.searchsorted(self.held.numpy(), self.shards.first))
         return torch.from_numpy(np.diff(self.shards.first) - held_G)
 
-    def _choose(self, count: int, stream: Stream) -> Tensor:
+    def _choose(self, count: int, key: RandomKey) -> Tensor:
         counts = self.counts()
-        order = stream.child("groups").permutation(len(counts))
+        order = key.fold_in("groups").permutation(len(counts))
         enough = int((counts[order].cumsum(0) < count).sum()) + 1
         firsts = counts.cumsum(0) - counts
         groups = order[: max(enough, _GROUPS_HELD)].tolist()
         pool = torch.cat([torch.arange(int(counts[g])) + firsts[g] for g in groups])
-        return pool[stream.permutation(len(pool))[:count]].sort().values
+        return pool[key.permutation(len(pool))[:count]].sort().values
 
     def _rows_of_split(self, image: Tensor) -> Tensor:
         """Rows that images have in the split: one further for each row held out before them."""
@@ -112,18 +112,18 @@ class Reading:
 
     window: int = 16384
     lanes: int = 8
-    ahead: Ahead = by_thread
+    prefetch: Prefetcher = thread_prefetch
 
 
 class StreamFeed:
     """A worker's share of a stream; in memory are its images of two windows."""
 
-    def __init__(self, images: ImageStream, share: Share, reading: Reading, device: torch.device) -> None:
+    def __init__(self, images: ImageStream, share: Shard, reading: Reading, device: torch.device) -> None:
         _check_window(images, reading.window, share.per_round)
         rounds = max(1, reading.window // share.per_round)
         self._order = StreamOrder(images.counts(), share.per_round, rounds, reading.lanes, share.name)
         self._read = WindowReader(images, self._order, share.first, share.end)
-        self._ahead, self._device = reading.ahead, device
+        self._ahead, self._device = reading.prefetch, device
         self._window: tuple[Tensor, ...] = ()
         self._coming: Iterator[tuple[Tensor, Tensor, Tensor]] = iter(())
         self._at: tuple[int, int] | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,7 @@ class StreamOrder:
         for lane in range(min(self.lanes, self.per_round)):
             left, right = (n * self.per_round // min(self.lanes, self.per_round) for n in (lane, lane + 1))
             if left < end and right > first:
-                shuffle = Stream.of(*self.name, "window", epoch, window, lane).permutation
+                shuffle = RandomKey.of(*self.name, "window", epoch, window, lane).permutation
                 shuffled = shuffle(rounds * (right - left)).view(rounds, right - left)
                 place = self.rounds_per_epoch * left + start * (right - left) + shuffled
                 parts.append(place[:, max(first - left, 0) : end - left])
@@ -54,7 +54,7 @@ class StreamOrder:
 
     def _images_at(self, place: Tensor, epoch: int) -> Tensor:
         """The images at some places of the epoch's string of row groups; any shape."""
-        order = Stream.of(*self.name, "groups", epoch).permutation(len(self.counts))
+        order = RandomKey.of(*self.name, "groups", epoch).permutation(len(self.counts))
         ends = self.counts[order].cumsum(0)
         group = torch.searchsorted(ends, place.contiguous(), right=True)
         firsts = self.counts.cumsum(0) - self.counts  # of each group, in the order of the files

@@ -2,13 +2,14 @@
 
 from lasat_ray import ENV_ID
 from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
-from lasat_ray.env.build import build_game, dtype_of, make_env, make_vector_env
+from lasat_ray.env.build import build_game, build_round, dtype_of, make_env, make_vector_env
 
 __all__ = [
     "ENV_ID",
     "AttackStrategyEnv",
     "AttackStrategyVectorEnv",
     "build_game",
+    "build_round",
     "dtype_of",
     "make_env",
     "make_vector_env",

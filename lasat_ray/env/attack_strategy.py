@@ -25,11 +25,11 @@ from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.config import TrainConfig
 from lasat_ray.data import Batches
-from lasat_ray.methods import Scene
+from lasat_ray.methods import AttackContext
 from lasat_ray.models import AttackView
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
-from lasat_ray.types import Batch, Notes, RewardTerms, Strategy
+from lasat_ray.types import AttackedBatch, Batch, RewardReport, StepReport, Strategy
 from lasat_ray.update.credit import influence
 from lasat_ray.update.credit_check import credit_correlation
 from lasat_ray.update.reward import combine, reference_images, reference_starts, reward_terms
@@ -38,12 +38,22 @@ from lasat_ray.update.target_step import TargetStep
 Info = dict[str, Any]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class PlayedRound:
+    """One round as it was played. ``update``: None where the target did not train; ``rewarded``: None in
+    rounds without reward."""
+
+    attacked: AttackedBatch
+    update: StepReport | None
+    rewarded: RewardReport | None
+
+
 class AttackStrategyVectorEnv(VectorEnv):
     """The game between strategy and target net, one batch a step, torch tensors on the device.
 
     ``num_envs`` = images of this worker's share of a round. reward [B] is zero in rounds without
-    strategy update (``reward_due`` tells before the step). ``info`` holds per image: ``x_adv``
-    [B,C,H,W], every strategy field, what the method's attack noted, ``adv_correct``, and when
+    strategy update (``is_reward_round`` tells before the step). ``info`` holds per image: ``x_adv``
+    [B,C,H,W], every strategy field, what the method's rule found out, ``adv_correct``, and when
     rewarded ``l1``, ``l2``, ``l3``, ``ref_correct``, ``clean_correct``, and ``influence`` with
     that credit (all [B]).
 
@@ -69,9 +79,8 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.config = config
         self.train_target = train_target
         self._make_batches = make_batches
-        self._rehearsed = False
+        self._evaluated_on_copy = False
         self.attack_view = AttackView(config.speed)
-        self._before: nn.Module | None = None
         self._start_game(config.seed, first_round=0)
         self._declare_spaces()
 
@@ -100,16 +109,16 @@ class AttackStrategyVectorEnv(VectorEnv):
         return self.target.net
 
     @property
-    def reward_due(self) -> bool:
-        """True in every k-th round, k = update_interval, where there is somebody to be paid."""
+    def is_reward_round(self) -> bool:
+        """True in every k-th round, k = update_interval, where there is somebody to be rewarded."""
         learned = self.config.strategy == "learned"
         return learned and (self.round + 1) % self.config.update_interval == 0
 
     @property
-    def check_due(self) -> bool:
+    def is_check_round(self) -> bool:
         """True in the rewarded rounds whose credit is compared with what images really did."""
         every, update = self.config.reward.check_every, (self.round + 1) // self.config.update_interval
-        return bool(every) and self.reward_due and update % every == 0
+        return bool(every) and self.is_reward_round and update % every == 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, Info]:
         """The present batch [B,C,H,W] in [0,1]; with a seed, the first batch of that seed's order. Weights
@@ -121,57 +130,60 @@ class AttackStrategyVectorEnv(VectorEnv):
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
         """Attack, train, reward, next batch: one round. ``actions`` int64 [B,K] -> next images [B,C,H,W],
         reward [B], terminated [B] (all True), truncated [B] (all False), info."""
-        batch, strategy = self.batch, self.space.decode(actions)
-        x_adv, strategy, notes = self.attack_as_chosen(strategy)
-        info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
-        reward = torch.zeros_like(strategy.eps)
-        self._before = copy.deepcopy(self.net) if self.check_due and not self._rehearsed else None
-        if self.reward_due and not self._rehearsed and self.config.reward.lookahead == "copy":
-            reward = self._reward_by_copy(x_adv, strategy, notes, info)
-        if self.train_target:
-            report = self.target(batch, x_adv, strategy, self.round, notes)
-            info |= {"loss": report.loss, "adv_correct": report.adv_correct, "grad_norm": report.grad_norm}
-            info["max_logit"] = report.max_logit
-            if self.reward_due and self.config.reward.lookahead == "real":
-                reward = self._reward(self.net, report.l1, strategy, notes, info)
+        played = self.play(actions)
+        reward = torch.zeros_like(played.attacked.strategy.eps)
+        if played.rewarded is not None:
+            reward = played.rewarded.reward
         ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)
-        info |= {"final_obs": batch.x, "_final_obs": ended}
-        self._rehearsed = False
+        return self.batch.x, reward, ended, torch.zeros_like(ended), _info(played, ended)
+
+    def play(self, actions: Tensor) -> PlayedRound:
+        """What ``step`` does, ``actions`` int64 [B,K], as one value; the trainer calls this."""
+        reward_config = self.config.reward
+        attacked = self.attack_as_chosen(self.space.decode(actions))
+        due = self.is_reward_round and not self._evaluated_on_copy
+        before = copy.deepcopy(self.net) if due and self.is_check_round else None
+        rewarded = update = None
+        if due and reward_config.lookahead == "copy":
+            rewarded = self._reward_by_copy(attacked, before)
+        if self.train_target:
+            update = self.target(attacked)
+            if self.is_reward_round and reward_config.lookahead == "real":
+                rewarded = self._reward(self.net, update.l1, attacked, before)
+        self._evaluated_on_copy = False
         self.seek(self.round + 1)
-        return self.batch.x, reward, ended, torch.zeros_like(ended), info
+        return PlayedRound(attacked=attacked, update=update, rewarded=rewarded)
 
-    def rehearse(self, actions: Tensor) -> tuple[Tensor, Info]:
-        """The reference code's order: a reward [B] from a copy first, for ``actions`` [B,K]; the round is
-        still to be played.
+    def evaluate_on_copy(self, actions: Tensor) -> PlayedRound:
+        """The reference code's order: ``actions`` [B,K] are rewarded by a stepped copy first; the round
+        itself is still to be played.
 
-        Rehearsals of one round start alike, so that two actions' rewards can be compared."""
-        self._before = copy.deepcopy(self.net) if self.check_due else None
-        self._rehearsed = False
-        strategy = self.space.decode(actions)
-        x_adv, strategy, notes = self.attack_as_chosen(strategy)
-        info: Info = {"x_adv": x_adv, **dict(strategy.items()), **notes}
-        reward = self._reward_by_copy(x_adv, strategy, notes, info)
-        self._rehearsed = True
-        return reward, info
+        Every evaluation of one round starts alike, so that two actions' rewards can be compared."""
+        before = copy.deepcopy(self.net) if self.is_check_round else None
+        self._evaluated_on_copy = False
+        attacked = self.attack_as_chosen(self.space.decode(actions))
+        rewarded = self._reward_by_copy(attacked, before)
+        self._evaluated_on_copy = True
+        return PlayedRound(attacked=attacked, update=None, rewarded=rewarded)
 
     def attack(self, strategy: Strategy) -> Tensor:
         """x_adv [B,C,H,W] of the present batch under the method's attack, target net in eval mode."""
-        return self.attack_as_chosen(strategy)[0]
+        return self.attack_as_chosen(strategy).x_adv
 
-    def attack_as_chosen(self, strategy: Strategy) -> tuple[Tensor, Strategy, Notes]:
-        """The same with the strategies as the method limited them, and what its rule noted."""
+    def attack_as_chosen(self, strategy: Strategy) -> AttackedBatch:
+        """The present batch attacked by the strategies as the method limits them, and what its rule found."""
         method, attack = self.target.method, self.config.attack
         if not method.attacks:
-            return self.batch.x, strategy, {}
-        stream = Stream.of(self.seed, "attack start", self.round, int(self._rehearsed))
-        scene = self._scene(strategy, stream)
+            return AttackedBatch(batch=self.batch, x_adv=self.batch.x, strategy=strategy, round=self.round)
+        key = RandomKey.of(self.seed, "attack start", self.round, int(self._evaluated_on_copy))
+        context = self._attack_context(strategy, key)
         if method.limit:
-            scene = dataclasses.replace(scene, strategy=method.limit(scene))
-        rule = method.rule(scene) if method.rule else None
+            context = dataclasses.replace(context, strategy=method.limit(context))
+        rule = method.rule(context) if method.rule else None
         run = partial(
             attack_batch,
             self.attack_view(self.net, self.batch.x),
-            stream=stream,
+            key=key,
             loss=method.attack_loss if attack.loss == "method" else attack.loss,
             start_kind=method.start if attack.start == "method" else attack.start,
             rule=rule,
@@ -179,55 +191,75 @@ class AttackStrategyVectorEnv(VectorEnv):
             norm=attack.norm,
         )
         if self.config.speed.balance and rule is None:
-            x_adv = attack_balanced(self.target.world, run, self.batch, scene.strategy)
+            x_adv = attack_balanced(self.target.group, run, self.batch, context.strategy)
         else:
-            x_adv = run(self.batch, scene.strategy)
-        notes = rule.notes() if rule else {}
-        return x_adv, scene.strategy, method.conclude(notes, scene) if method.conclude else notes
+            x_adv = run(self.batch, context.strategy)
+        stats = rule.stats() if rule else {}
+        return AttackedBatch(
+            batch=self.batch,
+            x_adv=x_adv,
+            strategy=context.strategy,
+            round=self.round,
+            stats=method.conclude(stats, context) if method.conclude else stats,
+        )
 
-    def _scene(self, strategy: Strategy, stream: Stream) -> Scene:
-        return Scene(
+    def _attack_context(self, strategy: Strategy, key: RandomKey) -> AttackContext:
+        return AttackContext(
             batch=self.batch,
             strategy=strategy,
-            stream=stream,
+            key=key,
             config=self.config.loss,
             epoch=self.target.epoch(self.round),
             epochs=self.config.epochs,
             strength=self.target.strength,
-            world=self.target.world,
+            group=self.target.group,
         )
 
-    def _reward_by_copy(self, x_adv: Tensor, strategy: Strategy, notes: Notes, info: Info) -> Tensor:
-        given = (self.batch, x_adv, strategy, self.round, notes)
-        l1, info["adv_correct"] = self.target.attack_strength(*given)
-        return self._reward(self.target.stepped_copy(*given), l1, strategy, notes, info)
+    def _reward_by_copy(self, attacked: AttackedBatch, before: nn.Module | None) -> RewardReport:
+        l1, correct = self.target.attack_strength(attacked)
+        rewarded = self._reward(self.target.stepped_copy(attacked), l1, attacked, before)
+        return dataclasses.replace(rewarded, adv_correct=correct)
 
     def _reward(
-        self, looked_ahead: nn.Module, l1: Tensor, strategy: Strategy, notes: Notes, info: Info
-    ) -> Tensor:
-        config, batch = self.config.reward, self.batch
-        norm, stream = self.config.attack.norm, Stream.of(self.seed, "reference start", self.round)
-        starts = reference_starts(batch, config, stream, norm)
+        self, looked_ahead: nn.Module, l1: Tensor, attacked: AttackedBatch, before: nn.Module | None
+    ) -> RewardReport:
+        """The reward of a round; ``before``: the net before the update, where the credit is checked."""
+        config, batch, group = self.config.reward, attacked.batch, self.target.group
+        norm, key = self.config.attack.norm, RandomKey.of(self.seed, "reference start", self.round)
+        starts = reference_starts(batch, config, key, norm)
         view = self.attack_view(looked_ahead, batch.x)
         x_ref = reference_images(view, batch, config, starts, norm)
-        by_influence, world = config.credit == "influence", self.target.world
+        by_influence = config.credit == "influence"
         # Only the net itself is tied to the weights that a credit differentiates.
         looking = looked_ahead if by_influence else view
-        terms: RewardTerms = reward_terms(looking, batch, x_ref, l1, graph=by_influence)
+        terms = reward_terms(looking, batch, x_ref, l1, graph=by_influence)
         outcome = config.alpha * terms.l2 + config.beta * terms.l3
-        task = self.target.task(batch, info["x_adv"], strategy, self.round, notes)
+        task, effect, correlation = self.target.task(attacked), None, None
         if by_influence:
             reach = self.target.reach
-            info["influence"] = influence(looked_ahead, task, outcome, self.config.loss, world, reach=reach)
+            effect = influence(looked_ahead, task, outcome, self.config.loss, group, reach=reach)
             terms = terms.detach()
-        info |= {"l1": terms.l1, "l2": terms.l2, "l3": terms.l3}
-        info |= {"ref_correct": terms.ref_correct, "clean_correct": terms.clean_correct}
-        if self._before is not None:
-            rate, credit = self.target.rate(self.round), info.get("influence", outcome)
-            info["credit_correlation"] = credit_correlation(
-                self._before, task, credit, x_ref, self.config.loss, config, lr=rate, world=world
+        if before is not None:
+            credit, rate = outcome if effect is None else effect, self.target.rate(self.round)
+            correlation = credit_correlation(
+                before, task, credit, x_ref, self.config.loss, config, lr=rate, group=group
             )
-        return combine(terms, config, batch.global_size, world, info.get("influence"))
+        reward = combine(terms, config, batch.global_size, group, effect)
+        return RewardReport(reward=reward, terms=terms, influence=effect, credit_correlation=correlation)
+
+
+def _info(played: PlayedRound, ended: Tensor) -> Info:
+    """A played round as Gymnasium's dictionary, figures [B] per image by name; ``ended`` [B]."""
+    attacked, update, rewarded = played.attacked, played.update, played.rewarded
+    info: Info = {"x_adv": attacked.x_adv, **dict(attacked.strategy.items()), **attacked.stats}
+    if rewarded is not None:
+        info |= rewarded.per_image()
+        others = {"adv_correct": rewarded.adv_correct, "credit_correlation": rewarded.credit_correlation}
+        info |= {name: value for name, value in others.items() if value is not None}
+    if update is not None:
+        names = ("loss", "adv_correct", "grad_norm", "max_logit")
+        info |= {name: getattr(update, name) for name in names}
+    return {**info, "final_obs": attacked.batch.x, "_final_obs": ended}
 
 
 class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):

@@ -9,14 +9,23 @@ import torch
 from torch import nn
 
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import Ahead, Batches, Reading, TrainingImages, by_thread, load_dataset, load_extra
+from lasat_ray.data import (
+    Batches,
+    Prefetcher,
+    Reading,
+    TrainingImages,
+    load_dataset,
+    load_extra,
+    thread_prefetch,
+)
 from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
 from lasat_ray.errors import UsageError
+from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
-from lasat_ray.models import SteadyNet, build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.models import FrozenNet, build_classifier
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.load import fill, load_checkpointed
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.update.target_step import TargetStep
@@ -30,7 +39,7 @@ def dtype_of(config: TrainConfig) -> torch.dtype:
 def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
     """The target net with its first weights: those of --init-from, else decided by the seed alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(Stream.of(config.seed, "target init").low)
+        torch.manual_seed(RandomKey.of(config.seed, "target init").low)
         net = build_classifier(
             config.model,
             num_classes=num_classes,
@@ -54,7 +63,7 @@ def build_companion(
     if kind == "frozen":
         return frozen_teacher(config, num_classes, image_shape)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(Stream.of(config.seed, "companion init").low)
+        torch.manual_seed(RandomKey.of(config.seed, "companion init").low)
         return build_classifier(
             config.teacher_model or config.model,
             num_classes=num_classes,
@@ -75,7 +84,7 @@ def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int
     if theirs != ours:
         told = f"'{config.teacher}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
         raise UsageError(f"--teacher: {told} {ours[1]}; name a net of this data set")
-    return SteadyNet(net.to(dtype_of(config)))
+    return FrozenNet(net.to(dtype_of(config)))
 
 
 def build_game(
@@ -83,45 +92,67 @@ def build_game(
     images: TrainingImages,
     num_classes: int,
     *,
-    world: World,
+    group: ProcessGroup,
     device: torch.device,
     train_target: bool = True,
-    ahead: Ahead = by_thread,
+    prefetch: Prefetcher = thread_prefetch,
 ) -> AttackStrategyVectorEnv:
     """The env that the trainer steps, on this worker's share of every batch; streams are read ``ahead``."""
     shape = images.image_shape
     extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
-    make_batches = partial(_make_batches, config, images, extra, world, device, ahead)
+    make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
     net = build_target_net(config, num_classes, shape).to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
     companion = build_companion(config, num_classes, shape)
     target = TargetStep(
-        net, config, world, rounds_per_epoch, companion.to(device) if companion is not None else None
+        net, config, group, rounds_per_epoch, companion.to(device) if companion is not None else None
     )
     space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
     return AttackStrategyVectorEnv(target, make_batches, space, config, train_target=train_target)
+
+
+def build_round(
+    config: TrainConfig,
+    images: TrainingImages,
+    num_classes: int,
+    *,
+    group: ProcessGroup,
+    device: torch.device,
+    prefetch: Prefetcher = thread_prefetch,
+) -> tuple[AttackStrategyVectorEnv, Learner]:
+    """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
+    env = build_game(config, images, num_classes, group=group, device=device, prefetch=prefetch)
+    context = LearnerContext(
+        space=env.space,
+        image_shape=images.image_shape,
+        config=config,
+        group=group,
+        device=device,
+        total_rounds=config.epochs * env.target.rounds_per_epoch,
+    )
+    return env, seeded_learner(context)
 
 
 def _make_batches(
     config: TrainConfig,
     images: TrainingImages,
     extra: TrainingImages | None,
-    world: World,
+    group: ProcessGroup,
     device: torch.device,
-    ahead: Ahead,
+    prefetch: Prefetcher,
     seed: int,
 ) -> Batches:
     return Batches(
         images,
         batch_size=config.batch_size,
         seed=seed,
-        world=world,
+        group=group,
         device=device,
         dtype=dtype_of(config),
         augment=config.data,
         extra=extra,
         extra_fraction=config.data.extra_fraction,
-        reading=Reading(config.data.stream_window, config.data.stream_lanes, ahead),
+        reading=Reading(config.data.stream_window, config.data.stream_lanes, prefetch),
     )
 
 
@@ -153,7 +184,7 @@ def make_vector_env(
         base,
         dataset.train,
         dataset.num_classes,
-        world=World(),
+        group=ProcessGroup(),
         device=torch.device("cpu"),
         train_target=train_target,
     )

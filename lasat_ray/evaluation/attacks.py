@@ -14,13 +14,13 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.evaluation.autoattack import auto_attack
 from lasat_ray.evaluation.measures import measure
 from lasat_ray.evaluation.outside import find_outside, run_outside
 from lasat_ray.evaluation.spec import AttackSpec
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
 
@@ -48,8 +48,8 @@ def clean(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int)
 
 def fgsm(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int) -> Attacked:
     """One step of length eps from the clean image (Goodfellow et al. 2015)."""
-    attack = Climb(norm=spec.norm, eps=spec.eps, step_size=spec.eps, num_steps=1, random_start=False)
-    return _climbed(net, batch, attack, Stream.of(seed))
+    attack = PGDSpec(norm=spec.norm, eps=spec.eps, step_size=spec.eps, num_steps=1, random_start=False)
+    return _climbed(net, batch, attack, RandomKey.of(seed))
 
 
 def gradient_ascent(
@@ -57,7 +57,7 @@ def gradient_ascent(
 ) -> Attacked:
     """PGD with a random start in the ball (Madry et al. 2018); ``loss`` ce, or margin for C&W (Carlini and
     Wagner 2017). Each image's start depends on the seed and its row alone."""
-    attack = Climb(
+    attack = PGDSpec(
         norm=spec.norm,
         eps=spec.eps,
         step_size=spec.step_size,
@@ -68,7 +68,7 @@ def gradient_ascent(
     )
     # The name that training's own accuracy() uses, so that both give the very same number.
     name: tuple[int | str, ...] = (spec.num_steps,) if loss == "ce" else (loss, spec.num_steps)
-    return _climbed(net, batch, attack, Stream.of(seed, "evaluation start", *name))
+    return _climbed(net, batch, attack, RandomKey.of(seed, "evaluation start", *name))
 
 
 def package(
@@ -98,8 +98,8 @@ def probe(net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int)
     return Attacked(x_adv=batch.x, fooled=fooled, measures=measure(net, batch))
 
 
-def _climbed(net: nn.Module, batch: Batch, attack: Climb, stream: Stream) -> Attacked:
-    found = climb(net, batch, attack, stream)
+def _climbed(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> Attacked:
+    found = run_pgd(net, batch, attack, key)
     return Attacked(x_adv=found.x_adv, fooled=found.fooled, fooled_ever=found.fooled_ever)
 
 

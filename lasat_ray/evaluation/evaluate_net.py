@@ -13,8 +13,8 @@ from torch import nn
 from lasat_ray import __version__
 from lasat_ray.data import Images
 from lasat_ray.evaluation.part import PartStore
-from lasat_ray.evaluation.plan import Plan, make_suite
-from lasat_ray.evaluation.progress import Book, Listener
+from lasat_ray.evaluation.plan import EvaluationPlan, make_suite
+from lasat_ray.evaluation.progress import JobListener, JobQueue
 from lasat_ray.evaluation.report import build_report, images_sha256, weights_sha256, write_report
 from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.spec import Suite, digest
@@ -34,19 +34,19 @@ class Runner(Protocol):
         images: Images,
         *,
         store: PartStore | None,
-        listener: Listener | None,
+        listener: JobListener | None,
         device: str | torch.device,
-    ) -> Book: ...
+    ) -> JobQueue: ...
 
 
 def evaluate_net(
     net: nn.Module,
     images: Images,
-    plan: Plan,
+    plan: EvaluationPlan,
     *,
     out: Path | None = None,
     run: Runner = run_here,
-    announce: Callable[[Suite], Listener | None] = lambda suite: None,
+    announce: Callable[[Suite], JobListener | None] = lambda suite: None,
     device: str | torch.device = "cpu",
     facts: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
@@ -70,9 +70,9 @@ def evaluate_net(
         same["data"] = images_sha256(images.take(torch.arange(suite.n)))
         store = PartStore(out / ".parts" / digest([same, suite.common()])[:16])
     began = time.perf_counter()
-    book = run(suite, net, images, store=store, listener=announce(suite), device=device)
+    queue = run(suite, net, images, store=store, listener=announce(suite), device=device)
     told = {**(facts or {}), **source, "wall_seconds": time.perf_counter() - began}
-    report = build_report(book, {**told, "versions": versions, "weights_sha256": sha})
+    report = build_report(queue, {**told, "versions": versions, "weights_sha256": sha})
     if out:
-        write_report(out, report, book, images)
+        write_report(out, report, queue, images)
     return report

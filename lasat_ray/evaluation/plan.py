@@ -16,7 +16,7 @@ DEFAULT_ATTACKS = ("clean", "fgsm", "pgd-10", "pgd-20", "pgd-50", "cw", "aa")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class EvaluationPlan:
     """An evaluation as a user asks for it; ``eps`` and ``step_size`` in [0,1] pixels, ``norm`` linf or l2.
 
     Nothing is checked here: ``evaluate_net`` raises UsageError for what cannot be.
@@ -41,7 +41,7 @@ class Plan:
     sanity_examples: int = 64
 
 
-def make_suite(plan: Plan, n: int, image_shape: tuple[int, ...]) -> Suite:
+def make_suite(plan: EvaluationPlan, n: int, image_shape: tuple[int, ...]) -> Suite:
     """The jobs behind a plan for ``n`` test images; UsageError naming the first setting that cannot be."""
     if n < 1:
         raise UsageError("test set: holds no images; nothing can be evaluated, check the data set")
@@ -67,7 +67,7 @@ def make_suite(plan: Plan, n: int, image_shape: tuple[int, ...]) -> Suite:
     )
 
 
-def _spec(name: str, plan: Plan, step_size: float) -> AttackSpec:
+def _spec(name: str, plan: EvaluationPlan, step_size: float) -> AttackSpec:
     """Settings that an attack does not read are left at their defaults, so that they change no key."""
     family, steps = split_name(name)
     if family == "clean":
@@ -87,7 +87,7 @@ def _spec(name: str, plan: Plan, step_size: float) -> AttackSpec:
     )
 
 
-def _check(plan: Plan, image_size: int) -> None:
+def _check(plan: EvaluationPlan, image_size: int) -> None:
     if plan.norm not in NORMS:
         raise unknown_name("--norm", plan.norm, NORMS)
     most = 1.0 if plan.norm == "linf" else math.sqrt(image_size)

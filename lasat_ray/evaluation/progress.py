@@ -10,14 +10,14 @@ from torch import Tensor
 from lasat_ray.evaluation.part import Part, PartStore
 from lasat_ray.evaluation.spec import Job, Suite
 
-Listener = Callable[[Job, Part, bool], None]
+JobListener = Callable[[Job, Part, bool], None]
 """Hears every finished job: (job, part, True if an earlier process had done it)."""
 
 
-class Book:
+class JobQueue:
     """Hands out jobs and keeps their parts; finished parts are read from the store at once."""
 
-    def __init__(self, suite: Suite, store: PartStore | None, listener: Listener | None = None) -> None:
+    def __init__(self, suite: Suite, store: PartStore | None, listener: JobListener | None = None) -> None:
         self.suite, self._store, self._listener = suite, store, listener
         self.parts: dict[Job, Part] = {}
         self._jobs = list(suite.jobs())

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.part import Part
-from lasat_ray.evaluation.progress import Book
+from lasat_ray.evaluation.progress import JobQueue
 from lasat_ray.evaluation.sanity import Check, judge
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.evaluation.statistics import wilson
@@ -42,18 +42,18 @@ def images_sha256(images: Images) -> str:
     return total.hexdigest()
 
 
-def build_report(book: Book, facts: dict[str, Any]) -> dict[str, Any]:
+def build_report(queue: JobQueue, facts: dict[str, Any]) -> dict[str, Any]:
     """The whole report; ``facts`` (weights_sha256, versions, ...) are copied into it.
 
     ``accuracy`` counts an image that is right without any attack and on the attack's image; with
     the worst case asked for, it counts what this attack and all before it left.
     """
-    suite = book.suite
+    suite = queue.suite
     shared = {"versions": facts["versions"], "weights_sha256": facts["weights_sha256"]}
-    attacks = {spec.name: {**_entry(book, spec), **shared} for spec in suite.main_attacks()}
+    attacks = {spec.name: {**_entry(queue, spec), **shared} for spec in suite.main_attacks()}
     survivors = torch.ones(suite.n, dtype=torch.bool)
     for spec in suite.main_attacks():
-        survivors &= flags(book, spec)
+        survivors &= flags(queue, spec)
     return {
         **facts,
         "n": suite.n,
@@ -67,22 +67,22 @@ def build_report(book: Book, facts: dict[str, Any]) -> dict[str, Any]:
             "attacks": list(attacks),
             "cumulative": suite.worst_case,
         },
-        "sanity": _sanity(book, {name: entry["accuracy"] for name, entry in attacks.items()}),
+        "sanity": _sanity(queue, {name: entry["accuracy"] for name, entry in attacks.items()}),
     }
 
 
-def flags(book: Book, spec: AttackSpec) -> Tensor:
+def flags(queue: JobQueue, spec: AttackSpec) -> Tensor:
     """[n] bool: robust against this attack, in the order of the test images."""
-    return torch.cat([part.robust for part in _parts(book, spec)])
+    return torch.cat([part.robust for part in _parts(queue, spec)])
 
 
-def _parts(book: Book, spec: AttackSpec) -> list[Part]:
-    jobs = sorted((job for job in book.parts if job.spec == spec), key=lambda job: job.first)
-    return [book.parts[job] for job in jobs]
+def _parts(queue: JobQueue, spec: AttackSpec) -> list[Part]:
+    jobs = sorted((job for job in queue.parts if job.spec == spec), key=lambda job: job.first)
+    return [queue.parts[job] for job in jobs]
 
 
-def _entry(book: Book, spec: AttackSpec) -> dict[str, Any]:
-    parts, n = _parts(book, spec), book.suite.n
+def _entry(queue: JobQueue, spec: AttackSpec) -> dict[str, Any]:
+    parts, n = _parts(queue, spec), queue.suite.n
     robust = sum(int(part.robust.sum()) for part in parts)
     entry: dict[str, Any] = {
         "accuracy": robust / n,
@@ -105,40 +105,40 @@ def _entry(book: Book, spec: AttackSpec) -> dict[str, Any]:
     return entry
 
 
-def _sanity(book: Book, full: dict[str, float]) -> dict[str, Any]:
-    specs = [spec for spec in book.suite.attacks if spec.sanity]
+def _sanity(queue: JobQueue, full: dict[str, float]) -> dict[str, Any]:
+    specs = [spec for spec in queue.suite.attacks if spec.sanity]
     if not specs:
         return {"verdict": "unreliable", "reasons": ["the sanity check was left out"], "n": 0, "checks": {}}
-    checks: list[Check] = judge(book.parts, {} if book.suite.worst_case else full, book.suite.n)
+    checks: list[Check] = judge(queue.parts, {} if queue.suite.worst_case else full, queue.suite.n)
     reasons = [f"{check.reason} ({check.found})" for check in checks if not check.passed]
     return {
         "verdict": "unreliable" if reasons else "passed",
         "reasons": reasons,
         "n": specs[0].limit,
         "checks": {check.name: check.to_json() for check in checks},
-        "passes_per_image": _sanity_cost(book, specs[0].limit or book.suite.n),
+        "passes_per_image": _sanity_cost(queue, specs[0].limit or queue.suite.n),
     }
 
 
-def _sanity_cost(book: Book, n: int) -> float:
-    return sum(part.forward + part.backward for job, part in book.parts.items() if job.spec.sanity) / n
+def _sanity_cost(queue: JobQueue, n: int) -> float:
+    return sum(part.forward + part.backward for job, part in queue.parts.items() if job.spec.sanity) / n
 
 
-def write_report(out: Path, report: dict[str, Any], book: Book, images: Images) -> None:
+def write_report(out: Path, report: dict[str, Any], queue: JobQueue, images: Images) -> None:
     """evaluation.json, flags.npz (index, label, one bool array an attack) and images/ATTACK.safetensors."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out: cannot make '{out}' ({error.strerror}); choose another folder") from error
-    n, specs = book.suite.n, book.suite.main_attacks()
+    n, specs = queue.suite.n, queue.suite.main_attacks()
     arrays = {"index": np.arange(n), "label": images.y[:n].numpy()}
-    arrays |= {spec.name: flags(book, spec).numpy() for spec in specs}
+    arrays |= {spec.name: flags(queue, spec).numpy() for spec in specs}
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     write_atomically(out / FLAGS, packed.getvalue())
-    if book.suite.save_images:
+    if queue.suite.save_images:
         (out / "images").mkdir(exist_ok=True)
         for spec in specs:
-            x_adv = torch.cat([part.x_adv for part in _parts(book, spec) if part.x_adv is not None])
+            x_adv = torch.cat([part.x_adv for part in _parts(queue, spec) if part.x_adv is not None])
             write_atomically(out / "images" / f"{spec.name}.safetensors", save({"x_adv": x_adv}))
     write_atomically(out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())

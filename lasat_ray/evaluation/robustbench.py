@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation.subject import Subject
+from lasat_ray.evaluation.subject import EvaluationTarget
 from lasat_ray.models import Classifier
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.units import format_budget
@@ -23,7 +23,7 @@ from lasat_ray.units import format_budget
 THREATS = {"linf": "Linf", "l2": "L2"}
 
 
-def check_exportable(subject: Subject) -> None:
+def check_exportable(subject: EvaluationTarget) -> None:
     """UserError for a net whose plain state dict would compute something else."""
     net = subject.net
     if not isinstance(net, Classifier) or net.precision != "fp32":
@@ -36,7 +36,7 @@ def check_exportable(subject: Subject) -> None:
 
 
 def export_robustbench(
-    subject: Subject, report: dict[str, Any], folder: Path, name: str | None = None
+    subject: EvaluationTarget, report: dict[str, Any], folder: Path, name: str | None = None
 ) -> Path:
     """Write weights and card; returns the card's path. ``name``: the model's id, else made from facts.
 

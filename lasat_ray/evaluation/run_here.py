@@ -7,7 +7,7 @@ from torch import nn
 
 from lasat_ray.data import Images
 from lasat_ray.evaluation.part import PartStore, run_job
-from lasat_ray.evaluation.progress import Book, Listener
+from lasat_ray.evaluation.progress import JobListener, JobQueue
 from lasat_ray.evaluation.spec import Suite
 
 
@@ -17,14 +17,14 @@ def run_here(
     images: Images,
     *,
     store: PartStore | None = None,
-    listener: Listener | None = None,
+    listener: JobListener | None = None,
     device: str | torch.device = "cpu",
-) -> Book:
+) -> JobQueue:
     """Every job of the suite that the store does not hold yet, one after the other."""
     device = torch.device(device)
-    book = Book(suite, store, listener)
+    queue = JobQueue(suite, store, listener)
     net = net.to(device)
-    while (taken := book.take()) is not None:
+    while (taken := queue.take()) is not None:
         job, alive = taken
-        book.done(job, run_job(net, images, job, suite, alive, device))
-    return book
+        queue.done(job, run_job(net, images, job, suite, alive, device))
+    return queue

@@ -18,7 +18,7 @@ from lasat_ray.runs.trust import check_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Subject:
+class EvaluationTarget:
     """A net ready to be attacked. ``config``: the run behind it, None for nets from elsewhere;
     ``facts`` go into the report; ``out``: where the report lies by default."""
 
@@ -32,7 +32,7 @@ class Subject:
 
 def from_run(
     path: Path, *, which: str, dataset: str | None, root: str | None, max_test: int | None, trust: bool
-) -> Subject:
+) -> EvaluationTarget:
     """A run folder or one checkpoint file; its test set is the run's unless ``dataset`` names one.
 
     UserError where the file, the data set, or the two together do not work.
@@ -64,7 +64,9 @@ def from_run(
         "checkpoint": file.name,
     }
     out = folder if config else file.parent / f"{file.stem}-evaluation"
-    return Subject(net=net, images=data.load_test(), image_shape=shape, config=config, facts=facts, out=out)
+    return EvaluationTarget(
+        net=net, images=data.load_test(), image_shape=shape, config=config, facts=facts, out=out
+    )
 
 
 def from_weights(
@@ -76,7 +78,7 @@ def from_weights(
     max_test: int | None,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-) -> Subject:
+) -> EvaluationTarget:
     """A net by name with somebody's weights, on a named test set."""
     if dataset is None:
         raise UsageError(f"--dataset: is missing; name the test set for '{model}', for example cifar10")
@@ -93,7 +95,7 @@ def from_weights(
         "checkpoint": weights.name,
     }
     out = weights.parent / f"{weights.stem}-evaluation"
-    return Subject(
+    return EvaluationTarget(
         net=net, images=data.load_test(), image_shape=data.image_shape, config=None, facts=facts, out=out
     )
 

@@ -9,7 +9,7 @@ import torch
 
 from lasat_ray.errors import UsageError, UserError, unknown_name
 from lasat_ray.learners.a2c import A2C
-from lasat_ray.learners.base import Learner, LearnerContext
+from lasat_ray.learners.base import Learner, LearnerContext, RemembersActing
 from lasat_ray.learners.controls import Curriculum, Fixed, Random
 from lasat_ray.learners.exp3 import Exp3
 from lasat_ray.learners.mirror_descent import MirrorDescent
@@ -18,7 +18,7 @@ from lasat_ray.learners.reinforce import Reinforce
 from lasat_ray.learners.thompson import Thompson
 from lasat_ray.learners.ucb import UCB
 from lasat_ray.plugins import load_plugin
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
     "reinforce": Reinforce,
@@ -63,7 +63,7 @@ def make_learner(context: LearnerContext) -> Learner:
 def seeded_learner(context: LearnerContext) -> Learner:
     """The learner with its first weights, which the seed alone decides; errors as ``make_learner``."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(Stream.of(context.config.seed, "strategy init").low)
+        torch.manual_seed(RandomKey.of(context.config.seed, "strategy init").low)
         return make_learner(context)
 
 
@@ -97,6 +97,7 @@ __all__ = [
     "SB3_LEARNERS",
     "Learner",
     "LearnerContext",
+    "RemembersActing",
     "find_learner",
     "make_learner",
     "seeded_learner",

@@ -25,7 +25,7 @@ class JointArms:
 
     def __init__(self, context: LearnerContext):
         self.config = context.config.policy
-        self.world = context.world
+        self.group = context.group
         self.seed = context.config.seed
         self.global_size = context.config.batch_size
         self.sizes = context.space.sizes
@@ -39,8 +39,8 @@ class JointArms:
         arm = self.arm_of(rollout.action)
         zeros = torch.zeros_like(self.count)
         seen = torch.cat([zeros.index_add(0, arm, torch.ones_like(reward)), zeros.index_add(0, arm, reward)])
-        count, total = self.world.sum(seen).chunk(2)
-        square = self.world.sum((reward**2).sum())
+        count, total = self.group.sum(seen).chunk(2)
+        square = self.group.sum((reward**2).sum())
         keep = self.config.discount
         self.count, self.total = keep * self.count + count, keep * self.total + total
         self.square = keep * self.square + square
@@ -75,6 +75,6 @@ class JointArms:
         return {"count": self.count, "total": self.total, "square": self.square}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore what ``state_dict`` returned."""
         device = self.count.device
         self.count, self.total, self.square = (state[n].to(device) for n in ("count", "total", "square"))

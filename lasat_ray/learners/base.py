@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.models import Classifier, build_features
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import StrategyNet, log_prob, sample
 from lasat_ray.strategy.space import StrategySpace
 from lasat_ray.types import Action, LearnerReport, Rollout
@@ -21,12 +21,12 @@ class Learner(Protocol):
     """Chooses strategies and learns from rewards. State must round-trip through ``state_dict``:
     nested dicts and lists of tensors, numbers and strings.
 
-    For --policy.baseline greedy a learner also has ``greedy(x) -> Action``, its likeliest strategies. One
-    with ``act_to_learn``, of the same arguments as ``act``, is asked by that in rounds that will be rewarded.
+    For --policy.baseline greedy a learner also has ``greedy(x) -> Action``, its likeliest strategies.
+    ``RemembersActing`` is for those that want something of the acting back with the reward.
     """
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
-        """Images [B,C,H,W] in [0,1], their rows [B] and a stream of random numbers -> one action each, index
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
+        """Images [B,C,H,W] in [0,1], their rows [B] and a key of random numbers -> one action each, index
         [B,K] and log_prob [B]."""
         ...
 
@@ -39,7 +39,17 @@ class Learner(Protocol):
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what ``state_dict`` gave, on whatever device that lies."""
+        """Restore what ``state_dict`` returned, on whatever device that lies."""
+        ...
+
+
+@runtime_checkable
+class RemembersActing(Protocol):
+    """A learner that is asked by ``act_to_learn`` in rounds that will be rewarded. What it puts into the
+    action's ``memory``, for example the forward pass that it chose by, comes back in the rollout's."""
+
+    def act_to_learn(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
+        """As ``Learner.act``: x [B,C,H,W], index [B] -> index [B,K]."""
         ...
 
 
@@ -50,7 +60,7 @@ class LearnerContext:
     space: StrategySpace
     image_shape: tuple[int, int, int]
     config: TrainConfig
-    world: World
+    group: ProcessGroup
     device: torch.device
     total_rounds: int = 1
 
@@ -84,7 +94,7 @@ class LearnerContext:
         if self.config.precision == "fp64":
             net.double()
         net.to(self.device)
-        self.world.share(net)
+        self.group.broadcast_from_first(net)
         return net
 
 
@@ -98,7 +108,7 @@ def policy_optimizer(net: nn.Module, context: LearnerContext) -> torch.optim.Opt
     )
 
 
-def draw(log_probs: list[Tensor], index: Tensor, stream: Stream) -> Action:
+def draw(log_probs: list[Tensor], index: Tensor, key: RandomKey) -> Action:
     """Sample every head, [B,V_k] each -> index [B,K]; a draw depends on its image's ``index`` [B] alone."""
-    action = sample(log_probs, stream.uniform(index, (len(log_probs),), torch.float64))
+    action = sample(log_probs, key.uniform(index, (len(log_probs),), torch.float64))
     return Action(index=action, log_prob=log_prob(log_probs, action))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Rollout
 
 _RUNNING_DECAY = 0.9
@@ -22,7 +22,7 @@ def chosen_baseline(config: TrainConfig, own: str) -> str:
     return "running" if own == "mean" and config.reward.credit == "batch" else own
 
 
-def batch_baseline(kind: str, reward_B: Tensor, global_size: int, world: World) -> Tensor | float:
+def batch_baseline(kind: str, reward_B: Tensor, global_size: int, group: ProcessGroup) -> Tensor | float:
     """The baseline that the round's rewards [B] alone give, over the global batch; 0-d or [B].
 
     ``leave-one-out``: for image n the mean reward of the N - 1 others, which keeps the gradient
@@ -30,7 +30,7 @@ def batch_baseline(kind: str, reward_B: Tensor, global_size: int, world: World) 
     """
     if kind == "none":
         return 0.0
-    total = world.sum(reward_B.sum())
+    total = group.sum(reward_B.sum())
     if kind == "mean":
         return total / global_size
     assert kind == "leave-one-out", kind
@@ -43,16 +43,16 @@ class RunningBaseline:
     def __init__(self) -> None:
         self.mean: Tensor | None = None
 
-    def __call__(self, rollout: Rollout, world: World) -> Tensor:
+    def __call__(self, rollout: Rollout, group: ProcessGroup) -> Tensor:
         """The baseline of this round, 0-d; takes the round into the average afterwards."""
-        mean = world.sum(rollout.reward.sum()) / rollout.global_size
+        mean = group.sum(rollout.reward.sum()) / rollout.global_size
         before = mean if self.mean is None else self.mean
         self.mean = _RUNNING_DECAY * before + (1 - _RUNNING_DECAY) * mean
         return before
 
 
-def normalized(advantage_B: Tensor, global_size: int, world: World) -> Tensor:
+def normalized(advantage_B: Tensor, global_size: int, group: ProcessGroup) -> Tensor:
     """To mean 0 and deviation 1 over the global batch; [B] -> [B]."""
-    centered = advantage_B - world.sum(advantage_B.sum()) / global_size
-    deviation = torch.sqrt(world.sum((centered**2).sum()) / global_size)
+    centered = advantage_B - group.sum(advantage_B.sum()) / global_size
+    deviation = torch.sqrt(group.sum((centered**2).sum()) / global_size)
     return centered / (deviation + _TINY)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.learners.base import LearnerContext
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action, LearnerReport, Rollout
 
 
@@ -19,7 +19,7 @@ class Fixed:
     def __init__(self, context: LearnerContext):
         self.sizes = context.space.sizes
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """index 0 everywhere, [B,K]; log_prob 0."""
         zeros = torch.zeros(len(x), len(self.sizes), dtype=torch.int64, device=x.device)
         return Action(index=zeros, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
@@ -33,7 +33,7 @@ class Fixed:
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing to take back."""
+        """Restore nothing: there is no state."""
         assert not state, "a control has no state"
 
 
@@ -46,7 +46,7 @@ class Curriculum(Fixed):
         self.total_rounds = context.total_rounds
         self.round = 0
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """The present option of every head for all images, [B,K]; log_prob 0."""
         done = min(self.round, self.total_rounds - 1)
         option = [done * size // self.total_rounds for size in self.sizes]
@@ -59,16 +59,16 @@ class Curriculum(Fixed):
         return {"round": self.round}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on from there."""
+        """Restore what ``state_dict`` returned."""
         self.round = state["round"]
 
 
 class Random(Fixed):
     """Every option of every head equally likely, image by image."""
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """index [B,K] drawn by the images' rows; log_prob [B] of a uniform draw, in nats."""
-        uniform_BK = stream.uniform(index, (len(self.sizes),), torch.float64)
+        uniform_BK = key.uniform(index, (len(self.sizes),), torch.float64)
         sizes = torch.tensor(self.sizes, dtype=torch.float64, device=x.device)
         log_prob = -sum(math.log(size) for size in self.sizes)
         return Action(index=(uniform_BK * sizes).long(), log_prob=x.new_full((len(x),), log_prob))

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lasat_ray.learners.policy import PolicyLearner, Scalars
-from lasat_ray.rng import Stream
+from lasat_ray.learners.policy import PolicyLearner, PolicyOutput, Scalars
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Rollout
 
 
@@ -24,13 +24,13 @@ class Minibatch:
 
 
 class EpochLearner(PolicyLearner):
-    """``prepare`` looks at the round once; ``loss`` is then minimized over ``update_epochs`` passes.
+    """``prepare`` reads the round once; ``loss`` is then minimized over ``update_epochs`` passes.
 
     Minibatches are drawn from the *global* batch by a named shuffle, and a worker contributes what
     it holds of each: any number of workers takes the same steps.
     """
 
-    learns_from_the_look_that_acts = False
+    learns_from_acting_pass = False
 
     @abc.abstractmethod
     def prepare(self, rollout: Rollout, before: list[Tensor], advantage_B: Tensor) -> None:
@@ -46,11 +46,10 @@ class EpochLearner(PolicyLearner):
         """Whether to leave out the remaining passes; the same on every worker."""
         return False
 
-    def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
+    def learn(self, rollout: Rollout, output: PolicyOutput) -> tuple[list[Tensor], Scalars]:
         """All passes; metrics, 0-d: gradient norm of the last step, and how many passes were made."""
-        with torch.no_grad():
-            before, value_B = self.see(rollout.x)
-        self.prepare(rollout, before, self.advantage(rollout, value_B))
+        before = output.log_probs
+        self.prepare(rollout, before, self.advantage(rollout, output.value_B))
         grad_norm, passes = torch.zeros(()), 0
         for epoch in range(self.config.update_epochs):
             for minibatch in self._minibatches(rollout, epoch):
@@ -71,8 +70,8 @@ class EpochLearner(PolicyLearner):
 
     def _minibatches(self, rollout: Rollout, epoch: int) -> Iterator[Minibatch]:
         n = rollout.global_size
-        order = Stream.of(self.seed, "policy minibatches", self.updates, epoch).permutation(n)
-        first, end = self.world.span(n)
+        order = RandomKey.of(self.seed, "policy minibatches", self.updates, epoch).permutation(n)
+        first, end = self.group.shard_bounds(n)
         for part in order.tensor_split(min(self.config.minibatches, n)):
             rows = part[(part >= first) & (part < end)] - first
             yield Minibatch(rows=rows.to(rollout.x.device), size=len(part))

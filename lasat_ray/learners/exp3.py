@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.learners.base import LearnerContext, draw
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import divergence, entropies, explored
 from lasat_ray.types import Action, LearnerReport, Rollout
 
@@ -34,7 +34,7 @@ class Exp3:
 
     def __init__(self, context: LearnerContext):
         self.gamma = context.config.policy.min_exploration
-        self.world = context.world
+        self.group = context.group
         self.names = context.space.names
         self.log_weights = [
             torch.zeros(size, dtype=torch.float64, device=context.device) for size in context.space.sizes
@@ -45,10 +45,10 @@ class Exp3:
         """(1 - gamma) w / sum w + gamma / V of every head, as log-probabilities, [1,V] each."""
         return [explored(torch.log_softmax(w, 0)[None], self.gamma) for w in self.log_weights]
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """index [B,K] drawn from the same distributions for every image."""
         log_probs = [log_p.expand(len(x), -1) for log_p in self.log_probs()]
-        action = draw(log_probs, index, stream)
+        action = draw(log_probs, index, key)
         return Action(index=action.index, log_prob=action.log_prob.to(x.dtype))
 
     def update(self, rollout: Rollout) -> LearnerReport:
@@ -57,7 +57,7 @@ class Exp3:
         before = self.log_probs()
         for k, (weight, log_p) in enumerate(zip(self.log_weights, before, strict=True)):
             step = exp3_step(weight, log_p[0].exp(), rollout.action[:, k], reward, self.gamma)
-            moved = weight + self.world.sum(step)
+            moved = weight + self.group.sum(step)
             self.log_weights[k] = moved - moved.max()  # only differences count
         heads, size = entropies(before), len(reward)
         per_image = {
@@ -71,7 +71,7 @@ class Exp3:
         """Rewards mapped into [0,1] by the moments of all so far, this round included."""
         ones = torch.ones_like(reward_B)
         seen = torch.stack([ones.sum(), reward_B.sum(), (reward_B**2).sum()])
-        self.moments = self.moments + self.world.sum(seen)
+        self.moments = self.moments + self.group.sum(seen)
         count, total, square = self.moments.unbind()
         mean = total / count
         deviation = (square / count - mean**2).clamp(min=0).sqrt() + 1e-12
@@ -82,7 +82,7 @@ class Exp3:
         return {"log_weights": self.log_weights, "moments": self.moments}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore what ``state_dict`` returned."""
         device = self.moments.device
         self.log_weights = [weight.to(device) for weight in state["log_weights"]]
         self.moments = state["moments"].to(device)

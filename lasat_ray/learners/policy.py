@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,25 +15,24 @@ from lasat_ray.learners.base import LearnerContext, draw, policy_optimizer
 from lasat_ray.learners.baselines import RunningBaseline, batch_baseline, chosen_baseline, normalized
 from lasat_ray.models import batch_norm_buffers
 from lasat_ray.process_group import gradients
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import divergence, entropies, entropy, log_prob
-from lasat_ray.strategy.statistics import Moments, follow, observed, settle
+from lasat_ray.strategy.statistics import Moments, follow, initialise_statistics, observed
 from lasat_ray.types import Action, LearnerReport, Rollout
 
 Scalars = dict[str, Tensor]
-_EVERY = 8  # of so many images one tells how far an update moved the policy
+_KL_SAMPLE_STRIDE = 8  # of so many images one tells how far an update moved the policy
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What the net said of images ``x`` [B,C,H,W]: log-probabilities [B,V_k] a head, V(x) [B] where there
-    is a value net, and what BatchNorm saw; ``graph``: tied to the weights."""
+class PolicyOutput:
+    """One forward pass of the strategy net over a round's images: log-probabilities [B,V_k] a head, V(x) [B]
+    where there is a value net, and what BatchNorm saw. With ``learns_from_acting_pass`` the first two are
+    tied to the weights, for one backward pass."""
 
-    x: Tensor
     log_probs: list[Tensor]
     value_B: Tensor | None
     moments: list[Moments]
-    graph: bool
 
 
 class PolicyLearner(abc.ABC):
@@ -41,12 +41,13 @@ class PolicyLearner(abc.ABC):
 
     own_baseline: ClassVar[str] = "mean"
     value_shapes_features: ClassVar[bool] = True
-    learns_from_the_look_that_acts: ClassVar[bool] = True
-    """Keep its graph until the reward is there: saves a pass and costs its memory meanwhile."""
+    learns_from_acting_pass: ClassVar[bool] = True
+    """Keep the graph of the forward pass that acts until the reward is there: saves a pass and costs its
+    memory meanwhile."""
 
     def __init__(self, context: LearnerContext):
         self.config = context.config.policy
-        self.world = context.world
+        self.group = context.group
         self.seed = context.config.seed
         self.total_updates = context.total_updates
         self.names = context.space.names
@@ -62,21 +63,21 @@ class PolicyLearner(abc.ABC):
         self.optimizer = policy_optimizer(self.trained, context)
         self.running = RunningBaseline()
         self.updates = 0
-        self._look: Look | None = None
 
     @torch.no_grad()
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """x [B,C,H,W] -> index [B,K], drawn from the strategy net."""
         self.net.eval()
-        return draw(self.net(x), index, stream)
+        return draw(self.net(x), index, key)
 
-    def act_to_learn(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
-        """The same action for images [B,C,H,W] -> index [B,K] of a round that will be rewarded: what was
-        seen is kept for ``update``."""
+    def act_to_learn(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
+        """The same action for images [B,C,H,W] -> index [B,K] of a round that will be rewarded; its memory
+        is the ``PolicyOutput`` that it was drawn from, from which ``update`` learns."""
         if self.updates == 0 and self._has_a_beginning:
-            return self.act(x, index, stream)
-        self._look = self._look_at(x)
-        return draw([log_p.detach() for log_p in self._look.log_probs], index, stream)
+            return self.act(x, index, key)
+        output = self._output_of(x)
+        action = draw([log_p.detach() for log_p in output.log_probs], index, key)
+        return dataclasses.replace(action, memory=output)
 
     @torch.no_grad()
     def greedy(self, x: Tensor) -> Action:
@@ -92,12 +93,9 @@ class PolicyLearner(abc.ABC):
         self.net.eval()
         if self.updates == 0 and self._has_a_beginning:
             self._begin(rollout)
-        if self._look is None or self._look.x is not rollout.x:
-            self._look = self._look_at(rollout.x)
-        moments = self._look.moments
-        before, scalars = self.learn(rollout)
-        self._look = None
-        follow(moments, len(rollout.x) / rollout.global_size, self.world)
+        output = rollout.memory if rollout.memory is not None else self._output_of(rollout.x)
+        before, scalars = self.learn(rollout, output)
+        follow(output.moments, len(rollout.x) / rollout.global_size, self.group)
         self.updates += 1
         heads = entropies(before)
         per_image = {f"policy_entropy_{name}": h for name, h in zip(self.names, heads, strict=True)}
@@ -107,15 +105,12 @@ class PolicyLearner(abc.ABC):
         )
 
     @abc.abstractmethod
-    def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
-        """Move the weights; returns the log-probabilities from before, [B,V_k] a head, and metrics, 0-d."""
+    def learn(self, rollout: Rollout, output: PolicyOutput) -> tuple[list[Tensor], Scalars]:
+        """Move the weights, given what the net said before; returns the log-probabilities from before,
+        [B,V_k] a head, and metrics, 0-d."""
 
     def see(self, x: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """x [B,C,H,W] -> log-probabilities, [B,V_k] a head, and where there is a value net V(x) [B]."""
-        look = self._look
-        if look is not None and look.x is x and (look.graph or not torch.is_grad_enabled()):
-            self._look = None  # its graph serves one backward pass
-            return look.log_probs, look.value_B
         hidden = self.net.hidden(x)
         if self.value_head is None:
             return self.net.choose(hidden), None
@@ -132,13 +127,13 @@ class PolicyLearner(abc.ABC):
             assert rollout.greedy_reward is not None, "the round rehearses the greedy action"
             baseline = rollout.greedy_reward
         elif self.baseline == "running":
-            baseline = self.running(rollout, self.world)
+            baseline = self.running(rollout, self.group)
         else:
-            baseline = batch_baseline(self.baseline, reward_B, rollout.global_size, self.world)
+            baseline = batch_baseline(self.baseline, reward_B, rollout.global_size, self.group)
         advantage_B = (reward_B - baseline).detach()
         if not self.config.normalize_advantage:
             return advantage_B
-        return normalized(advantage_B, rollout.global_size, self.world)
+        return normalized(advantage_B, rollout.global_size, self.group)
 
     def entropy_weight(self) -> float:
         """Weight of the bonus at this update."""
@@ -168,7 +163,7 @@ class PolicyLearner(abc.ABC):
         if loss is not None:
             loss.backward()
         parameters = list(self.trained.parameters())
-        self.world.sum_in_place(gradients(parameters))
+        self.group.sum_in_place(gradients(parameters))
         grad_norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if self.config.grad_clip:
             nn.utils.clip_grads_with_norm_(parameters, self.config.grad_clip, grad_norm)
@@ -185,27 +180,26 @@ class PolicyLearner(abc.ABC):
         """Before the first update: statistics of normalization layers (the heads are still zero, so what
         was sampled stays as likely), and a value net that starts at the mean reward."""
         if batch_norm_buffers(self.net):
-            settle(self.net, rollout.x, len(rollout.x) / rollout.global_size, self.world)
+            initialise_statistics(self.net, rollout.x, len(rollout.x) / rollout.global_size, self.group)
         if self.value_head is not None:
-            self.value_head.bias.fill_(0).add_(self.world.sum(rollout.reward.sum()) / rollout.global_size)
+            self.value_head.bias.fill_(0).add_(self.group.sum(rollout.reward.sum()) / rollout.global_size)
 
-    def _look_at(self, x: Tensor) -> Look:
-        self._look, graph = None, self.learns_from_the_look_that_acts
+    def _output_of(self, x: Tensor) -> PolicyOutput:
         self.net.eval()
-        with torch.set_grad_enabled(graph), observed(self.net) as moments:
+        with torch.set_grad_enabled(self.learns_from_acting_pass), observed(self.net) as moments:
             log_probs, value_B = self.see(x)
-        return Look(x, log_probs, value_B, moments, graph)
+        return PolicyOutput(log_probs, value_B, moments)
 
     @torch.no_grad()
     def _moved(self, rollout: Rollout, before: list[Tensor]) -> Tensor:
         """Mean divergence of the policy now from ``before`` [B,V_k] a head, 0-d; of a sample of the global
         batch, which does for a figure that is only looked at."""
-        first, _ = self.world.span(rollout.global_size)
-        some = slice(-first % _EVERY, None, _EVERY)
+        first, _ = self.group.shard_bounds(rollout.global_size)
+        some = slice(-first % _KL_SAMPLE_STRIDE, None, _KL_SAMPLE_STRIDE)
         x, moved = rollout.x[some], before[0].new_zeros(())
         if len(x):
             moved = divergence([log_p[some] for log_p in before], self.net(x)).sum()
-        return self.world.sum(moved) / math.ceil(rollout.global_size / _EVERY)
+        return self.group.sum(moved) / math.ceil(rollout.global_size / _KL_SAMPLE_STRIDE)
 
     def state_dict(self) -> dict[str, Any]:
         """Nets, optimizer, running mean of the reward and number of updates."""
@@ -218,7 +212,7 @@ class PolicyLearner(abc.ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore what ``state_dict`` returned."""
         self.net.load_state_dict(state["net"])
         if self.value_head is not None:
             self.value_head.load_state_dict(state["value_head"])
@@ -226,4 +220,3 @@ class PolicyLearner(abc.ABC):
         mean, device = state["running_reward"], next(self.net.parameters()).device
         self.running.mean = None if mean is None else torch.as_tensor(mean, device=device)
         self.updates = state["updates"]
-        self._look = None

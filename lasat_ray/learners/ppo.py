@@ -39,4 +39,4 @@ class PPO(EpochLearner):
         if self.config.target_kl is None:
             return False
         moved = divergence(self.before, self.net(rollout.x)).sum()
-        return float(self.world.sum(moved)) / rollout.global_size > 1.5 * self.config.target_kl
+        return float(self.group.sum(moved)) / rollout.global_size > 1.5 * self.config.target_kl

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from lasat_ray.learners.policy import PolicyLearner, Scalars
+from lasat_ray.learners.policy import PolicyLearner, PolicyOutput, Scalars
 from lasat_ray.strategy.net import log_prob
 from lasat_ray.types import Rollout
 
@@ -28,9 +28,9 @@ class Reinforce(PolicyLearner):
 
     value_shapes_features: ClassVar[bool] = False
 
-    def learn(self, rollout: Rollout) -> tuple[list[Tensor], Scalars]:
+    def learn(self, rollout: Rollout, output: PolicyOutput) -> tuple[list[Tensor], Scalars]:
         """One step; returns log-probabilities [B,V_k] a head from before it, and its gradient norm, 0-d."""
-        log_probs, value_B = self.see(rollout.x)
+        log_probs, value_B = output.log_probs, output.value_B
         advantage_B = self.advantage(rollout, value_B)
         loss = reinforce_loss(log_prob(log_probs, rollout.action), advantage_B, 0.0, rollout.global_size)
         loss = loss + self.extras(log_probs, value_B, rollout.reward) / rollout.global_size

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from lasat_ray.config import PolicyConfig
 from lasat_ray.learners.base import LearnerContext, draw
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import divergence, entropies
 from lasat_ray.types import Action, LearnerReport, Rollout
 
@@ -41,7 +41,7 @@ class SB3Learner:
 
     def __init__(self, context: LearnerContext):
         self.config = context.config.policy
-        self.world = context.world
+        self.group = context.group
         self.seed = context.config.seed
         self.names = context.space.names
         self.global_size = context.config.batch_size
@@ -59,7 +59,7 @@ class SB3Learner:
             gamma=0.0,
             n_envs=self.global_size,
         )
-        self.world.share(self.model.policy)
+        self.group.broadcast_from_first(self.model.policy)
         self.updates = 0
 
     @torch.no_grad()
@@ -69,15 +69,15 @@ class SB3Learner:
         heads: Any = self.model.policy.get_distribution(x).distribution
         return [head.logits for head in heads]
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
-        """x [B,C,H,W] -> index [B,K], drawn from SB3's policy with our stream."""
-        return draw(self.log_probs(x), index, stream)
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
+        """x [B,C,H,W] -> index [B,K], drawn from SB3's policy with our key."""
+        return draw(self.log_probs(x), index, key)
 
     def update(self, rollout: Rollout) -> LearnerReport:
         """SB3's ``train`` on the global batch; metrics: entropies, divergence in nats, value loss."""
         before = self.log_probs(rollout.x)
         self._fill(rollout)
-        with named_numbers(Stream.of(self.seed, "sb3", self.updates)):
+        with named_numbers(RandomKey.of(self.seed, "sb3", self.updates)):
             self.model.train()
         self.updates += 1
         heads = entropies(before)
@@ -93,7 +93,7 @@ class SB3Learner:
     def _fill(self, rollout: Rollout) -> None:
         """The global batch into the buffer; probabilities and values computed anew on all of it, so
         that they are the same bits on every worker."""
-        n, gather = rollout.global_size, self.world.gather
+        n, gather = rollout.global_size, self.group.gather
         x, action, reward = (gather(part, n) for part in (rollout.x, rollout.action, rollout.reward))
         if self.updates == 0:  # rewards may lie far from 0; a value net has to find that out otherwise
             self.model.policy.value_net.bias.add_(reward.mean())
@@ -116,7 +116,7 @@ class SB3Learner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore what ``state_dict`` returned."""
         self.model.policy.load_state_dict(state["policy"])
         self.model.policy.optimizer.load_state_dict(state["optimizer"])
         self.updates, self.model._n_updates = state["updates"], state["passes"]
@@ -184,14 +184,14 @@ def _optimizer(policy: PolicyConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def named_numbers(stream: Stream) -> Iterator[None]:
+def named_numbers(key: RandomKey) -> Iterator[None]:
     """NumPy's and torch's own generators named inside the block, and as they were after it: SB3
     shuffles its minibatches with the one, and a net's dropout draws from the other."""
     kept = np.random.get_state()
     try:
         with torch.random.fork_rng():
-            np.random.seed(stream.low)
-            torch.manual_seed(stream.low)
+            np.random.seed(key.low)
+            torch.manual_seed(key.low)
             yield
     finally:
         np.random.set_state(kept)

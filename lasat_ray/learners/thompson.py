@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.learners.arms import JointArms
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action
 
 
@@ -21,8 +21,8 @@ class Thompson(JointArms):
         n = self.count + 1
         return (mean + self.total) / n, self.config.exploration * deviation / n.sqrt()
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """An arm an image, as index [B,K]; log_prob 0."""
         mean, deviation = self.posterior()
-        drawn = mean + deviation * stream.normal(index, (len(mean),), torch.float64)
+        drawn = mean + deviation * key.normal(index, (len(mean),), torch.float64)
         return Action(index=self.action_of(drawn.argmax(1)), log_prob=torch.zeros_like(x[:, 0, 0, 0]))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lasat_ray.learners.arms import JointArms
 from lasat_ray.learners.base import LearnerContext
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action
 
 
@@ -43,16 +43,16 @@ class UCB(JointArms):
 
     def __init__(self, context: LearnerContext):
         super().__init__(context)
-        self.order = Stream.of(self.seed, "ucb order").permutation(len(self.count)).tolist()
+        self.order = RandomKey.of(self.seed, "ucb order").permutation(len(self.count)).tolist()
 
-    def act(self, x: Tensor, index: Tensor, stream: Stream) -> Action:
+    def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """The arms that fall to this worker's images, as index [B,K]; log_prob 0, for nothing is drawn."""
         count = torch.where(self.count >= 0.5, self.count, 0.0)
         mean = self.total / self.count.clamp(min=0.5)
         width = self.config.exploration * self.mean_and_deviation()[1]
         told = torch.cat([count, mean, width[None]]).tolist()  # one look at the device
         arms = len(count)
-        first, end = self.world.span(self.global_size)
+        first, end = self.group.shard_bounds(self.global_size)
         if len(x) != end - first:  # not a round: images shown to it by themselves
             first, end = 0, len(x)
         taken = allot(told[arms : 2 * arms], told[:arms], self.order, max(self.global_size, end), told[-1])

@@ -22,7 +22,7 @@ from lasat_ray.methods import (
     score,
     trades,
 )
-from lasat_ray.methods.base import Method, MethodInputs, Scene
+from lasat_ray.methods.base import AttackContext, Method, MethodInputs
 from lasat_ray.plugins import load_plugin
 
 METHODS: dict[str, Method] = {
@@ -63,4 +63,4 @@ def find_method(name: str) -> Method:
     return method
 
 
-__all__ = ["METHODS", "Method", "MethodInputs", "Scene", "find_method"]
+__all__ = ["METHODS", "AttackContext", "Method", "MethodInputs", "find_method"]

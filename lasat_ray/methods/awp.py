@@ -13,38 +13,38 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.models import batch_norm_state
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 
 TINY = 1e-20  # keeps a gradient of zero from dividing by zero
 
-Climb = dict[str, Tensor]
+WeightPerturbation = dict[str, Tensor]
 """What is added to each perturbed parameter, by name."""
 
 
-def climbers(net: nn.Module) -> dict[str, nn.Parameter]:
+def perturbed_parameters(net: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that AWP perturbs: weights of more than one dimension that learn."""
     named = net.named_parameters()
     return {name: p for name, p in named if "weight" in name and p.ndim > 1 and p.requires_grad}
 
 
-def climb_of(
+def awp_perturbation(
     net: nn.Module,
     loss: Callable[[], Tensor],
     gamma: float | Tensor,
     global_size: int,
-    world: World,
+    group: ProcessGroup,
     *,
-    steady: Sequence[nn.Module] = (),
-) -> tuple[Climb, Tensor]:
+    frozen: Sequence[nn.Module] = (),
+) -> tuple[WeightPerturbation, Tensor]:
     """gamma ||w|| g / ||g|| for each tensor, g the gradient of the mean loss over the global batch.
 
     Also returns the loss of each image at the unperturbed weights, [B]. ``loss`` runs the net as it
     is; its BatchNorm statistics, and those of the nets in ``steady``, are put back as they were.
     The proxy net of the published code and its learning rate cancel out of this.
     """
-    statistics = [buffer for each in (net, *steady) for buffer in batch_norm_state(each)]
+    statistics = [buffer for each in (net, *frozen) for buffer in batch_norm_state(each)]
     kept = [buffer.clone() for buffer in statistics]
-    weights = climbers(net)
+    weights = perturbed_parameters(net)
     loss_B = loss()
     found = torch.autograd.grad(loss_B.sum() / global_size, list(weights.values()), allow_unused=True)
     with torch.no_grad():
@@ -52,27 +52,27 @@ def climb_of(
             buffer.copy_(value)
         pairs = zip(weights.values(), found, strict=True)
         gradients = [torch.zeros_like(w) if g is None else g.contiguous() for w, g in pairs]
-        world.sum_in_place(gradients)
-        climb = {
+        group.sum_in_place(gradients)
+        perturbation = {
             name: gamma * w.norm() / (g.norm() + TINY) * g
             for (name, w), g in zip(weights.items(), gradients, strict=True)
         }
-    return climb, loss_B.detach()
+    return perturbation, loss_B.detach()
 
 
 @contextmanager
-def perturbed(net: nn.Module, climb: Climb) -> Iterator[None]:
+def perturbed(net: nn.Module, perturbation: WeightPerturbation) -> Iterator[None]:
     """Inside the block the weights stand at w + climb; afterwards climb is subtracted from what
     they have become, so a step taken inside remains."""
-    weights = climbers(net)
-    _add(weights, climb, 1.0)
+    weights = perturbed_parameters(net)
+    _add(weights, perturbation, 1.0)
     try:
         yield
     finally:
-        _add(weights, climb, -1.0)
+        _add(weights, perturbation, -1.0)
 
 
 @torch.no_grad()
-def _add(weights: dict[str, nn.Parameter], climb: Climb, sign: float) -> None:
-    for name, change in climb.items():
+def _add(weights: dict[str, nn.Parameter], perturbation: WeightPerturbation, sign: float) -> None:
+    for name, change in perturbation.items():
         weights[name].add_(change, alpha=sign)

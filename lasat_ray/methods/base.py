@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule
 from lasat_ray.config import LossConfig
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
-from lasat_ray.types import Batch, Logits, Notes, Strategy
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
+from lasat_ray.types import AttackStats, Batch, Logits, Strategy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,12 +24,12 @@ class MethodInputs:
     y: Tensor
     strategy: Strategy
     config: LossConfig
-    notes: Notes = field(default_factory=dict)
+    stats: AttackStats = field(default_factory=dict)
     epoch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Scene:
+class AttackContext:
     """All that decides how a method attacks this round; ``epoch`` counts from 0.
 
     ``strength``: the curriculum's present strength (CAT's k), part of the checkpoint.
@@ -37,12 +37,12 @@ class Scene:
 
     batch: Batch
     strategy: Strategy
-    stream: Stream
+    key: RandomKey
     config: LossConfig
     epoch: int
     epochs: int
     strength: int
-    world: World
+    group: ProcessGroup
 
 
 MethodLoss = Callable[[MethodInputs], Tensor]
@@ -71,9 +71,9 @@ class Method:
     needs_clean: bool = False
     attacks: bool = True
     fields: tuple[str, ...] = ()
-    rule: Callable[[Scene], Rule] | None = None
-    limit: Callable[[Scene], Strategy] | None = None
-    conclude: Callable[[Notes, Scene], Notes] | None = None
+    rule: Callable[[AttackContext], Rule] | None = None
+    limit: Callable[[AttackContext], Strategy] | None = None
+    conclude: Callable[[AttackStats, AttackContext], AttackStats] | None = None
     companion: Literal["none", "trained", "frozen"] = "none"
     companion_sees: Literal["clean", "adv"] = "clean"
     needs_helper: bool = False

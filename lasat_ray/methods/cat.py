@@ -8,14 +8,14 @@ import dataclasses
 import torch
 
 from lasat_ray.methods import pgd_at
-from lasat_ray.methods.base import Scene
+from lasat_ray.methods.base import AttackContext
 from lasat_ray.types import Strategy
 
 
-def limit(scene: Scene) -> Strategy:
+def limit(context: AttackContext) -> Strategy:
     """Batch mixing: each image gets a number of steps [B] drawn from 0..k, at most its strategy's own."""
-    drawn = scene.stream.child("cat strength").integers(scene.batch.index, (), scene.strength + 1)
-    strategy = scene.strategy
+    drawn = context.key.fold_in("cat strength").integers(context.batch.index, (), context.strength + 1)
+    strategy = context.strategy
     return dataclasses.replace(strategy, num_steps=torch.minimum(strategy.num_steps, drawn))
 
 

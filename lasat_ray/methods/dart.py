@@ -6,11 +6,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lasat_ray.attacks.pgd import Look, Rule
-from lasat_ray.methods.base import Method, MethodInputs, Scene
+from lasat_ray.attacks.pgd import Rule, StepState
+from lasat_ray.methods.base import AttackContext, Method, MethodInputs
 from lasat_ray.methods.losses import smoothed_cross_entropy
 from lasat_ray.methods.schedules import linear_decay
-from lasat_ray.types import Notes
+from lasat_ray.types import AttackStats
 
 
 def fosc(grad: Tensor, eps_B: Tensor, moved: Tensor) -> Tensor:
@@ -37,22 +37,22 @@ class ConvergedStop(Rule):
         self.last = torch.full_like(eps_B, float("nan"))
         self.start: Tensor | None = None
 
-    def moves(self, look: Look) -> Tensor:
+    def moves(self, state: StepState) -> Tensor:
         """[S] bool: not yet converged well enough."""
-        rows = look.rows
+        rows = state.rows
         if self.start is None:
             # The first look has every image that moves at all; the others are never asked for.
-            self.start = look.delta.new_zeros(len(self.eps), *look.delta.shape[1:])
+            self.start = state.delta.new_zeros(len(self.eps), *state.delta.shape[1:])
             if self.from_start:
-                self.start[rows] = look.delta
-        value = fosc(look.grad, self.eps[rows], look.delta - self.start[rows])
-        if look.step:
+                self.start[rows] = state.delta
+        value = fosc(state.grad, self.eps[rows], state.delta - self.start[rows])
+        if state.step:
             self.last[rows] = value
-        go = torch.ones_like(rows, dtype=torch.bool) if look.step == 0 else value > self.enough
+        go = torch.ones_like(rows, dtype=torch.bool) if state.step == 0 else value > self.enough
         self.taken[rows] += go.long()
         return go
 
-    def notes(self) -> Notes:
+    def stats(self) -> AttackStats:
         """``steps_taken`` int64 [B]; ``fosc`` [B], the last one measured, 0 where none was."""
         return {"steps_taken": self.taken, "fosc": torch.nan_to_num(self.last)}
 
@@ -62,11 +62,11 @@ def enough_at(epoch: int, epochs: int, top: float, end: float | None) -> float:
     return linear_decay(top, end or epochs * 100 / 120, epoch)
 
 
-def rule(scene: Scene) -> Rule:
+def rule(context: AttackContext) -> Rule:
     """The stop of one batch, with its epoch's c_t."""
-    config = scene.config
-    enough = enough_at(scene.epoch, scene.epochs, config.dart_fosc, config.dart_epochs)
-    return ConvergedStop(scene.strategy.eps, enough, from_start=config.dart_anchor == "start")
+    config = context.config
+    enough = enough_at(context.epoch, context.epochs, config.dart_fosc, config.dart_epochs)
+    return ConvergedStop(context.strategy.eps, enough, from_start=config.dart_anchor == "start")
 
 
 def loss(inputs: MethodInputs) -> Tensor:

@@ -9,12 +9,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lasat_ray.attacks.pgd import Look, Rule
+from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.methods import mart, pgd_at, trades
-from lasat_ray.methods.base import Scene
+from lasat_ray.methods.base import AttackContext
 from lasat_ray.methods.schedules import passed_after, stretched
-from lasat_ray.rng import Stream
-from lasat_ray.types import Batch, Notes
+from lasat_ray.rng import RandomKey
+from lasat_ray.types import AttackStats, Batch
 
 
 class FriendlyStop(Rule):
@@ -26,27 +26,27 @@ class FriendlyStop(Rule):
 
     stops = True
 
-    def __init__(self, batch: Batch, tau: int, omega: float, stream: Stream):
-        self.batch, self.omega, self.stream = batch, omega, stream
+    def __init__(self, batch: Batch, tau: int, omega: float, key: RandomKey):
+        self.batch, self.omega, self.key = batch, omega, key
         self.left = torch.full_like(batch.y, tau)
         self.taken = torch.zeros_like(batch.y)
 
-    def moves(self, look: Look) -> Tensor:
+    def moves(self, state: StepState) -> Tensor:
         """[S] bool: not yet misclassified for longer than granted."""
-        rows, wrong = look.rows, look.logits.argmax(1) != self.batch.y[look.rows]
+        rows, wrong = state.rows, state.logits.argmax(1) != self.batch.y[state.rows]
         go = ~(wrong & (self.left[rows] == 0))
         self.left[rows] -= (wrong & go).long()
         self.taken[rows] += go.long()
         return go
 
-    def noise(self, look: Look) -> Tensor | None:
+    def noise(self, state: StepState) -> Tensor | None:
         """[S,C,H,W], drawn by the images' rows; None where omega is 0."""
         if not self.omega:
             return None
-        stream, shape = self.stream.child("omega", look.step), tuple(look.delta.shape[1:])
-        return self.omega * stream.normal(self.batch.index[look.rows], shape, look.delta.dtype)
+        key, shape = self.key.fold_in("omega", state.step), tuple(state.delta.shape[1:])
+        return self.omega * key.normal(self.batch.index[state.rows], shape, state.delta.dtype)
 
-    def notes(self) -> Notes:
+    def stats(self) -> AttackStats:
         """``steps_taken`` int64 [B]."""
         return {"steps_taken": self.taken}
 
@@ -65,17 +65,17 @@ class FriendlyRule:
     epochs: int
     omega: float
 
-    def __call__(self, scene: Scene) -> Rule:
-        config = scene.config
-        own = stretched(self.milestones, self.epochs, scene.epochs)
-        tau = tau_at(scene.epoch, config.fat_milestones or own)
+    def __call__(self, context: AttackContext) -> Rule:
+        config = context.config
+        own = stretched(self.milestones, self.epochs, context.epochs)
+        tau = tau_at(context.epoch, config.fat_milestones or own)
         omega = self.omega if config.fat_omega is None else config.fat_omega
-        return FriendlyStop(scene.batch, tau, omega, scene.stream)
+        return FriendlyStop(context.batch, tau, omega, context.key)
 
 
-RULE: Callable[[Scene], Rule] = FriendlyRule((50, 90), 120, 0.001)
-RULE_TRADES: Callable[[Scene], Rule] = FriendlyRule((30, 50, 70), 85, 0.0)
-RULE_MART: Callable[[Scene], Rule] = FriendlyRule((20, 40, 60, 80), 90, 0.0)
+RULE: Callable[[AttackContext], Rule] = FriendlyRule((50, 90), 120, 0.001)
+RULE_TRADES: Callable[[AttackContext], Rule] = FriendlyRule((30, 50, 70), 85, 0.0)
+RULE_MART: Callable[[AttackContext], Rule] = FriendlyRule((20, 40, 60, 80), 90, 0.0)
 
 METHOD = dataclasses.replace(pgd_at.METHOD, rule=RULE)
 FAT_TRADES = dataclasses.replace(trades.METHOD, rule=RULE_TRADES, start="normal-cut")

@@ -11,12 +11,12 @@ import math
 import torch
 from torch import Tensor
 
-from lasat_ray.attacks.pgd import Look, Rule
+from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.config import LossConfig
-from lasat_ray.methods.base import Method, MethodInputs, Scene
+from lasat_ray.methods.base import AttackContext, Method, MethodInputs
 from lasat_ray.methods.losses import smoothed_cross_entropy
 from lasat_ray.methods.schedules import stretched
-from lasat_ray.types import Notes
+from lasat_ray.types import AttackStats
 
 PUBLISHED = (60.0, 90.0, 110.0)  # of 120 epochs, counted from 1: when Lambda becomes finite, then drops
 DROPS = (0.0, 1.0, 1.5)  # piecewise: subtracted from Lambda at each milestone
@@ -28,11 +28,11 @@ class CountCorrect(Rule):
     def __init__(self, y: Tensor):
         self.y, self.kappa = y, torch.zeros_like(y)
 
-    def moves(self, look: Look) -> None:
+    def moves(self, state: StepState) -> None:
         """None: all of the S images move."""
-        self.kappa[look.rows] += (look.logits.argmax(1) == self.y[look.rows]).long()
+        self.kappa[state.rows] += (state.logits.argmax(1) == self.y[state.rows]).long()
 
-    def notes(self) -> Notes:
+    def stats(self) -> AttackStats:
         """``kappa`` int64 [B]."""
         return {"kappa": self.kappa}
 
@@ -67,26 +67,26 @@ def unnormalized_weight(kind: str, kappa_B: Tensor, num_steps_B: Tensor, lam: fl
     return (num_steps_B + 1 - kappa_B) / (num_steps_B + 1)
 
 
-def conclude(notes: Notes, scene: Scene) -> Notes:
+def conclude(stats: AttackStats, context: AttackContext) -> AttackStats:
     """Adds each image's ``weight`` [B], mean 1 over the global batch, once the burn-in is over."""
-    milestones = scene.config.gairat_milestones or stretched(PUBLISHED, 120, scene.epochs)
-    if scene.epoch + 1 < milestones[0]:
-        return notes
-    dtype = scene.batch.x.dtype
-    lam = lambda_at(scene.epoch, scene.epochs, scene.config, milestones)
-    kappa, steps = notes["kappa"].to(dtype), scene.strategy.num_steps.to(dtype)
-    raw = unnormalized_weight(scene.config.gairat_weight, kappa, steps, lam)
-    total = scene.world.sum(raw.sum())
+    milestones = context.config.gairat_milestones or stretched(PUBLISHED, 120, context.epochs)
+    if context.epoch + 1 < milestones[0]:
+        return stats
+    dtype = context.batch.x.dtype
+    lam = lambda_at(context.epoch, context.epochs, context.config, milestones)
+    kappa, steps = stats["kappa"].to(dtype), context.strategy.num_steps.to(dtype)
+    raw = unnormalized_weight(context.config.gairat_weight, kappa, steps, lam)
+    total = context.group.sum(raw.sum())
     # Where every weight has underflowed nobody is nearer than others: all count alike.
-    weight = torch.where(total > 0, raw * scene.batch.global_size / total, torch.ones_like(raw))
-    return {**notes, "weight": weight}
+    weight = torch.where(total > 0, raw * context.batch.global_size / total, torch.ones_like(raw))
+    return {**stats, "weight": weight}
 
 
 def loss(inputs: MethodInputs) -> Tensor:
     """weight CE(f(x_adv), y); plain cross-entropy during the burn-in; -> [B]."""
     plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
-    weight = inputs.notes.get("weight")
+    weight = inputs.stats.get("weight")
     return plain if weight is None else weight * plain
 
 
-METHOD = Method(loss=loss, rule=lambda scene: CountCorrect(scene.batch.y), conclude=conclude)
+METHOD = Method(loss=loss, rule=lambda context: CountCorrect(context.batch.y), conclude=conclude)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import trades
-from lasat_ray.methods.awp import climbers
+from lasat_ray.methods.awp import perturbed_parameters
 
 PUBLISHED_SEARCH, PUBLISHED_EPOCHS = 20, 120  # epochs in which the published runs learn scores, and all
 
@@ -57,7 +57,7 @@ class Pruning(nn.Module):
 
     def __init__(self, net: nn.Module, keep: float):
         super().__init__()
-        self.names = list(climbers(net))
+        self.names = list(perturbed_parameters(net))
         self.keep = keep
         self.searching = True
         weights = [parameter.detach() for parameter in self._weights(net)]

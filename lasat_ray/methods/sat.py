@@ -8,10 +8,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from lasat_ray.attacks.pgd import Look, Rule
+from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.methods import pgd_at
-from lasat_ray.methods.base import Scene
-from lasat_ray.types import Notes
+from lasat_ray.methods.base import AttackContext
+from lasat_ray.types import AttackStats
 
 
 def difficulty(logits: Tensor, y: Tensor) -> Tensor:
@@ -30,15 +30,15 @@ class HardEnough(Rule):
         self.y, self.most = y, most
         self.taken = torch.zeros_like(y)
 
-    def moves(self, look: Look) -> Tensor:
+    def moves(self, state: StepState) -> Tensor:
         """[S] bool: easier than ``most``."""
-        go = difficulty(look.logits, self.y[look.rows]) < self.most
+        go = difficulty(state.logits, self.y[state.rows]) < self.most
         if self.most >= 1:
             go = torch.ones_like(go)
-        self.taken[look.rows] += go.long()
+        self.taken[state.rows] += go.long()
         return go
 
-    def notes(self) -> Notes:
+    def stats(self) -> AttackStats:
         """``steps_taken`` int64 [B]."""
         return {"steps_taken": self.taken}
 
@@ -49,10 +49,12 @@ def most_at(epoch: int, epochs: int, first: float, end: float | None) -> float:
     return min(1.0, first + (1 - first) * epoch / (end or max(1.0, epochs / 2)))
 
 
-def rule(scene: Scene) -> Rule:
+def rule(context: AttackContext) -> Rule:
     """The stop of one batch, with its epoch's difficulty."""
-    config = scene.config
-    return HardEnough(scene.batch.y, most_at(scene.epoch, scene.epochs, config.sat_start, config.sat_epochs))
+    config = context.config
+    return HardEnough(
+        context.batch.y, most_at(context.epoch, context.epochs, config.sat_start, config.sat_epochs)
+    )
 
 
 METHOD = dataclasses.replace(pgd_at.METHOD, rule=rule)

@@ -19,7 +19,7 @@ from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageS
 from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values
 from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.modes import (
-    SteadyNet,
+    FrozenNet,
     batch_norm_buffers,
     batch_norm_state,
     frozen_eval,
@@ -45,7 +45,7 @@ __all__ = [
     "AttackView",
     "Backbone",
     "Classifier",
-    "SteadyNet",
+    "FrozenNet",
     "batch_norm_buffers",
     "batch_norm_state",
     "begin_step",

@@ -75,14 +75,14 @@ def parameter_groups(net: nn.Module, weight_decay: float, decay_norms: bool) -> 
     return [group for group in groups if group["params"]]
 
 
-class SteadyNet(nn.Module):
+class FrozenNet(nn.Module):
     """A net that stays in evaluation mode and gives no gradients, whatever is done around it."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net.eval().requires_grad_(False)
 
-    def train(self, mode: bool = True) -> SteadyNet:
+    def train(self, mode: bool = True) -> FrozenNet:
         return self
 
     @torch.no_grad()

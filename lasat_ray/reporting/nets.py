@@ -15,19 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks import attack_batch
-from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.data import ordered_batches
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.part import check_logits
-from lasat_ray.evaluation.subject import Subject, from_run
+from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.models import frozen_eval
 from lasat_ray.reporting.study import Record, Run, Study
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.load import checkpoint_file, load_checkpointed
-from lasat_ray.training.probe import strategy_shares
-from lasat_ray.training.strategist import load_strategist
+from lasat_ray.training.tracked_images import strategy_shares
+from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch, Strategy
 from lasat_ray.units import format_budget
 
@@ -39,7 +39,7 @@ STEPS = 10
 GALLERY = 4
 
 
-def ask_nets(
+def evaluate_nets_for_report(
     study: Study, cache: Path, *, n_examples: int, trust: bool, warn: Callable[[str], None]
 ) -> Study:
     """The study with what its nets say; a run without a net, or with one that cannot be asked, is
@@ -61,13 +61,13 @@ def _cached(run: Run, cache: Path, n: int, trust: bool) -> Record:
             return load_checkpoint(file)
         except UserError:  # torn: found anew below
             pass
-    found = ask_net(run, n, trust)
+    found = evaluate_net_for_report(run, n, trust)
     cache.mkdir(parents=True, exist_ok=True)
     save_checkpoint(file, found)
     return found
 
 
-def ask_net(run: Run, n: int, trust: bool) -> Record:
+def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
     """Everything the figures want of one net; on the CPU, the first ``n`` test images.
 
     UserError where there is no checkpoint, no data, or a net of another version.
@@ -98,7 +98,7 @@ def ask_net(run: Run, n: int, trust: bool) -> Record:
     }
 
 
-def first_batch(subject: Subject, n: int) -> Batch:
+def first_batch(subject: EvaluationTarget, n: int) -> Batch:
     """The first ``n`` test images in the net's own precision."""
     double = any(tensor.dtype == torch.float64 for tensor in subject.net.state_dict().values())
     images = subject.images.take(torch.arange(min(n, len(subject.images))))
@@ -125,8 +125,8 @@ def _curve(
         rows = right.nonzero()[:, 0]
         if len(rows):
             size = level * eps
-            attack = Climb(norm="linf", eps=size, step_size=size / 4, num_steps=STEPS, stop_early=True)
-            found = climb(net, _rows(batch, rows), attack, Stream.of(seed, "report", str(level)))
+            attack = PGDSpec(norm="linf", eps=size, step_size=size / 4, num_steps=STEPS, stop_early=True)
+            found = run_pgd(net, _rows(batch, rows), attack, RandomKey.of(seed, "report", str(level)))
             with torch.no_grad():
                 seen[rows] = net(found.x_adv).argmax(1)
             right = seen == batch.y
@@ -136,15 +136,15 @@ def _curve(
     return accuracies, at_own
 
 
-def _gallery(run: Run, subject: Subject, batch: Batch, trust: bool) -> Record:
+def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, trust: bool) -> Record:
     """A few images attacked as the policy would have it; the fixed attack where there is none."""
     assert subject.config is not None
-    strategist = load_strategist(RunFolder(run.path), subject.config, subject.image_shape, trust=trust)
-    shares = strategy_shares(strategist.learner, strategist.space, batch.x, Stream.of("gallery"))
+    trained_policy = load_policy(RunFolder(run.path), subject.config, subject.image_shape, trust=trust)
+    shares = strategy_shares(trained_policy.learner, trained_policy.space, batch.x, RandomKey.of("gallery"))
     action_BK = torch.stack([share.argmax(1) for share in shares], 1)
-    strategy = strategist.space.decode(action_BK)
+    strategy = trained_policy.space.decode(action_BK)
     x_adv = attack_batch(
-        subject.net, batch, strategy, Stream.of("gallery start"), loss="ce", start_kind="uniform"
+        subject.net, batch, strategy, RandomKey.of("gallery start"), loss="ce", start_kind="uniform"
     )
     with torch.no_grad():
         seen, seen_adv = subject.net(batch.x).argmax(1), subject.net(x_adv).argmax(1)

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from lasat_ray.types import RoundReport
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 
 _SHOWN = 8  # images named in an error; the record has all
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class NonFiniteReport:
     """Where a round was not finite. ``fields``: name -> rows of the training set, empty for what
     belongs to no image, such as a gradient."""
 
@@ -37,16 +37,16 @@ class Finding:
         return f"round {self.round}: nan or infinity in {', '.join(self.fields)}{images}"
 
 
-class Votes:
+class RoundStatus:
     """What the workers agree on after a round: [not finite, asked to stop, could not write] counts."""
 
-    def __init__(self, report: RoundReport, *, stop: bool, failed: bool, world: World):
+    def __init__(self, report: RoundReport, *, stop: bool, failed: bool, group: ProcessGroup):
         parts = [value.detach().reshape(-1).double() for value in report.watched.values()]
         finite = torch.cat(parts).isfinite().all()
         mine = torch.stack(
             [(~finite).double(), finite.new_full((), stop).double(), finite.new_full((), failed)]
         )
-        self._votes = world.sum(mine)
+        self._votes = group.sum(mine)
         self._copied: torch.cuda.Event | None = None
         if self._votes.is_cuda:
             there = torch.empty_like(self._votes, device="cpu", pin_memory=True)
@@ -62,20 +62,20 @@ class Votes:
         return bad, stop, failed
 
 
-def locate(report: RoundReport, world: World) -> Finding:
+def locate(report: RoundReport, group: ProcessGroup) -> NonFiniteReport:
     """The fields and images of a round that were not finite, the same on every worker; collective."""
     assert report.index is not None
-    rows = world.gather(report.index, report.global_size)
+    rows = group.gather(report.index, report.global_size)
     fields: dict[str, list[int]] = {}
     for name, value in report.watched.items():
         bad = ~value.detach().isfinite()
         if bad.ndim:
-            bad_N = world.gather(bad.long(), report.global_size).bool()
+            bad_N = group.gather(bad.long(), report.global_size).bool()
             if bad_N.any():
                 fields[name] = rows[bad_N].tolist()
-        elif world.sum(bad.long()).item():
+        elif group.sum(bad.long()).item():
             fields[name] = []
-    return Finding(report.round, fields)
+    return NonFiniteReport(report.round, fields)
 
 
 def copied(tree: Any) -> Any:

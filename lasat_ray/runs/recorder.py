@@ -21,9 +21,9 @@ from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.types import RoundReport
 from lasat_ray.units import Grid
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 
-Listener = Callable[[dict[str, Any]], None]
+RecordListener = Callable[[dict[str, Any]], None]
 _QUANTILES = (5, 25, 50, 75, 95)
 _BLOCKS = 20  # writes an epoch: one host sync and one small all-reduce each
 
@@ -34,15 +34,17 @@ class Recorder:
     def __init__(
         self,
         folder: RunFolder,
-        world: World,
+        group: ProcessGroup,
         rounds_per_epoch: int,
-        listener: Listener | None,
+        listener: RecordListener | None,
         grid: Grid | None = None,
+        device: torch.device = torch.device("cpu"),  # noqa: B008 - a constant
     ):
         self.folder = folder
         self.grid = {name: values for name, values in (grid or {}).items() if len(values) > 1}
         self._first_option = _first_options(grid or {})
-        self.world = world
+        self.group = group
+        self.device = device
         self.rounds_per_epoch = rounds_per_epoch
         self.listener = listener
         self.option_counts: Tensor | None = None
@@ -57,7 +59,7 @@ class Recorder:
         round stands once."""
         self._pending = []
         self.events.rewind(round)
-        if self.world.is_first and self.folder.metrics.exists():
+        if self.group.is_first and self.folder.metrics.exists():
             with open(self.folder.metrics, "rb+") as file:
                 # A crash of the machine may have lost lines that the checkpoint counted.
                 whole = file.read(offset).rfind(b"\n") + 1
@@ -82,7 +84,7 @@ class Recorder:
         rows = [list(report.sums.values()) for report in self._pending]
         flat = torch.stack([value for row in rows for value in row])
         counts = [report.option_counts.to(flat) for report in self._pending] if self.grid else []
-        totals = iter(self.world.sum(torch.cat([flat, *counts])).tolist())
+        totals = iter(self.group.sum(torch.cat([flat, *counts])).tolist())
         scalars = iter(torch.stack([v.double() for r in self._pending for v in r.scalars.values()]).tolist())
         records: list[dict[str, Any]] = []
         for report in self._pending:
@@ -110,11 +112,11 @@ class Recorder:
 
     def sum_option_counts(self) -> list[float]:
         """How often each strategy option was chosen this epoch, over all workers; collective."""
-        return [] if self.option_counts is None else self.world.sum(self.option_counts).tolist()
+        return [] if self.option_counts is None else self.group.sum(self.option_counts).tolist()
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one line, tell the listener, feed TensorBoard; the first worker only."""
-        if not self.world.is_first:
+        if not self.group.is_first:
             return
         try:
             with open(self.folder.metrics, "a") as file:
@@ -127,6 +129,18 @@ class Recorder:
             )
         if self.listener:
             self.listener(record)
+
+    def by_first(self, action: Callable[[], object]) -> None:
+        """Let the first worker do what only one may; UserError on every worker where it cannot, or could
+        not write a record before. Collective: else the others would wait for it for ever."""
+        error = self.failure
+        if self.group.is_first and error is None:
+            try:
+                action()
+                error = self.failure
+            except UserError as caught:
+                error = caught
+        self.group.raise_together(error, self.device)
 
     def close(self) -> None:
         """UserError where the last events cannot be written."""
@@ -166,7 +180,7 @@ def _first_options(grid: Grid) -> dict[str, int]:
     return dict(zip(grid, starts, strict=False))
 
 
-def follow(metrics: Path, listener: Listener, done: threading.Event, poll_s: float = 0.2) -> None:
+def follow(metrics: Path, listener: RecordListener, done: threading.Event, poll_s: float = 0.2) -> None:
     """Tell ``listener`` every record that another process appends, until ``done``; then the rest.
 
     A restart cuts the file back to its last checkpoint; rounds heard before are heard again.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +45,24 @@ def observed(net: nn.Module) -> Iterator[list[Moments]]:
             hook.remove()
 
 
-def follow(moments: list[Moments], share: float, world: World) -> None:
+def follow(moments: list[Moments], share: float, group: ProcessGroup) -> None:
     """Move the statistics by what was observed on all workers, in one message between them.
 
     ``share``: the part of the global batch that this worker saw.
     """
-    world.sum_in_place([seen.sums for seen in moments])
+    group.sum_in_place([seen.sums for seen in moments])
     for seen in moments:
         _take_in(seen, share)
 
 
 @torch.no_grad()
-def settle(net: nn.Module, x: Tensor, share: float, world: World) -> None:
+def initialise_statistics(net: nn.Module, x: Tensor, share: float, group: ProcessGroup) -> None:
     """Take over the moments of images x [B,C,H,W] as they are: statistics of an untrained net mean
     nothing. A layer after the other, since each sees through those before it."""
 
     def take_over(layer: _BatchNorm, inputs: tuple[Tensor]) -> None:
         seen = _moments(layer, inputs[0])
-        world.sum_in_place([seen.sums])
+        group.sum_in_place([seen.sums])
         _take_in(seen, share, momentum=1.0)
 
     net.eval()

@@ -4,96 +4,67 @@ and on every Ray worker; it prints nothing and imports no Ray."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
 
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import Ahead, ImageDataset, Images, by_thread, load_dataset, split_validation
-from lasat_ray.env.build import build_game, dtype_of
+from lasat_ray.data import ImageDataset, load_dataset, split_validation
+from lasat_ray.env.build import build_round
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation import View, accuracy
-from lasat_ray.learners import LearnerContext, seeded_learner
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import restoring
-from lasat_ray.runs.folder import RunFolder
-from lasat_ray.runs.recorder import Listener, Recorder
-from lasat_ray.training.outcome import evaluated_best, model_card, validated
-from lasat_ray.training.probe import choose_probe, look, watched
+from lasat_ray.runs.recorder import Recorder
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.evaluator import Evaluator, model_card
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
-from lasat_ray.training.stopping import StopAsked, stopped
-from lasat_ray.training.watchdog import Watchdog
+from lasat_ray.training.stopping import stopped
+from lasat_ray.training.tracked_images import choose_tracked, inspect_tracked, watched
 from lasat_ray.types import RoundReport
-
-AfterEpoch = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """Where this copy of the loop runs, and what it writes to."""
-
-    world: World
-    device: torch.device
-    folder: RunFolder
-    listener: Listener | None = None
-    """Hears every record as it is written; first worker only."""
-    after_epoch: AfterEpoch | None = None
-    """Called on every worker with the validation record, for example to report to Ray."""
-    checkpoint_every: int | None = None
-    """Rounds between checkpoints beyond those after each validation."""
-    ahead: Ahead = by_thread
-    """Who reads a streamed data set before its rounds come."""
-    stop_asked: StopAsked = lambda: False
-    """Looked at after every round; where any worker's says so, all save and end with ``Stopped``."""
-    watchdog: Watchdog = field(default_factory=Watchdog)
-    """Hears a beat before every round and every batch of an evaluation."""
 
 
 class Trainer:
     """One run. Builds everything from the config, continues from the folder's last checkpoint."""
 
-    def __init__(self, config: TrainConfig, place: Place, dataset: ImageDataset | None = None):
+    def __init__(self, config: TrainConfig, context: RunContext, dataset: ImageDataset | None = None):
         self.config = config
-        self.place = place
-        if place.device.type == "cuda":
+        self.context = context
+        if context.device.type == "cuda":
             torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
         self.dataset = dataset or load_config_dataset(config)
         self.train_images, self.val_images = split_validation(
             self.dataset.train, config.data.val_fraction, config.seed
         )
         self.dataset = replace(self.dataset, train=self.train_images)  # no image is held twice
-        self.env = build_game(
+        self.env, self.learner = build_round(
             config,
             self.train_images,
             self.dataset.num_classes,
-            world=place.world,
-            device=place.device,
-            ahead=place.ahead,
+            group=context.group,
+            device=context.device,
+            prefetch=context.prefetch,
         )
         self.rounds_per_epoch = self.env.target.rounds_per_epoch
-        self.learner = seeded_learner(
-            LearnerContext(
-                space=self.env.space,
-                image_shape=self.dataset.image_shape,
-                config=config,
-                world=place.world,
-                device=place.device,
-                total_rounds=self.total_rounds,
-            )
-        )
         self.recorder = Recorder(
-            place.folder, place.world, self.rounds_per_epoch, place.listener, grid_of(config)
+            context.folder,
+            context.group,
+            self.rounds_per_epoch,
+            context.listener,
+            grid_of(config),
+            context.device,
         )
-        self.probe = choose_probe(self.train_images, config.seed)
+        self.probe = choose_tracked(self.train_images, config.seed)
         self.watched_images = watched(self.train_images, len(self.val_images), config.seed)
-        self.recovery = Recovery(self)
-        self.best_robust = -1.0
+        self.evaluator = Evaluator(
+            config, self.dataset, self.env, context, self.recorder, self.val_images, self.watched_images
+        )
+        self.recovery = Recovery(
+            self.env, self.learner, context, self.recorder, restore=self.load_state_dict, save=self.save
+        )
         self.train_seconds = 0.0
         self._clock = 0.0
 
@@ -124,26 +95,26 @@ class Trainer:
     def _play_next(self, end: int) -> None:
         """One round, and what is due after it; a round with nan may move ``env.round`` back."""
         round = self.env.round
-        self.place.watchdog.beat()
+        self.context.watchdog.beat()
         # Nets from outside may draw from torch's own generator; name those draws too.
-        torch.manual_seed(Stream.of(self.config.seed, "torch", round, self.place.world.rank).low)
+        torch.manual_seed(RandomKey.of(self.config.seed, "torch", round, self.context.group.rank).low)
         self.recovery.keep()
         self.recovery.add(self.play())
-        every = self.place.checkpoint_every
+        every = self.context.checkpoint_every
         closes = (round + 1) % self.rounds_per_epoch == 0
         saves = bool(every) and (round + 1) % (every or 1) == 0
-        self.recovery.settle(wait=closes or saves or round + 1 == end)
+        self.recovery.drain(wait=closes or saves or round + 1 == end)
         if self.env.round != round + 1:
             return
         if closes or saves or self.recovery.stop_asked:
             with self._untimed():
-                self.recovery.settle(wait=True)
+                self.recovery.drain(wait=True)
                 if closes:
                     self.end_epoch((round + 1) // self.rounds_per_epoch)
                 if (saves and not closes) or self.recovery.stop_asked:
                     self.save()
         if self.recovery.stop_asked:
-            raise stopped(self.env.round, self.place.folder.path)
+            raise stopped(self.env.round, self.context.folder.path)
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
@@ -174,80 +145,50 @@ class Trainer:
             record["sparsity"] = self.env.target.pruning.sparsity(self.env.net)
         validate = epoch % self.config.evaluation.every == 0 or epoch == self.config.epochs
         if validate and len(self.val_images):
-            record |= validated(self)
+            record |= self.evaluator.validate()
         self.recorder.write(record)
-        self.by_first(lambda: self._show_probe(epoch))
+        self.recorder.by_first(lambda: self._show_probe(epoch))
         if validate:
             self.save()
-            if self.place.after_epoch:
-                self.place.after_epoch(record)
+            if self.context.after_epoch:
+                self.context.after_epoch(record)
 
     def _show_probe(self, epoch: int) -> None:
         """The probe's record and pictures; one worker looks, nothing of the run is touched."""
-        stream = Stream.of(self.config.seed, "probe", epoch)
-        facts, pictures = look(self.probe, self.deployed_net(), self.learner, self.env, stream)
+        key = RandomKey.of(self.config.seed, "probe", epoch)
+        facts, pictures = inspect_tracked(self.probe, self.env.target.deployed, self.learner, self.env, key)
         self.recorder.write({"kind": "probe", "round": self.env.round, "epoch": epoch, **facts})
         self.recorder.events.pictures(pictures, self.env.round - 1)
-
-    def by_first(self, action: Callable[[], object]) -> None:
-        """Let the first worker do what only one may; UserError on every worker where it cannot, or
-        could not write a record before. Collective: else the others would wait for it for ever."""
-        error = self.recorder.failure
-        if self.place.world.is_first and error is None:
-            try:
-                action()
-                error = self.recorder.failure
-            except UserError as caught:
-                error = caught
-        self.place.world.raise_together(error, self.place.device)
-
-    def deployed_net(self) -> nn.Module:
-        """The net that is evaluated and kept: the weight average where there is one."""
-        average = self.env.target.average
-        return average.net if average else self.env.net
-
-    def evaluate(self, net: nn.Module, images: Images, num_steps: int, view: View | None = None) -> float:
-        """Accuracy of ``net`` in [0,1] after so many steps of PGD (0: clean), which sees it by ``view``."""
-        setting = self.config.evaluation
-        return accuracy(
-            net,
-            images,
-            num_steps=num_steps,
-            eps=setting.eps,
-            step_size=setting.step_size,
-            seed=self.config.seed,
-            batch_size=setting.batch_size,
-            world=self.place.world,
-            device=self.place.device,
-            dtype=dtype_of(self.config),
-            norm=setting.norm,
-            beat=self.place.watchdog.beat,
-            view=view,
-        )
 
     def save(self) -> None:
         """All the next process needs. Random numbers have no state: seed, round and image name them."""
         self.recorder.flush()
         self.recorder.events.flush()
         counts = self.recorder.sum_option_counts()
-        self.by_first(lambda: self.place.folder.save_last({**self.state_dict(), "option_counts": counts}))
+        self.recorder.by_first(
+            lambda: self.context.folder.save_last({**self.state_dict(), "option_counts": counts})
+        )
 
     def finish(self) -> dict[str, Any]:
         """Open the test set once, evaluate the best net, write summary.json."""
         self.recorder.flush()
-        summary = evaluated_best(self)
+        summary = {
+            **self.evaluator.evaluate_best(),
+            "train_seconds": self.train_seconds,
+            "img_per_second": self.img_per_second,
+        }
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})
-        self.by_first(self.recorder.close)
-        self.by_first(lambda: self.place.folder.write_json("summary.json", summary))
+        self.recorder.by_first(self.recorder.close)
+        self.recorder.by_first(lambda: self.context.folder.write_json("summary.json", summary))
         return summary
 
     def state_dict(self) -> dict[str, Any]:
         return {
             "round": self.env.round,
-            "world_size": self.place.world.size,
+            "world_size": self.context.group.size,
             **self.env.target.state_dict(),
             "learner": self.learner.state_dict(),
-            "best_robust": self.best_robust,
+            "best_robust": self.evaluator.best_robust,
             "train_seconds": self.train_seconds,
             "metrics_offset": self.recorder.offset,
             "numeric_faults": self.recovery.faults,
@@ -256,8 +197,8 @@ class Trainer:
 
     def restore(self) -> None:
         """Continue from the newest whole checkpoint, or begin. Every worker reads the same file."""
-        state, damaged = self.place.folder.load_last()
-        with restoring(self.place.folder.path):
+        state, damaged = self.context.folder.load_last()
+        with restoring(self.context.folder.path):
             self._restore(state)
         for told in damaged:
             self.recorder.write({"kind": "warning", "round": self.env.round, "told": told})
@@ -266,27 +207,27 @@ class Trainer:
 
     def _restore(self, state: dict[str, Any] | None) -> None:
         self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
-        self.place.world.barrier()  # all have read before the first one writes
-        self.by_first(self._prepare_folder)
+        self.context.group.barrier()  # all have read before the first one writes
+        self.recorder.by_first(self._prepare_folder)
         if state is not None:
             self.load_state_dict(state)
 
     def _prepare_folder(self) -> None:
-        self.place.folder.sweep()
-        self.probe.save(self.place.folder, self.dataset.class_names)
+        self.context.folder.sweep()
+        self.probe.save(self.context.folder, self.dataset.class_names)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Stand where ``state_dict`` was taken."""
         self.env.target.load_state_dict(state)
         self.learner.load_state_dict(state["learner"])
-        self.best_robust = state["best_robust"]
+        self.evaluator.best_robust = state["best_robust"]
         self.train_seconds = state["train_seconds"]
         # Of an older checkpoint the faults that led back to it count on.
         self.recovery.faults = max(self.recovery.faults, state.get("numeric_faults", 0))
         self.recorder.option_counts = None
         if state["option_counts"]:
-            counts = torch.tensor(state["option_counts"], device=self.place.device)
-            self.recorder.option_counts = counts if self.place.world.is_first else torch.zeros_like(counts)
+            counts = torch.tensor(state["option_counts"], device=self.context.device)
+            self.recorder.option_counts = counts if self.context.group.is_first else torch.zeros_like(counts)
         self.env.seek(state["round"])
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.errors import UserError
-from lasat_ray.runs.numerics import Finding, Votes, copied, locate
+from lasat_ray.learners import Learner
+from lasat_ray.runs.numerics import NonFiniteReport, RoundStatus, copied, locate
+from lasat_ray.runs.recorder import Recorder
+from lasat_ray.training.context import RunContext
 from lasat_ray.types import RoundReport
-
-if TYPE_CHECKING:
-    from lasat_ray.training.loop import Trainer
 
 State = dict[str, Any]
 
@@ -18,7 +20,7 @@ State = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class _Played:
     report: RoundReport
-    votes: Votes
+    status: RoundStatus
     before: State | None
     """Both nets before the round; only where rounds may be skipped."""
 
@@ -31,10 +33,21 @@ class Recovery:
     ``faults``: rounds that were mended. Every decision is the same on every worker.
     """
 
-    def __init__(self, trainer: Trainer):
-        self.trainer = trainer
-        self.policy = trainer.config.numerics
-        self.lag = 1 if trainer.place.device.type == "cuda" else 0
+    def __init__(
+        self,
+        env: AttackStrategyVectorEnv,
+        learner: Learner,
+        context: RunContext,
+        recorder: Recorder,
+        *,
+        restore: Callable[[State], None],
+        save: Callable[[], None],
+    ):
+        self.env, self.learner = env, learner
+        self.context, self.recorder = context, recorder
+        self.restore, self.save = restore, save
+        self.policy = env.config.numerics
+        self.lag = 1 if context.device.type == "cuda" else 0
         self.faults = 0
         self.stop_asked = False
         self._before: State | None = None
@@ -43,68 +56,64 @@ class Recovery:
     def keep(self) -> None:
         """Called before a round: remember what it may spoil."""
         if self.policy.on_nan == "skip":
-            trainer = self.trainer
-            state = {"target": trainer.env.target.state_dict(), "learner": trainer.learner.state_dict()}
+            state = {"target": self.env.target.state_dict(), "learner": self.learner.state_dict()}
             self._before = copied(state)
 
     def add(self, report: RoundReport) -> None:
         """Called after a round."""
-        place, recorder = self.trainer.place, self.trainer.recorder
-        asked, failed = place.stop_asked(), recorder.failure is not None
-        votes = Votes(report, stop=asked, failed=failed, world=place.world)
-        self._played.append(_Played(report, votes, self._before))
+        asked, failed = self.context.stop_asked(), self.recorder.failure is not None
+        status = RoundStatus(report, stop=asked, failed=failed, group=self.context.group)
+        self._played.append(_Played(report, status, self._before))
 
-    def settle(self, *, wait: bool) -> None:
+    def drain(self, *, wait: bool) -> None:
         """Hand on what is known (with ``wait``: everything). A bad round ends the run or moves
         ``env.round`` to where it goes on; UserError where a worker could not write."""
         while len(self._played) > (0 if wait or self.stop_asked else self.lag):
             played = self._played.pop(0)
-            bad, stop, failed = played.votes.read()
+            bad, stop, failed = played.status.read()
             self.stop_asked |= stop
             if failed:
-                raise self.trainer.recorder.failure or UserError(
-                    "the first worker could not write its records"
-                )
+                raise self.recorder.failure or UserError("the first worker could not write its records")
             if bad:
                 self._played.clear()
-                return self._mend(played)
-            self.trainer.recorder.add(played.report)
+                return self._recover(played)
+            self.recorder.add(played.report)
 
-    def _mend(self, played: _Played) -> None:
-        trainer, finding = self.trainer, locate(played.report, self.trainer.place.world)
-        trainer.recorder.flush()
+    def _recover(self, played: _Played) -> None:
+        found = locate(played.report, self.context.group)
+        self.recorder.flush()
         self.faults += 1
         given_up = self.faults > self.policy.max_faults
         if self.policy.on_nan == "stop" or given_up:
-            self._record(finding, "stop", "the run ends")
-            raise UserError(self._last_words(finding, given_up))
+            self._record(found, "stop", "the run ends")
+            raise UserError(self._last_words(found, given_up))
         if self.policy.on_nan == "skip":
             assert played.before is not None
-            trainer.env.target.load_state_dict(played.before["target"])
-            trainer.learner.load_state_dict(played.before["learner"])
-            trainer.env.seek(finding.round + 1)
-            return self._record(finding, "skip", "the batch is left out")
-        self._roll_back(finding)
+            self.env.target.load_state_dict(played.before["target"])
+            self.learner.load_state_dict(played.before["learner"])
+            self.env.seek(found.round + 1)
+            return self._record(found, "skip", "the batch is left out")
+        self._roll_back(found)
 
-    def _roll_back(self, finding: Finding) -> None:
-        trainer, target = self.trainer, self.trainer.env.target
-        trainer.place.world.barrier()
-        state, _ = trainer.place.folder.load_last()
+    def _roll_back(self, found: NonFiniteReport) -> None:
+        target = self.env.target
+        self.context.group.barrier()
+        state, _ = self.context.folder.load_last()
         assert state is not None, "a run that rolls back begins with a checkpoint"
-        trainer.recorder.rewind(state["metrics_offset"], state["round"])
-        trainer.load_state_dict(state)
+        self.recorder.rewind(state["metrics_offset"], state["round"])
+        self.restore(state)
         target.rate_factor *= self.policy.rollback_factor
         factor = f"{target.rate_factor:g} times the learning rate"
-        self._record(finding, "rollback", f"back to round {state['round']} with {factor}")
-        trainer.save()  # a run that dies from here on keeps the smaller rate
+        self._record(found, "rollback", f"back to round {state['round']} with {factor}")
+        self.save()  # a run that dies from here on keeps the smaller rate
 
-    def _record(self, finding: Finding, action: str, what: str) -> None:
-        told = {"kind": "nonfinite", "round": finding.round, "action": action, "fields": finding.fields}
-        self.trainer.recorder.write({**told, "told": f"{finding}; {what}"})
+    def _record(self, found: NonFiniteReport, action: str, what: str) -> None:
+        told = {"kind": "nonfinite", "round": found.round, "action": action, "fields": found.fields}
+        self.recorder.write({**told, "told": f"{found}; {what}"})
 
-    def _last_words(self, finding: Finding, given_up: bool) -> str:
+    def _last_words(self, found: NonFiniteReport, given_up: bool) -> str:
         if given_up:
             remedy = f"after {self.policy.max_faults} such rounds; lower --optim.lr and --policy.lr"
         else:
             remedy = "lower --optim.lr, or start again with --numerics.on-nan skip or rollback"
-        return f"{finding}; the run ends {remedy}; checkpoints of earlier rounds are whole"
+        return f"{found}; the run ends {remedy}; checkpoints of earlier rounds are whole"

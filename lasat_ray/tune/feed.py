@@ -13,7 +13,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from lasat_ray.tune.storage import TRIALS, Store
-from lasat_ray.tune.trainable import OUTCOME, Place
+from lasat_ray.tune.trainable import OUTCOME, TrialResources
 from lasat_ray.tune.trial import Outcome, Trial, Trials
 
 Heard = Callable[[Trial, Outcome], None]
@@ -22,14 +22,20 @@ Heard = Callable[[Trial, Outcome], None]
 ASHA_FACTOR = 3
 
 
-class Feed(Searcher):
+class TuneSearcher(Searcher):
     """Hands Tune the trials of a sweep in order and keeps what came of them.
 
     ``outcomes``: trials that earlier processes finished or stopped; they are not run again.
     """
 
     def __init__(
-        self, sweep: Trials, outcomes: dict[str, Outcome], *, place: Place, concurrent: int, heard: Heard
+        self,
+        sweep: Trials,
+        outcomes: dict[str, Outcome],
+        *,
+        place: TrialResources,
+        concurrent: int,
+        heard: Heard,
     ) -> None:
         super().__init__()
         self.outcomes = dict(outcomes)

@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lasat_ray.tune.plan import Plan, spell_time, trial_passes
+from lasat_ray.tune.plan import SweepPlan, spell_time, trial_passes
 from lasat_ray.tune.trial import Outcome, Trial
 
 _SHOWN = 24  # trials in the live table; the others are counted below it
@@ -18,7 +18,7 @@ _SHOWN = 24  # trials in the live table; the others are counted below it
 class Board:
     """Hears how the trials stand."""
 
-    def __init__(self, console: Console, plan: Plan, known: dict[str, Outcome]) -> None:
+    def __init__(self, console: Console, plan: SweepPlan, known: dict[str, Outcome]) -> None:
         self._console, self._plan = console, plan
         self._trials = {trial.name: trial for trial in plan.trials}
         self._outcomes = {name: outcome for name, outcome in known.items() if name in self._trials}

@@ -95,7 +95,7 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
     else:
         check_folder(Path(resume), "--trust" in argv)
         default = kind(**_defined(Store(resume), command, settings()))
-    prog = f"python -m tuning.{command}"
+    prog = f"python -m lasat_ray.tune.{command}"
     parsed: Any = parse(kind, argv, prog=prog, description=description, default=default, known=known)
     check_run(parsed.run)
     store = Store(resume or parsed.run.out or _fresh(command))
@@ -120,7 +120,7 @@ def _defined(store: Store, command: str, settings: Any) -> dict[str, Any]:
     told = _checked(file, store.out)
     if told["sweep"] != command:
         raise UsageError(
-            f"--resume: '{store.out}' is a {told['sweep']}; run python -m tuning.{told['sweep']}"
+            f"--resume: '{store.out}' is a {told['sweep']}; run python -m lasat_ray.tune.{told['sweep']}"
         )
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in told["settings"].items()

@@ -16,7 +16,7 @@ from lasat_ray.cluster.session import SMALLEST_SHARE
 from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.errors import UsageError
 from lasat_ray.tune.options import SweepRun
-from lasat_ray.tune.trainable import Place
+from lasat_ray.tune.trainable import TrialResources
 from lasat_ray.tune.trial import Outcome, Trial, Trials, all_trials
 
 Resources = dict[str, float]
@@ -25,7 +25,7 @@ _DRIVER_CPU = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Probe:
+class Throughput:
     """A data set and a machine, as a few rounds showed them; ``seconds_per_pass``: of one image."""
 
     rounds_per_epoch: int
@@ -35,7 +35,7 @@ class Probe:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class SweepPlan:
     """Everything that is decided before the first trial starts. ``seconds``: estimate for the trials
     that are left, ``passes``: training passes of all trials as settings let one expect."""
 
@@ -43,11 +43,11 @@ class Plan:
     left: int
     concurrent: int
     bundles: list[Resources]
-    place: Place
+    place: TrialResources
     nodes: list[Resources]
     passes: float
     seconds: float
-    probe: Probe
+    probe: Throughput
 
     def show(self, console: Console, out: str) -> None:
         rows = dict.fromkeys(trial.row for trial in self.trials)
@@ -127,10 +127,10 @@ def decide(run: SweepRun, nodes: Sequence[Resources], trials: Sequence[Trial]) -
     return min(concurrent or fit, fit), bundles
 
 
-def place_of(run: SweepRun, bundles: Sequence[Resources], out: str) -> Place:
+def place_of(run: SweepRun, bundles: Sequence[Resources], out: str) -> TrialResources:
     """What a trial is told about where it runs."""
     work = bundles[-1]
-    return Place(
+    return TrialResources(
         out=out,
         cwd=os.getcwd(),
         num_workers=run.num_workers,
@@ -142,19 +142,19 @@ def place_of(run: SweepRun, bundles: Sequence[Resources], out: str) -> Place:
 
 def make_plan(
     sweep: Trials, known: dict[str, Outcome], run: SweepRun, nodes: Sequence[Resources], out: str, probe: Any
-) -> Plan:
+) -> SweepPlan:
     """The plan; ``probe(config, place, bundles)`` looks at data and speed once all else is settled."""
     trials = all_trials(sweep, lambda trial: known.get(trial.name) or stand_in(trial))
     concurrent, bundles = decide(run, nodes, trials)
     place = place_of(run, bundles, out)
-    seen: Probe = probe(trials[0].config, place, bundles)
+    seen: Throughput = probe(trials[0].config, place, bundles)
     check_rounds(trials, seen.rounds_per_epoch)
     passes = {trial.name: trial_passes(trial, seen) for trial in trials}
     left = [trial for trial in trials if trial.name not in known]
     validation = sum(validation_passes(t.config, seen.n_val, seen.n_train // 4) for t in left if not t.parent)
     work = sum(passes[trial.name] for trial in left) + validation
     seconds = work * seen.seconds_per_pass / max(run.num_workers, 1) / concurrent
-    return Plan(
+    return SweepPlan(
         trials=trials,
         left=len(left),
         concurrent=concurrent,
@@ -172,7 +172,7 @@ def stand_in(trial: Trial) -> Outcome:
     return Outcome(status="finished", curve=((trial.stop_epoch or trial.config.epochs, 0.5, 0.5),))
 
 
-def trial_passes(trial: Trial, probe: Probe) -> float:
+def trial_passes(trial: Trial, probe: Throughput) -> float:
     """Training passes that a trial's settings let one expect."""
     end = trial.stop_epoch or trial.config.epochs
     return expected_passes(trial.config, probe.rounds_per_epoch, end - trial.info.get("start_epoch", 0))
@@ -189,14 +189,14 @@ def check_rounds(trials: Sequence[Trial], rounds_per_epoch: int) -> None:
             )
 
 
-def probe_here(config: Any, place: Place) -> Probe:
+def measure_here(config: Any, place: TrialResources) -> Throughput:
     """Play two rounds and time the second; on the processor or the GPU that trials will use."""
     import torch
 
     from lasat_ray.data import split_validation
     from lasat_ray.env.build import build_game
     from lasat_ray.learners import LearnerContext, make_learner
-    from lasat_ray.process_group import World
+    from lasat_ray.process_group import ProcessGroup
     from lasat_ray.training.loop import load_config_dataset
     from lasat_ray.training.round import play_round
 
@@ -205,17 +205,17 @@ def probe_here(config: Any, place: Place) -> Probe:
     config = dataclasses.replace(config, strategy="fixed")
     dataset = load_config_dataset(config)
     train, val = split_validation(dataset.train, config.data.val_fraction, config.seed)
-    env = build_game(config, train, dataset.num_classes, world=World(), device=device)
+    env = build_game(config, train, dataset.num_classes, group=ProcessGroup(), device=device)
     space, shape = env.space, dataset.image_shape
     learner = make_learner(
-        LearnerContext(space=space, image_shape=shape, config=config, world=World(), device=device)
+        LearnerContext(space=space, image_shape=shape, config=config, group=ProcessGroup(), device=device)
     )
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
         float(play_round(env, learner).sums["loss"])  # a GPU has to have finished
         seconds.append(time.perf_counter() - began)
-    return Probe(
+    return Throughput(
         rounds_per_epoch=env.target.rounds_per_epoch,
         n_train=len(train),
         n_val=len(val),

@@ -21,12 +21,12 @@ from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS
 from lasat_ray.runs.folder import provenance
 from lasat_ray.training.stopping import sigterm_asks
-from lasat_ray.tune.feed import Asha, Feed, OnError
+from lasat_ray.tune.feed import Asha, OnError, TuneSearcher
 from lasat_ray.tune.live import Board
 from lasat_ray.tune.options import DEFINITION, Asked
-from lasat_ray.tune.plan import Plan, Probe, make_plan, probe_here
+from lasat_ray.tune.plan import SweepPlan, Throughput, make_plan, measure_here
 from lasat_ray.tune.storage import TRIALS, Store
-from lasat_ray.tune.trainable import OUTCOME, Place, run_job
+from lasat_ray.tune.trainable import OUTCOME, TrialResources, run_job
 from lasat_ray.tune.trial import Outcome, Trial, Trials, all_trials
 from lasat_ray.validation import check
 
@@ -53,7 +53,7 @@ def run_sweep(asked: Asked, sweep: Trials, console: Console) -> dict[str, Outcom
     workers = asked.run.num_workers
     with ray_session(asked.run.address, asked.run.start_timeout, dashboard=bool(workers)):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        plan = make_plan(sweep, known, asked.run, nodes, asked.store.out, probe_on_ray)
+        plan = make_plan(sweep, known, asked.run, nodes, asked.store.out, measure_on_ray)
         plan.show(console, asked.store.out)
         if asked.run.dry_run:
             return None
@@ -103,7 +103,7 @@ def _complete(sweep: Trials, known: dict[str, Outcome]) -> bool:
     return all(trial.name in known for trial in sweep(known))
 
 
-def probe_on_ray(config: Any, place: Place, bundles: list[dict[str, float]]) -> Probe:
+def measure_on_ray(config: Any, place: TrialResources, bundles: list[dict[str, float]]) -> Throughput:
     """``probe_here`` on a machine where a trial would run; UserError where others hold it."""
     work = bundles[-1]
     need = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in work}
@@ -115,20 +115,20 @@ def probe_on_ray(config: Any, place: Place, bundles: list[dict[str, float]]) -> 
     return told
 
 
-def _probe(config: Any, place: Place) -> Probe | UserError:
+def _probe(config: Any, place: TrialResources) -> Throughput | UserError:
     """Errors that are the user's to mend come back as values: raised, Ray would wrap them."""
     if os.path.isdir(place.cwd):
         os.chdir(place.cwd)
     try:
-        return probe_here(config, place)
+        return measure_here(config, place)
     except UserError as error:
         return error
 
 
 def _tune(
-    asked: Asked, sweep: Trials, known: dict[str, Outcome], plan: Plan, board: Board
+    asked: Asked, sweep: Trials, known: dict[str, Outcome], plan: SweepPlan, board: Board
 ) -> dict[str, Outcome]:
-    feed = Feed(sweep, known, place=plan.place, concurrent=plan.concurrent, heard=board)
+    feed = TuneSearcher(sweep, known, place=plan.place, concurrent=plan.concurrent, heard=board)
     epochs = max(trial.config.epochs for trial in plan.trials)
     bundles = tune.PlacementGroupFactory(plan.bundles[:1])
     with _scratch() as scratch:

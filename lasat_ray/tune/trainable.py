@@ -36,7 +36,7 @@ START = "start.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class TrialResources:
     """Where and with what a trial runs; nothing here changes what it computes.
 
     ``cpus``, ``gpus``: of the trial (in one process) or of each of its ``num_workers``.
@@ -53,7 +53,7 @@ class Place:
 def run_job(job: dict[str, Any]) -> None:
     """The trainable. Its last report carries the outcome; an error is an outcome too, since Tune would
     only repeat it. A process that dies is Tune's to start again."""
-    trial, place = Trial.from_json(json.loads(job["trial"])), Place(**job["place"])
+    trial, place = Trial.from_json(json.loads(job["trial"])), TrialResources(**job["place"])
     if os.path.isdir(place.cwd):
         os.chdir(place.cwd)  # relative paths of data and plug-ins mean what the user meant
     try:
@@ -79,7 +79,7 @@ def _figures(outcome: Outcome) -> dict[str, float]:
     return {"epoch": epoch, "val_clean_acc": clean, "val_robust_acc": robust}
 
 
-def run_trial(trial: Trial, place: Place, tell: Callable[[Outcome], None]) -> Outcome:
+def run_trial(trial: Trial, place: TrialResources, tell: Callable[[Outcome], None]) -> Outcome:
     """Train or continue the trial's run folder; ``tell`` hears how it stands after every validation."""
     store = Store(place.out)
     with store.folder(trial.name) as path:
@@ -101,7 +101,7 @@ def run_trial(trial: Trial, place: Place, tell: Callable[[Outcome], None]) -> Ou
 
 
 def _train(
-    trial: Trial, folder: RunFolder, place: Place, after_epoch: Callable[[dict[str, Any]], None]
+    trial: Trial, folder: RunFolder, place: TrialResources, after_epoch: Callable[[dict[str, Any]], None]
 ) -> None:
     device = "cuda" if place.gpus else "cpu"
     if not place.num_workers:
@@ -181,7 +181,7 @@ def _curve_of(records: list[dict[str, Any]]) -> tuple[tuple[int, float, float], 
     return tuple(points)
 
 
-def outcome_of(trial: Trial, folder: RunFolder, status: Any, place: Place | None = None) -> Outcome:
+def outcome_of(trial: Trial, folder: RunFolder, status: Any, place: TrialResources | None = None) -> Outcome:
     """What the run folder says so far; passes are this trial's own, without its parent's."""
     records = _records(folder)
     rounds = [record for record in records if record["kind"] == "round"]
@@ -215,7 +215,7 @@ def _chosen(rounds: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     return chosen
 
 
-def _where(place: Place) -> dict[str, Any]:
+def _where(place: TrialResources) -> dict[str, Any]:
     node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else None
     shown = {name: value for name, value in asdict(place).items() if name not in ("out", "cwd")}
     return {"host": socket.gethostname(), "node": node, **shown}

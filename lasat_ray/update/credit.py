@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lasat_ray.config import LossConfig
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.update.task import Task, eval_mode
 
 Weights = dict[str, Tensor]
@@ -32,7 +32,7 @@ def influence(
     task: Task,
     outcome_B: Tensor,
     loss_config: LossConfig,
-    world: World,
+    group: ProcessGroup,
     *,
     reach: Callable[[Weights], Weights] = lambda direction: direction,
 ) -> Tensor:
@@ -43,7 +43,7 @@ def influence(
     added to the mean outcome. ``reach``: the part of v that updates can take, where a method holds
     weights fast.
     """
-    direction = reach(outcome_gradient(net, outcome_B, task.batch.global_size, world))
+    direction = reach(outcome_gradient(net, outcome_B, task.attacked.batch.global_size, group))
     with eval_mode(net, task.companion):
         return directional_derivative(
             lambda weights: task.loss_of(lambda x: functional_call(net, weights, (x,)), loss_config),
@@ -52,7 +52,7 @@ def influence(
         )
 
 
-def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, world: World) -> Weights:
+def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, group: ProcessGroup) -> Weights:
     """v: the gradient of -outcome = alpha CE(x_ref) + beta CE(x), mean over the global batch; by name.
 
     ``outcome_B`` [B]: alpha L2 + beta L3, tied to the weights; each gradient has its weight's shape.
@@ -62,7 +62,7 @@ def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, world:
     names, parameters = zip(*learning.items(), strict=True)
     found = torch.autograd.grad(-outcome_B.sum() / global_size, parameters, allow_unused=True)
     gradient = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, found, strict=True)]
-    world.sum_in_place(gradient)
+    group.sum_in_place(gradient)
     return dict(zip(names, gradient, strict=True))
 
 

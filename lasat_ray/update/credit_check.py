@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig, RewardConfig
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.update.reward import reward_terms
 from lasat_ray.update.task import Task, plain_step
 
@@ -28,7 +28,7 @@ def credit_correlation(
     config: RewardConfig,
     *,
     lr: float,
-    world: World,
+    group: ProcessGroup,
 ) -> Tensor:
     """Pearson correlation over groups between the credit given [B], summed over a group, and what
     the group did to the mean of alpha L2 + beta L3; 0-d, the same on every worker.
@@ -41,13 +41,16 @@ def credit_correlation(
     def outcome(weight_B: Tensor) -> Tensor:
         """Mean of alpha L2 + beta L3 over the global batch after a step on the weighted losses."""
         copied = copy.deepcopy(before)
-        net = plain_step(copied, task, settings, lr=lr, weight_decay=0.0, world=world, weight_B=weight_B)
-        terms = reward_terms(net, task.batch, x_ref, weight_B)
-        return world.sum((config.alpha * terms.l2 + config.beta * terms.l3).sum()) / task.batch.global_size
+        net = plain_step(copied, task, settings, lr=lr, weight_decay=0.0, group=group, weight_B=weight_B)
+        terms = reward_terms(net, task.attacked.batch, x_ref, weight_B)
+        return (
+            group.sum((config.alpha * terms.l2 + config.beta * terms.l3).sum())
+            / task.attacked.batch.global_size
+        )
 
-    group_B = task.batch.index % GROUPS
+    group_B = task.attacked.batch.index % GROUPS
     kept = [torch.ones_like(credit_B)] + [(group_B != g).to(credit_B.dtype) for g in range(GROUPS)]
     outcomes = torch.stack([outcome(weight_B) for weight_B in kept])
-    given = world.sum(torch.stack([(credit_B.detach() * (1 - w)).sum() for w in kept[1:]]))
+    given = group.sum(torch.stack([(credit_B.detach() * (1 - w)).sum() for w in kept[1:]]))
     columns = torch.stack([given.double(), (outcomes[0] - outcomes[1:]).double()])
     return torch.nan_to_num(torch.corrcoef(columns)[0, 1])

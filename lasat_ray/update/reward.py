@@ -9,8 +9,8 @@ from lasat_ray.attacks import constant_strategy, worst_of_restarts
 from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import batch_cross_entropy
 from lasat_ray.config import RewardConfig
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, RewardTerms
 
 _TINY = 1e-8  # keeps a constant term from dividing by a deviation of zero
@@ -33,10 +33,10 @@ def reference_images(
     return worst_of_restarts(net, batch, strategy, starts, only_correct=only_correct, norm=norm)
 
 
-def reference_starts(batch: Batch, config: RewardConfig, stream: Stream, norm: str = "linf") -> list[Tensor]:
+def reference_starts(batch: Batch, config: RewardConfig, key: RandomKey, norm: str = "linf") -> list[Tensor]:
     """Uniform starts in the reference ball, one [B,C,H,W] a restart."""
     radius = torch.full_like(batch.x[:, 0, 0, 0], config.ref_eps)
-    streams = [stream if n == 0 else stream.child(n) for n in range(config.ref_restarts)]
+    streams = [key if n == 0 else key.fold_in(n) for n in range(config.ref_restarts)]
     return [BALLS[norm].start(batch.x, radius, batch.index, each) for each in streams]
 
 
@@ -64,7 +64,11 @@ def reward_terms(
 
 
 def combine(
-    terms: RewardTerms, config: RewardConfig, global_size: int, world: World, influence: Tensor | None = None
+    terms: RewardTerms,
+    config: RewardConfig,
+    global_size: int,
+    group: ProcessGroup,
+    influence: Tensor | None = None,
 ) -> Tensor:
     """The reward of each image, [B]; every statistic is over the global batch.
 
@@ -72,36 +76,38 @@ def combine(
     """
     if config.credit == "influence":
         assert influence is not None
-        columns = standardized(torch.stack([terms.l1, influence], dim=1), global_size, world)
+        columns = standardized(torch.stack([terms.l1, influence], dim=1), global_size, group)
         return columns @ columns.new_tensor([config.l1_weight, 1.0])
     if config.mode == "reference":
-        columns = _reference_columns(terms, config, global_size, world)
+        columns = _reference_columns(terms, config, global_size, group)
     else:
         columns = torch.stack([terms.l1, terms.l2, terms.l3], dim=1)
         if config.standardize:
-            columns = standardized(columns, global_size, world)
+            columns = standardized(columns, global_size, group)
         if config.credit == "batch":
-            columns = (world.sum(columns.sum(0)) / global_size).expand_as(columns)
+            columns = (group.sum(columns.sum(0)) / global_size).expand_as(columns)
     weights = columns.new_tensor([config.l1_weight, config.alpha, config.beta])
     return columns @ weights
 
 
-def standardized(columns_BJ: Tensor, global_size: int, world: World) -> Tensor:
+def standardized(columns_BJ: Tensor, global_size: int, group: ProcessGroup) -> Tensor:
     """Each column to mean 0 and deviation 1 over the global batch; [B,J] -> [B,J]."""
     # Two passes: a one-pass variance loses everything when the mean is large beside the deviation.
-    mean = world.sum(columns_BJ.sum(0)) / global_size
+    mean = group.sum(columns_BJ.sum(0)) / global_size
     centered = columns_BJ - mean
-    variance = world.sum((centered**2).sum(0)) / global_size
+    variance = group.sum((centered**2).sum(0)) / global_size
     return centered / (variance.sqrt() + _TINY)
 
 
-def _reference_columns(terms: RewardTerms, config: RewardConfig, global_size: int, world: World) -> Tensor:
+def _reference_columns(
+    terms: RewardTerms, config: RewardConfig, global_size: int, group: ProcessGroup
+) -> Tensor:
     """The published code's scalars: clamped mean L1, accuracies times a factor; [B,3], rows equal."""
     dtype = terms.l1.dtype
     local = torch.stack(
         [terms.l1.sum(), terms.ref_correct.sum().to(dtype), terms.clean_correct.sum().to(dtype)]
     )
-    r1, ref_acc, clean_acc = (world.sum(local) / global_size).unbind()
+    r1, ref_acc, clean_acc = (group.sum(local) / global_size).unbind()
     scalars = torch.stack(
         [
             r1.clamp(0.0, config.clamp),

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.methods import Method, find_method
-from lasat_ray.methods.awp import Climb, climb_of, perturbed
+from lasat_ray.methods.awp import WeightPerturbation, awp_perturbation, perturbed
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
 from lasat_ray.models import begin_step, compiled
-from lasat_ray.process_group import World
-from lasat_ray.types import Batch, Notes, StepReport, Strategy
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.types import AttackedBatch, StepReport
 from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
 from lasat_ray.update.task import Net, Task, backward, eval_mode, forward, plain_step
 
@@ -28,13 +28,13 @@ class TargetStep:
         self,
         net: nn.Module,
         config: TrainConfig,
-        world: World,
+        group: ProcessGroup,
         rounds_per_epoch: int,
         companion: nn.Module | None = None,
     ):
         self.net = net
         self.config = config
-        self.world = world
+        self.group = group
         self.rounds_per_epoch = rounds_per_epoch
         self.method: Method = find_method(config.method)
         self.companion = companion
@@ -45,10 +45,10 @@ class TargetStep:
         self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
         self.trained: nn.Module = net
         if companion is not None:
-            world.share(companion)
+            group.broadcast_from_first(companion)
             if self.method.companion == "trained":
                 self.trained = nn.ModuleList([net, companion])
-        world.share(net)
+        group.broadcast_from_first(net)
         self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
         if self.pruning:
             self.trained = nn.ModuleList([net, self.pruning])
@@ -92,35 +92,29 @@ class TargetStep:
             return 0.0
         return self.method.awp_gamma if settings.awp_gamma is None else settings.awp_gamma
 
-    def task(
-        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
-    ) -> Task:
-        """The method's loss on this batch, x_adv [B,C,H,W]."""
-        return Task(
-            method=self.method,
-            batch=batch,
-            x_adv=x_adv,
-            strategy=strategy,
-            notes=notes or {},
-            epoch=self.epoch(round),
-            companion=self.companion,
-        )
+    @property
+    def deployed(self) -> nn.Module:
+        """The net that is evaluated and kept: the weight average where there is one."""
+        return self.average.net if self.average else self.net
 
-    def __call__(
-        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
-    ) -> StepReport:
-        """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9);
-        ``x_adv`` [B,C,H,W]."""
+    def task(self, attacked: AttackedBatch) -> Task:
+        """The method's loss on what was attacked."""
+        epoch = self.epoch(attacked.round)
+        return Task(method=self.method, attacked=attacked, epoch=epoch, companion=self.companion)
+
+    def __call__(self, attacked: AttackedBatch) -> StepReport:
+        """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9)."""
+        batch, round = attacked.batch, attacked.round
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(round)
-        task = self.task(batch, x_adv, strategy, round, notes)
+        task = self.task(attacked)
         self.trained.train()
         if self.pruning:
             self.pruning.searching = self._searches(round)
         begin_step(self.config.speed)
-        climb, l1 = self._climb(task, self.net, round)
-        with perturbed(self.net, climb):
-            logits = forward(self.passes, self.method, batch.x, x_adv, self.companion)
+        perturbation, l1 = self._weight_perturbation(task, self.net)
+        with perturbed(self.net, perturbation):
+            logits = forward(self.passes, self.method, attacked, self.companion)
             loss_B = task.loss(logits, self.config.loss)
             grad_norm = self._descend(loss_B, batch.global_size)
         if self.average:
@@ -137,37 +131,32 @@ class TargetStep:
             l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct, max_logit=size
         )
 
-    def attack_strength(
-        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int = 0, notes: Notes | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """L1 [B] and correctness [B] of x_adv [B,C,H,W] in eval mode, without touching the net (lookahead
-        on a copy)."""
-        task = self.task(batch, x_adv, strategy, round, notes)
+    def attack_strength(self, attacked: AttackedBatch) -> tuple[Tensor, Tensor]:
+        """L1 [B] and correctness [B] of x_adv in eval mode, without touching the net (for lookahead copy)."""
+        task = self.task(attacked)
         with torch.no_grad(), eval_mode(self.net, self.companion):
-            logits = forward(self.net, self.method, batch.x, x_adv, self.companion)
+            logits = forward(self.net, self.method, attacked, self.companion)
             l1 = task.loss(logits, self.unsmoothed)
-        return l1, logits.adv.argmax(1) == batch.y
+        return l1, logits.adv.argmax(1) == attacked.batch.y
 
-    def stepped_copy(
-        self, batch: Batch, x_adv: Tensor, strategy: Strategy, round: int, notes: Notes | None = None
-    ) -> nn.Module:
-        """A copy of the net after one plain SGD step on x_adv [B,C,H,W] (LAS-AT, eq. 9; no momentum).
+    def stepped_copy(self, attacked: AttackedBatch) -> nn.Module:
+        """A copy of the net after one plain SGD step on x_adv (LAS-AT, eq. 9; no momentum).
 
         With weight perturbation the step is taken at perturbed weights, as LAS-AWP does."""
         reward = self.config.reward
         settings = dataclasses.replace(self.config.loss, label_smoothing=reward.copy_label_smoothing)
-        task = self.task(batch, x_adv, strategy, round, notes)
+        task = self.task(attacked)
         copied = copy.deepcopy(self.net).train()
         with eval_mode(self.companion):
-            climb, _ = self._climb(task, copied, round)
-            with perturbed(copied, climb):
+            perturbation, _ = self._weight_perturbation(task, copied)
+            with perturbed(copied, perturbation):
                 return plain_step(
                     copied,
                     task,
                     settings,
-                    lr=self.rate(round),
+                    lr=self.rate(attacked.round),
                     weight_decay=reward.copy_weight_decay,
-                    world=self.world,
+                    group=self.group,
                 )
 
     def state_dict(self) -> dict[str, Any]:
@@ -184,7 +173,7 @@ class TargetStep:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what ``state_dict`` gave, of nets of the same settings."""
+        """Restore what ``state_dict`` returned, for nets of the same settings."""
         self.net.load_state_dict(state["target_net"])
         self.optimizer.load_state_dict(state["target_optimizer"])
         if self.average and state["average"]:
@@ -199,24 +188,24 @@ class TargetStep:
             self.pruning.load_state_dict(state["pruning"])
             self.pruning.refresh()
 
-    def _climb(self, task: Task, net: nn.Module, round: int) -> tuple[Climb, Tensor | None]:
+    def _weight_perturbation(self, task: Task, net: nn.Module) -> tuple[WeightPerturbation, Tensor | None]:
         """The weight perturbation of this round and, where there is one, L1 at the unperturbed weights."""
+        round, size = task.attacked.round, task.attacked.batch.global_size
         gamma: float | Tensor = self.awp_gamma(round)
-        chosen = task.strategy.awp_gamma
+        chosen = task.attacked.strategy.awp_gamma
         if chosen is not None and self.epoch(round) >= self.config.loss.awp_warmup:
             # All images share the weights, so the mean of what was chosen for each perturbs them.
-            gamma = self.world.sum(chosen.sum()) / task.batch.global_size
+            gamma = self.group.sum(chosen.sum()) / size
         elif not gamma:
             return {}, None
-        steady = [] if self.companion is None else [self.companion]
-        size = task.batch.global_size
-        return climb_of(
-            net, lambda: task.loss_of(net, self.unsmoothed), gamma, size, self.world, steady=steady
+        frozen = [] if self.companion is None else [self.companion]
+        return awp_perturbation(
+            net, lambda: task.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
         )
 
     def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
-        backward(self.trained, loss_B, global_size, self.world)
+        backward(self.trained, loss_B, global_size, self.group)
         if self.pruning:
             self.pruning.route(self.net)
         parameters = list(self.trained.parameters())

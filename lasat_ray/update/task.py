@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import Method, MethodInputs
 from lasat_ray.models import batch_norm_buffers
-from lasat_ray.process_group import World, gradients
-from lasat_ray.types import Batch, Logits, Notes, Strategy
+from lasat_ray.process_group import ProcessGroup, gradients
+from lasat_ray.types import AttackedBatch, Logits
 
 Net = Callable[[Tensor], Tensor]
 """Images [B,C,H,W] -> logits [B,N]."""
@@ -24,37 +24,36 @@ class Task:
     """What one update minimizes on one batch: the method's loss of any net, image by image."""
 
     method: Method
-    batch: Batch
-    x_adv: Tensor
-    strategy: Strategy
-    notes: Notes = dataclasses.field(default_factory=dict)
+    attacked: AttackedBatch
     epoch: int = 0
     companion: nn.Module | None = None
 
     def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
         """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
+        batch = self.attacked.batch
         inputs = MethodInputs(
             logits=logits,
-            y=self.batch.y,
-            strategy=self.strategy,
+            y=batch.y,
+            strategy=self.attacked.strategy,
             config=settings,
-            notes=self.notes,
+            stats=self.attacked.stats,
             epoch=self.epoch,
         )
-        own, share = self.method.loss(inputs), self.batch.share
-        if share is None or self.batch.y_other is None:
+        own, share = self.method.loss(inputs), batch.share
+        if share is None or batch.y_other is None:
             return own
-        other = self.method.loss(dataclasses.replace(inputs, y=self.batch.y_other))
+        other = self.method.loss(dataclasses.replace(inputs, y=batch.y_other))
         return share * own + (1 - share) * other
 
     def loss_of(self, net: Net, settings: LossConfig) -> Tensor:
         """Forward passes and loss in one; [B]."""
-        return self.loss(forward(net, self.method, self.batch.x, self.x_adv, self.companion), settings)
+        return self.loss(forward(net, self.method, self.attacked, self.companion), settings)
 
 
-def forward(net: Net, method: Method, x: Tensor, x_adv: Tensor, companion: Net | None = None) -> Logits:
+def forward(net: Net, method: Method, attacked: AttackedBatch, companion: Net | None = None) -> Logits:
     """The forward passes a method's loss reads; clean and adversarial images pass separately, so
     that BatchNorm sees each kind by itself, as the published code of TRADES does."""
+    x, x_adv = attacked.batch.x, attacked.x_adv
     clean = net(x) if method.needs_clean else None
     adv = net(x_adv)
     helper = net(x + 2 * (x_adv - x)) if method.needs_helper else None
@@ -82,7 +81,7 @@ def plain_step(
     *,
     lr: float,
     weight_decay: float,
-    world: World,
+    group: ProcessGroup,
     weight_B: Tensor | None = None,
 ) -> nn.Module:
     """w <- w - lr (grad of the mean loss + weight_decay w), in train mode; returns the same net.
@@ -91,7 +90,7 @@ def plain_step(
     """
     net.train().zero_grad(set_to_none=True)
     loss_B = task.loss_of(net, settings)
-    backward(net, loss_B if weight_B is None else weight_B * loss_B, task.batch.global_size, world)
+    backward(net, loss_B if weight_B is None else weight_B * loss_B, task.attacked.batch.global_size, group)
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.grad is None:
@@ -100,12 +99,12 @@ def plain_step(
     return net
 
 
-def backward(net: nn.Module, loss_B: Tensor, global_size: int, world: World) -> None:
+def backward(net: nn.Module, loss_B: Tensor, global_size: int, group: ProcessGroup) -> None:
     """Gradients of the mean over the *global* batch, and BatchNorm statistics averaged over workers."""
     (loss_B.sum() / global_size).backward()
     buffers = batch_norm_buffers(net)
-    if world.size > 1:
+    if group.size > 1:
         for buffer in buffers:
             # Each rank saw its own shard; equal statistics keep the attack in eval mode equal everywhere.
             buffer.mul_(len(loss_B) / global_size)
-    world.sum_in_place(gradients(net.parameters()) + buffers)
+    group.sum_in_place(gradients(net.parameters()) + buffers)

@@ -11,14 +11,14 @@ from lasat_ray.attacks.ball import project, start
 from lasat_ray.attacks.objectives import cross_entropy, kl_divergence, make_objective, margin
 from lasat_ray.attacks.pgd import Rule, pgd
 from lasat_ray.models import batch_norm_buffers, build_classifier
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.units import ATTACK_LOSSES
 from tests.support.golden_nets import TinyNet
 from tests.support.helpers import Counted, close, make_batch, plain_pgd, strategy_of
 
 LOSSES = ("ce", "kl", "margin")
 STARTS = ("uniform", "normal", "zero")
-STREAM = Stream.of(0, "test")
+STREAM = RandomKey.of(0, "test")
 
 
 def tiny_net(dtype=torch.float64, seed=0):
@@ -66,7 +66,9 @@ def test_x_adv_stays_in_its_own_ball_and_in_the_pixel_range(seed, loss, kind, ra
 @given(seed=st.integers(0, 10_000), restarts=st.integers(1, 3), only_correct=st.booleans())
 def test_the_worst_of_restarts_stays_in_the_ball(seed, restarts, only_correct):
     batch, strategy = random_case(seed)
-    starts = [start("uniform", batch.x, strategy.eps, batch.index, STREAM.child(n)) for n in range(restarts)]
+    starts = [
+        start("uniform", batch.x, strategy.eps, batch.index, STREAM.fold_in(n)) for n in range(restarts)
+    ]
     x_adv = worst_of_restarts(tiny_net(), batch, strategy, starts, only_correct=only_correct)
     assert ((x_adv - batch.x).abs().amax((1, 2, 3)) <= strategy.eps + 1e-12).all()
     assert x_adv.min() >= 0 and x_adv.max() <= 1
@@ -194,8 +196,8 @@ def test_with_a_rule_all_images_start_together():
     objective = make_objective("ce", witness, batch.x, batch.y)
 
     class Looks(Rule):
-        def moves(self, look):
-            seen.append((look.step, sorted(look.rows.tolist())))
+        def moves(self, state):
+            seen.append((state.step, sorted(state.rows.tolist())))
 
     pgd(witness, batch.x, strategy, objective, delta0=torch.zeros_like(batch.x), rule=Looks())
     assert seen == [(step, [n for n in range(7) if steps[n] > step]) for step in range(7)]
@@ -274,8 +276,8 @@ def test_images_that_may_not_move_wait_where_they_are():
     zero = torch.zeros_like(batch.x)
 
     class Some(Rule):
-        def moves(self, look):
-            return may_move[look.rows]
+        def moves(self, state):
+            return may_move[state.rows]
 
     for stops in (False, True):
         Some.stops = stops
@@ -287,7 +289,7 @@ def test_images_that_may_not_move_wait_where_they_are():
 def test_more_restarts_are_never_weaker():
     batch, strategy = random_case(9)
     net = tiny_net()
-    starts = [start("uniform", batch.x, strategy.eps, batch.index, STREAM.child(n)) for n in range(3)]
+    starts = [start("uniform", batch.x, strategy.eps, batch.index, STREAM.fold_in(n)) for n in range(3)]
 
     def loss_of(some):
         x_adv = worst_of_restarts(net, batch, strategy, some, only_correct=False)
@@ -315,7 +317,7 @@ def test_starts_depend_on_the_row_and_the_stream_alone(kind):
     delta = start(kind, x, radius, index, STREAM)
     assert torch.equal(delta[0], delta[2]) and not torch.equal(delta[0], delta[1])
     assert torch.equal(start(kind, x[1:], radius[1:], index[1:], STREAM), delta[1:])
-    assert not torch.equal(start(kind, x, radius, index, STREAM.child(1)), delta)
+    assert not torch.equal(start(kind, x, radius, index, STREAM.fold_in(1)), delta)
 
 
 def test_the_uniform_start_fills_its_radius_and_the_normal_one_has_deviation_a_thousandth():

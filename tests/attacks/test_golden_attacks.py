@@ -28,9 +28,9 @@ def test_las_attack_from_the_wide_uniform_start(las_attack):
     """The start reaches 8/255 whatever an image's own eps: start_radius, a field of its own."""
     case, radius = las_attack, las_attack["init_radius"]
     strategy = strategy_in(case, start_radius=torch.full((12,), radius, dtype=torch.float64))
-    stream = GivenStream((case["delta0"] / radius + 1) / 2)
+    key = GivenStream((case["delta0"] / radius + 1) / 2)
     batch = make_batch(case["x"], case["y"])
-    x_adv = attack_batch(net_of(case), batch, strategy, stream, loss="ce", start_kind="uniform")
+    x_adv = attack_batch(net_of(case), batch, strategy, key, loss="ce", start_kind="uniform")
     close(x_adv, case["x_adv_random"])
     close(x_adv - case["x"], case["delta_random"])
 
@@ -47,9 +47,9 @@ def test_las_attack_with_one_strategy_for_all_is_pgd_10(las_attack):
     case = las_attack
     full = torch.full((12,), 1.0, dtype=torch.float64)
     strategy = strategy_of(full * 8 / 255, torch.full((12,), 10), full * 2 / 255)
-    stream = GivenStream((case["delta0"] * 255 / 8 + 1) / 2)
+    key = GivenStream((case["delta0"] * 255 / 8 + 1) / 2)
     batch = make_batch(case["x"], case["y"])
-    x_adv = attack_batch(net_of(case), batch, strategy, stream, loss="ce", start_kind="uniform")
+    x_adv = attack_batch(net_of(case), batch, strategy, key, loss="ce", start_kind="uniform")
     close(x_adv - case["x"], case["delta_uniform_8_10_2"])
 
 
@@ -77,9 +77,9 @@ def pgd_at():
 def attack_pgd_at(case):
     full = torch.ones(len(case["x"]), dtype=torch.float64)
     strategy = strategy_of(full * case["eps"], full.long() * case["steps"], full * case["step"])
-    stream = GivenStream((case["delta0"] / case["eps"] + 1) / 2)
+    key = GivenStream((case["delta0"] / case["eps"] + 1) / 2)
     batch = make_batch(case["x"], case["y"])
-    return attack_batch(net_of(case), batch, strategy, stream, loss="ce", start_kind="uniform"), strategy
+    return attack_batch(net_of(case), batch, strategy, key, loss="ce", start_kind="uniform"), strategy
 
 
 def test_pgd_at_attack(pgd_at):

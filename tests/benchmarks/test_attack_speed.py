@@ -5,7 +5,7 @@ import torch
 from benchmarks.speed.attack_speed import EXACT, OURS, Options, make_case, make_net, measure, plain_attack
 from lasat_ray.attacks import attack_batch
 from lasat_ray.models import AttackView
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 TINY = Options(model="resnet18-8", batch_size=12, threads=1, repeats=1)
 
@@ -15,7 +15,7 @@ def test_the_plain_loop_and_ours_make_the_same_images():
     plain = plain_attack(make_net(TINY, EXACT), batch, strategy, torch.zeros_like(batch.x))
     for name, speed in OURS.items():
         view = AttackView(speed)(make_net(TINY, speed), batch.x)
-        ours = attack_batch(view, batch, strategy, Stream.of(0), loss="ce", start_kind="zero")
+        ours = attack_batch(view, batch, strategy, RandomKey.of(0), loss="ce", start_kind="zero")
         # Where a gradient is next to nothing, its sign is a matter of rounding.
         same = (ours - plain).abs() < 1e-6
         assert same.double().mean() > 0.99, name

@@ -75,6 +75,6 @@ def test_the_game_is_what_it_says():
 
 
 def test_a_short_run_can_be_repeated_to_the_bit(monkeypatch):
-    monkeypatch.setattr("bandit_study.ROUNDS", 4)
+    monkeypatch.setattr("benchmarks.studies.bandit_study.ROUNDS", 4)
     for learner in ("reinforce", "thompson"):
         assert play(learner, "families", 1) == play(learner, "families", 1)

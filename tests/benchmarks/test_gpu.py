@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(out, *more):
-    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--tiny", "--device", "cpu"]
+    command = [sys.executable, "-m", "benchmarks.gpu.gpu", "--tiny", "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, "--out", str(out), *more], env=environment, capture_output=True, text=True
@@ -50,17 +50,16 @@ class Missing:
             raise ModuleNotFoundError(f"{name} is not on the GPU machine", name=name)
 
 sys.meta_path.insert(0, Missing())
-sys.path.insert(0, sys.argv[1])
-for script in sys.argv[2:]:
-    runpy.run_path(script, run_name="imported")
+for script in sys.argv[1:]:
+    runpy.run_module(script, run_name="imported")
 """
 
 
 def test_gpu_scripts_import_nothing_that_a_machine_without_ray_lacks():
-    scripts = [str(ROOT / "benchmarks" / name) for name in ("gpu.py", "reproduce_table1.py")]
+    scripts = ["benchmarks.gpu.gpu", "benchmarks.gpu.reproduce_table1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_RAY, str(ROOT / "benchmarks"), *scripts],
+        [sys.executable, "-c", WITHOUT_RAY, *scripts],
         env=environment,
         capture_output=True,
         text=True,

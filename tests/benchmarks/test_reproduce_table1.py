@@ -19,7 +19,7 @@ MORE_TO_DO = 3
 
 def slices(out, seconds, rows=("pgd-at",)):
     """Repeat the command until it is done; how often it was called."""
-    command = [sys.executable, str(ROOT / "benchmarks" / "reproduce_table1.py"), "--tiny", "--device", "cpu"]
+    command = [sys.executable, "-m", "benchmarks.gpu.reproduce_table1", "--tiny", "--device", "cpu"]
     command += ["--out", str(out), "--slice-seconds", str(seconds), "--rows", *rows]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     for calls in range(1, 12):

@@ -156,9 +156,9 @@ HELP = {
     "lasat_ray.report": lambda: report.main(["--help"]),
     "lasat_ray.explain": lambda: explain.main(["--help"]),
     "lasat_ray.export": lambda: export.main(["--help"]),
-    "tuning.sweep_k": lambda: sweep_k.main(["--help"]),
-    "tuning.sweep_weights": lambda: sweep_weights.main(["--help"]),
-    "tuning.search_strategy": lambda: search_strategy.main(["--help"]),
+    "lasat_ray.tune.sweep_k": lambda: sweep_k.main(["--help"]),
+    "lasat_ray.tune.sweep_weights": lambda: sweep_weights.main(["--help"]),
+    "lasat_ray.tune.search_strategy": lambda: search_strategy.main(["--help"]),
 }
 
 

@@ -14,9 +14,9 @@ COMMANDS = [name for names in GROUPS.values() for name in names]
 TAKEN_APART = {
     "lasat_ray.train": {"run", "data", "attack", "loss", "reward", "policy", "optim"},
     "lasat_ray.evaluate": {"net", "result", "run"},
-    "tuning.sweep_k": {"sweep", "run", "reward"},
-    "tuning.sweep_weights": {"sweep", "run", "reward"},
-    "tuning.search_strategy": {"sweep", "run", "reward"},
+    "lasat_ray.tune.sweep_k": {"sweep", "run", "reward"},
+    "lasat_ray.tune.sweep_weights": {"sweep", "run", "reward"},
+    "lasat_ray.tune.search_strategy": {"sweep", "run", "reward"},
 }
 
 

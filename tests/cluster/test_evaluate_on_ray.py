@@ -12,13 +12,13 @@ import ray
 
 from lasat_ray.cluster.evaluate_on_ray import evaluate_on_ray
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation import Plan, evaluate_net
-from tests.evaluation import nets
+from lasat_ray.evaluation import EvaluationPlan, evaluate_net
+from tests.support import evaluation_nets as nets
 from tests.support.evaluation_nets import EPS
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
 
-PLAN = Plan(
+PLAN = EvaluationPlan(
     attacks=("clean", "fgsm", "pgd-8", "cw-8", "aa"), eps=0.3, chunk_size=4, n_examples=12, sanity_examples=4
 )
 
@@ -53,7 +53,9 @@ def test_per_image_flags_do_not_depend_on_the_number_of_workers(images, alone, t
 
 
 def test_the_worst_case_keeps_the_order_of_attacks_on_every_chunk(images, tmp_path):
-    plan = Plan(attacks=("clean", "pgd-8", "cw-8"), eps=EPS, chunk_size=7, worst_case=True, sanity_examples=0)
+    plan = EvaluationPlan(
+        attacks=("clean", "pgd-8", "cw-8"), eps=EPS, chunk_size=7, worst_case=True, sanity_examples=0
+    )
     here = flags(tmp_path / "a", evaluate_net(nets.trained(), images, plan, out=tmp_path / "a"))[0]
     run = partial(evaluate_on_ray, num_workers=2)
     there = flags(tmp_path / "b", evaluate_net(nets.trained(), images, plan, out=tmp_path / "b", run=run))[0]
@@ -122,7 +124,7 @@ def test_a_start_that_takes_too_long_is_bounded(images):
 
 
 def test_no_worker_is_left_behind_and_the_next_evaluation_can_start_at_once(images):
-    plan = Plan(attacks=("clean",), n_examples=10, chunk_size=5, sanity_examples=0)
+    plan = EvaluationPlan(attacks=("clean",), n_examples=10, chunk_size=5, sanity_examples=0)
     for _ in range(2):
         evaluate_net(nets.trained(), images, plan, run=partial(evaluate_on_ray, num_workers=2))
     every = ray.cluster_resources()["CPU"]

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 from lasat_ray.cluster.session import worker_resources
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from tests.support.method_runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
 
@@ -36,7 +36,7 @@ def train_all(job: dict[str, Any]) -> dict[str, str]:
         meet(path, f"size-{size}", rank, size)
         for name in DISTINCT:
             config = run_config(name, job["teacher"], model="small_cnn")
-            trainer_in(path / f"{name}-{size}", config, World(rank, size)).run(stop_after=3)
+            trainer_in(path / f"{name}-{size}", config, ProcessGroup(rank, size)).run(stop_after=3)
         dist.destroy_process_group()
     meet(path, "end", rank, max(SIZES))  # what Ray takes down at the end
     return {"done": ", ".join(DISTINCT)}

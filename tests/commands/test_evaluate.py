@@ -17,7 +17,7 @@ from lasat_ray.config.json_io import write_config
 from lasat_ray.evaluate import main, parse_evaluate
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.checkpoint import save_checkpoint
-from tests.evaluation import nets
+from tests.support import evaluation_nets as nets
 
 ROOT = Path(__file__).resolve().parents[2]
 CARD = {"model": "small_cnn", "precision": "fp32", "num_classes": 10, "image_shape": [1, 8, 8]}

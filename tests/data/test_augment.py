@@ -6,7 +6,7 @@ import torch
 from lasat_ray.config import DataConfig
 from lasat_ray.data.augment import augment, check_augment, cutout, random_crop, random_flip
 from lasat_ray.errors import UsageError
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 
 from .conftest import make_images
 
@@ -87,14 +87,14 @@ FULL = DataConfig(crop_padding=2, flip=True, cutout=3)
 
 @pytest.mark.parametrize("config", [FULL, DataConfig(crop_padding=3, pad_mode="reflect")])
 def test_an_image_is_varied_by_its_index_alone(config):
-    x, index, stream = random_x((3, 8, 8), torch.uint8), torch.arange(100, 120), Stream.of(1, "augment", 7)
-    whole = augment(x, index, stream, config)
-    alone = torch.cat([augment(x[n : n + 1], index[n : n + 1], stream, config) for n in range(20)])
+    x, index, key = random_x((3, 8, 8), torch.uint8), torch.arange(100, 120), RandomKey.of(1, "augment", 7)
+    whole = augment(x, index, key, config)
+    alone = torch.cat([augment(x[n : n + 1], index[n : n + 1], key, config) for n in range(20)])
     order = torch.randperm(20)
     assert torch.equal(whole, alone)
-    assert torch.equal(augment(x[order], index[order], stream, config), whole[order])
-    assert not torch.equal(augment(x, index + 1, stream, config), whole)
-    assert not torch.equal(augment(x, index, Stream.of(1, "augment", 8), config), whole)
+    assert torch.equal(augment(x[order], index[order], key, config), whole[order])
+    assert not torch.equal(augment(x, index + 1, key, config), whole)
+    assert not torch.equal(augment(x, index, RandomKey.of(1, "augment", 8), config), whole)
 
 
 def test_augment_draws_every_place_about_equally_often():
@@ -102,22 +102,22 @@ def test_augment_draws_every_place_about_equally_often():
     n, padding = 8000, 1
     x = torch.zeros(n, 1, 5, 5, dtype=torch.uint8)
     x[:, :, 2, 2], x[:, :, 2, 3] = 2, 1  # 2 marks the place, 1 its right neighbour
-    index, stream = torch.arange(n), Stream.of(0, "augment", 0)
-    out = augment(x, index, stream, DataConfig(crop_padding=padding, flip=True))
+    index, key = torch.arange(n), RandomKey.of(0, "augment", 0)
+    out = augment(x, index, key, DataConfig(crop_padding=padding, flip=True))
     place = (out == 2).flatten(1).int().argmax(1)
     counts = torch.bincount(place, minlength=25)[[r * 5 + c for r in (1, 2, 3) for c in (1, 2, 3)]]
     assert counts.sum() == n and (counts - n / 9).abs().max() < 5 * (n / 9) ** 0.5
     right = out.flatten(1).gather(1, (place + 1).view(-1, 1)).squeeze(1) == 1
     assert abs(int(right.sum()) - n / 2) < 5 * (n / 4) ** 0.5
-    hole = augment(x * 0 + 9, index, stream, DataConfig(crop_padding=0, flip=False, cutout=1)) == 0
+    hole = augment(x * 0 + 9, index, key, DataConfig(crop_padding=0, flip=False, cutout=1)) == 0
     assert hole.sum() == n and (hole.sum((0, 1)) - n / 25).abs().max() < 5 * (n / 25) ** 0.5
 
 
 def test_switching_one_kind_off_leaves_the_others_alone():
-    x, index, stream = random_x((3, 8, 8), torch.uint8), torch.arange(20), Stream.of(0)
-    cropped = augment(x, index, stream, DataConfig(crop_padding=2, flip=False))
-    only_flip = augment(cropped, index, stream, DataConfig(crop_padding=0, flip=True))
-    assert torch.equal(only_flip, augment(x, index, stream, DataConfig(crop_padding=2, flip=True)))
+    x, index, key = random_x((3, 8, 8), torch.uint8), torch.arange(20), RandomKey.of(0)
+    cropped = augment(x, index, key, DataConfig(crop_padding=2, flip=False))
+    only_flip = augment(cropped, index, key, DataConfig(crop_padding=0, flip=True))
+    assert torch.equal(only_flip, augment(x, index, key, DataConfig(crop_padding=2, flip=True)))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import torch
 from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches, Images, ordered_batches
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch
 
 from .conftest import make_images
@@ -16,7 +16,7 @@ VARIED = DataConfig(crop_padding=2, flip=True, cutout=2)
 
 def make(images, rank=0, size=1, **changed):
     settings = {"batch_size": 10, "seed": 3, "device": "cpu", "dtype": torch.float32, "augment": VARIED}
-    return Batches(images, world=World(rank, size), **{**settings, **changed})
+    return Batches(images, group=ProcessGroup(rank, size), **{**settings, **changed})
 
 
 def same(a, b):

@@ -12,35 +12,35 @@ from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches
 from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.methods import METHODS
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import Logits
 from lasat_ray.update.reward import reward_terms
 from lasat_ray.update.task import Task
-from tests.support.helpers import make_images, small_config, strategy_of
+from tests.support.helpers import attacked, make_images, small_config, strategy_of
 
 MIXED = DataConfig(crop_padding=1, cutmix=True)
 
 
-def batches(world=None, augment=MIXED):
+def batches(group=None, augment=MIXED):
     kept = {"batch_size": 8, "seed": 0, "device": "cpu", "dtype": torch.float64}
-    return Batches(make_images(40), world=world or World(), augment=augment, **kept)
+    return Batches(make_images(40), group=group or ProcessGroup(), augment=augment, **kept)
 
 
 def test_a_share_is_the_area_that_stayed():
     x, other = torch.zeros(500, 1, 32, 24), torch.ones(500, 1, 32, 24)
-    inside = boxes(torch.arange(500), 32, 24, Stream.of(0, "t"))
+    inside = boxes(torch.arange(500), 32, 24, RandomKey.of(0, "t"))
     mixed, share = cutmix(x, other, inside)
     torch.testing.assert_close(mixed.mean((1, 2, 3)).double(), 1 - share, atol=1e-6, rtol=0)
     assert 0 <= share.min() < 0.2 and share.max() == 1 and 0.5 < share.mean() < 0.85
     rows, columns = inside.any(2), inside.any(1)
     assert torch.equal(inside, rows[:, :, None] & columns[:, None, :])
-    assert partners(torch.arange(500), 40, Stream.of(0, "t")).unique().numel() > 35
+    assert partners(torch.arange(500), 40, RandomKey.of(0, "t")).unique().numel() > 35
 
 
 def test_workers_share_the_batch_that_one_would_mix():
     whole = batches().batch(3)
-    parts = [batches(World(rank, 2)).batch(3) for rank in range(2)]
+    parts = [batches(ProcessGroup(rank, 2)).batch(3) for rank in range(2)]
     for name in ("x", "y", "index", "y_other", "share"):
         assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(whole, name))
     assert not torch.equal(batches().batch(4).share, whole.share)
@@ -61,7 +61,7 @@ def test_a_mixed_image_is_trained_by_the_shares_of_its_labels(name):
     def loss_of(**changes):
         changed = dataclasses.replace(batch, **changes)
         strategy = strategy_of(ones, ones.long(), ones)
-        task = Task(method=METHODS[name], batch=changed, x_adv=batch.x, strategy=strategy)
+        task = Task(method=METHODS[name], attacked=attacked(changed, batch.x, strategy))
         return task.loss(logits, settings)
 
     own, other = (loss_of(y=y, y_other=None, share=None) for y in (batch.y, batch.y_other))

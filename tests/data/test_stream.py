@@ -11,13 +11,13 @@ import torch
 from lasat_ray.cluster.local import train_here
 from lasat_ray.config import DataConfig
 from lasat_ray.data import Batches, Reading, load_extra, split_validation
-from lasat_ray.data.ahead import by_thread
+from lasat_ray.data.prefetch import thread_prefetch
 from lasat_ray.data.stream_order import StreamOrder
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
+from tests.support.ray_runs import tiny, weights
 
-from ..cluster.runs import tiny, weights
 from .conftest import encode, error_of, load, make_images, pixels
 from .test_batches import same
 from .test_parquet import write
@@ -38,10 +38,10 @@ def folder(tmp_path_factory):
     return root
 
 
-def make(images, rank=0, size=1, *, window=24, lanes=3, ahead=by_thread, **changed):
+def make(images, rank=0, size=1, *, window=24, lanes=3, prefetch=thread_prefetch, **changed):
     settings = {"batch_size": 7, "seed": 3, "device": "cpu", "dtype": torch.float32, "augment": DataConfig()}
-    reading = Reading(window, lanes, ahead)
-    return Batches(images, world=World(rank, size), reading=reading, **{**settings, **changed})
+    reading = Reading(window, lanes, prefetch)
+    return Batches(images, group=ProcessGroup(rank, size), reading=reading, **{**settings, **changed})
 
 
 def test_a_stream_has_what_the_same_files_have_in_memory(folder):
@@ -108,7 +108,7 @@ def test_windows_are_read_in_turn_and_one_ahead(folder):
             read.append(item)
             yield work(item)
 
-    batches = make(load(f"stream:{folder}").train, ahead=spying)
+    batches = make(load(f"stream:{folder}").train, prefetch=spying)
     for round in range(9):
         batches.batch(round)
     assert read == [(0, 0), (0, 1), (0, 2), (1, 0)]
@@ -117,7 +117,7 @@ def test_windows_are_read_in_turn_and_one_ahead(folder):
 
 
 def test_the_thread_stays_one_result_ahead():
-    begun, results = [], by_thread(lambda n: begun.append(n) or n * n, iter(range(5)))
+    begun, results = [], thread_prefetch(lambda n: begun.append(n) or n * n, iter(range(5)))
     assert next(results) == 0
     assert next(results) == 1 and max(begun) <= 2
     results.close()

@@ -10,9 +10,10 @@ import torch
 from examples.own_method import METHOD
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import METHODS
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from tests.support.helpers import CPU, close, inputs_of, small_config, strategy_of
 
 ROOT = Path(__file__).parents[2]
@@ -34,5 +35,5 @@ def test_the_example_is_a_method_like_ours(tmp_path: Path) -> None:
     close(METHOD.loss(inputs), by_hand)
     config = small_config(method="examples.own_method:METHOD", epochs=1)
     folder = RunFolder.create(tmp_path / "run", config)
-    summary = Trainer(config, Place(world=World(), device=CPU, folder=folder)).run()
+    summary = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder)).run()
     assert summary["method"] == "examples.own_method:METHOD" and summary["rounds"] == 3

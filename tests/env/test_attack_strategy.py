@@ -12,7 +12,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 import envs
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from tests.support.helpers import close, make_game, make_images, plain_pgd, small_config
 
 F64 = torch.float64
@@ -67,10 +67,10 @@ class ByHand:
                 parameter.sub_(rate * memory)
         return l1
 
-    def look(self, batch, stream):
+    def look(self, batch, key):
         """L2 and L3 [B] of the net as it is now."""
         reward = self.config.reward
-        noise = stream.uniform(batch.index, tuple(batch.x.shape[1:]), F64) * 2 - 1
+        noise = key.uniform(batch.index, tuple(batch.x.shape[1:]), F64) * 2 - 1
         starts = torch.clamp(noise * reward.ref_eps, -batch.x, 1 - batch.x)
         size = len(batch.x)
         full = torch.ones(size, dtype=F64)
@@ -95,7 +95,7 @@ def test_two_rounds_with_the_real_lookahead_by_hand():
         s = env.space.decode(action)
         x_adv = hand.attack(batch, torch.zeros_like(batch.x), s.eps, s.step_size, s.num_steps)
         l1 = hand.train(batch, x_adv, rate, 0.9, 0.01, 0.2)
-        l2, l3 = hand.look(batch, Stream.of(0, "reference start", round))
+        l2, l3 = hand.look(batch, RandomKey.of(0, "reference start", round))
         _, reward, ended, cut, info = env.step(action)
         close(info["x_adv"], x_adv)
         for name, value in (("l1", l1), ("l2", l2), ("l3", l3)):
@@ -119,13 +119,13 @@ def test_a_rehearsal_by_hand_and_it_leaves_no_trace():
     env.step(actions_for(env, 9))  # momentum that the copy must not use
     hand, batch, action = ByHand(env), env.batch, actions_for(env, 1)
     state, memory = state_of(env.net), copy.deepcopy(env.target.optimizer.state_dict())
-    reward, info = env.rehearse(action)
+    played = env.evaluate_on_copy(action)
     s = env.space.decode(action)
     x_adv = hand.attack(batch, torch.zeros_like(batch.x), s.eps, s.step_size, s.num_steps)
     l1 = hand.train(batch, x_adv, env.target.rate(1), 0.0, 0.02, 0.3)
-    l2, l3 = hand.look(batch, Stream.of(0, "reference start", 1))
-    close(reward, 0.9 * l1 + 0.7 * l2 + 1.3 * l3)
-    close(info["x_adv"], x_adv)
+    l2, l3 = hand.look(batch, RandomKey.of(0, "reference start", 1))
+    close(played.rewarded.reward, 0.9 * l1 + 0.7 * l2 + 1.3 * l3)
+    close(played.attacked.x_adv, x_adv)
     assert unchanged(env.net, state) and env.round == 1 and env.batch is batch
     after = env.target.optimizer.state_dict()["state"]
     assert all(torch.equal(memory["state"][n]["momentum_buffer"], after[n]["momentum_buffer"]) for n in after)
@@ -177,7 +177,7 @@ def test_rewards_come_in_every_kth_round_only(interval, lookahead):
     env = game(update_interval=interval, reward__lookahead=lookahead)
     due = []
     for round in range(6):
-        assert env.reward_due == ((round + 1) % interval == 0)
+        assert env.is_reward_round == ((round + 1) % interval == 0)
         _, reward, _, _, info = env.step(actions_for(env, round))
         assert ("l1" in info) == ("l2" in info) == bool(reward.any())
         due.append("l1" in info)
@@ -188,7 +188,7 @@ def test_rewards_come_in_every_kth_round_only(interval, lookahead):
 def test_where_nobody_learns_nothing_is_paid(strategy):
     env = game(strategy=strategy)
     *_, info = env.step(torch.zeros(16, 3, dtype=torch.int64))
-    assert not env.reward_due and "l1" not in info
+    assert not env.is_reward_round and "l1" not in info
 
 
 def test_whoever_steps_gymnasiums_env_is_paid_every_time():
@@ -278,10 +278,10 @@ def test_clean_training_attacks_nothing():
 def test_the_rehearsals_attack_and_the_real_one_start_apart():
     env = game(reward__lookahead="copy", attack__start="uniform")
     state = state_of(env.net)
-    _, rehearsed = env.rehearse(actions_for(env))
+    evaluated = env.evaluate_on_copy(actions_for(env))
     assert unchanged(env.net, state)
     *_, info = env.step(actions_for(env))
-    assert not torch.equal(rehearsed["x_adv"], info["x_adv"])
+    assert not torch.equal(evaluated.attacked.x_adv, info["x_adv"])
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.evaluation import nets
+from tests.support import evaluation_nets as nets
 
 
 @pytest.fixture(scope="session")

@@ -5,18 +5,18 @@ import torch
 
 from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import margin
-from lasat_ray.attacks.strong import Climb, climb
+from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.attacks import ATTACKS, COMPONENTS, attack_chunk, split_name
-from lasat_ray.evaluation.plan import Plan, make_suite
+from lasat_ray.evaluation.plan import EvaluationPlan, make_suite
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.models import frozen_eval
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from tests.support.evaluation_nets import EPS
 from tests.support.golden_nets import load_tiny
 from tests.support.helpers import golden, make_batch, plain_pgd
 
-STREAM = Stream.of(7, "test")
+STREAM = RandomKey.of(7, "test")
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +83,8 @@ def test_pgd_10_reproduces_the_golden_images():
             return (case["delta0"][index_B] / (8 / 255) + 1) / 2
 
     with frozen_eval(net):
-        attack = Climb(norm="linf", eps=8 / 255, step_size=2 / 255, num_steps=10)
-        found = climb(net, batch, attack, Stored())
+        attack = PGDSpec(norm="linf", eps=8 / 255, step_size=2 / 255, num_steps=10)
+        found = run_pgd(net, batch, attack, Stored())
     torch.testing.assert_close(found.x_adv - case["x"], case["delta_uniform_8_10_2"], rtol=0, atol=1e-10)
 
 
@@ -100,11 +100,11 @@ def test_stopping_early_reproduces_the_attack_of_the_published_code():
         def uniform(self, index_B, shape, dtype):
             return (case["pgd_init"][0][index_B] / eps + 1) / 2
 
-    attack = Climb(
+    attack = PGDSpec(
         norm="linf", eps=eps, step_size=case["pgd_step"], num_steps=case["pgd_iters"], stop_early=True
     )
     with frozen_eval(net):
-        found = climb(net, make_batch(case["x"], case["y"]), attack, Stored())
+        found = run_pgd(net, make_batch(case["x"], case["y"]), attack, Stored())
     torch.testing.assert_close(found.x_adv - case["x"], case["pgd_delta_1restart"], rtol=0, atol=1e-10)
 
 
@@ -119,11 +119,9 @@ def test_fgsm_is_one_whole_step_from_the_clean_image(net, batch):
 def test_pgd_of_a_batch_is_a_textbook_pgd_of_each_image(net, batch):
     with frozen_eval(net):
         found = attack_chunk(net, batch, spec("pgd-4"), 3, 0)
-        stream = Stream.of(3, "evaluation start", 4)
+        key = RandomKey.of(3, "evaluation start", 4)
         for n in range(4):
-            delta0 = BALLS["linf"].start(
-                batch.x[n : n + 1], torch.tensor([EPS]), batch.index[n : n + 1], stream
-            )
+            delta0 = BALLS["linf"].start(batch.x[n : n + 1], torch.tensor([EPS]), batch.index[n : n + 1], key)
             with torch.enable_grad():
                 alone = plain_pgd(net, batch.x[n], batch.y[n], delta0[0], EPS, EPS / 4, 4)
             torch.testing.assert_close(found.x_adv[n], alone, rtol=0, atol=1e-6)
@@ -145,9 +143,9 @@ def test_l2_steps_follow_the_gradient_itself(net, batch):
     """One short step from the clean image moves by step_size along the gradient."""
     x = batch.x.clone().requires_grad_(True)
     (grad,) = torch.autograd.grad(torch.nn.functional.cross_entropy(net(x), batch.y, reduction="sum"), x)
-    attack = Climb(norm="l2", eps=1.0, step_size=0.1, num_steps=1, random_start=False)
+    attack = PGDSpec(norm="l2", eps=1.0, step_size=0.1, num_steps=1, random_start=False)
     with frozen_eval(net):
-        delta = climb(net, batch, attack, STREAM).x_adv - batch.x
+        delta = run_pgd(net, batch, attack, STREAM).x_adv - batch.x
     expected = 0.1 * grad / grad.flatten(1).norm(dim=1)[:, None, None, None]
     inside = ((batch.x + expected) >= 0) & ((batch.x + expected) <= 1)
     torch.testing.assert_close(delta[inside], expected[inside], rtol=0, atol=1e-6)
@@ -165,9 +163,9 @@ def test_the_random_start_fills_the_ball(norm):
 
 def test_restarts_only_add_broken_images_and_skip_broken_ones(net, batch):
     with frozen_eval(net):
-        once = climb(net, batch, Climb(norm="linf", eps=EPS, step_size=EPS / 4, num_steps=3), STREAM)
-        often = climb(
-            net, batch, Climb(norm="linf", eps=EPS, step_size=EPS / 4, num_steps=3, restarts=4), STREAM
+        once = run_pgd(net, batch, PGDSpec(norm="linf", eps=EPS, step_size=EPS / 4, num_steps=3), STREAM)
+        often = run_pgd(
+            net, batch, PGDSpec(norm="linf", eps=EPS, step_size=EPS / 4, num_steps=3, restarts=4), STREAM
         )
     assert (often.fooled | ~once.fooled).all()
     assert often.fooled.sum() >= once.fooled.sum()
@@ -181,8 +179,8 @@ def test_stopping_early_finds_exactly_the_images_that_any_step_fools(net, images
     settings = {"norm": norm, "eps": eps, "step_size": eps / 4, "num_steps": 10}
     with frozen_eval(net):
         right = net(batch.x).argmax(1) == batch.y
-        last = climb(net, batch, Climb(**settings), STREAM)
-        early = climb(net, batch, Climb(**settings, stop_early=True), STREAM)
+        last = run_pgd(net, batch, PGDSpec(**settings), STREAM)
+        early = run_pgd(net, batch, PGDSpec(**settings, stop_early=True), STREAM)
     assert torch.equal(early.fooled[right], last.fooled_ever[right])
     assert (last.fooled_ever | ~last.fooled).all()
     untouched = ~last.fooled_ever & right
@@ -211,7 +209,7 @@ def test_an_outside_attack_is_judged_by_us_and_held_to_its_ball(net, batch, monk
 
 
 def test_changed_code_of_an_outside_attack_is_another_attack(monkeypatch, tmp_path):
-    plan = Plan(attacks=("changing_attack:same",), sanity_examples=0)
+    plan = EvaluationPlan(attacks=("changing_attack:same",), sanity_examples=0)
     file = tmp_path / "changing_attack.py"
     file.write_text("same = lambda net, batch, *rest: batch.x\n")
     monkeypatch.syspath_prepend(tmp_path)

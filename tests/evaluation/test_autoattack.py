@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from lasat_ray.errors import UsageError
-from lasat_ray.evaluation import Plan, evaluate_net
+from lasat_ray.evaluation import EvaluationPlan, evaluate_net
 from lasat_ray.evaluation.autoattack import auto_attack
 from lasat_ray.models import build_classifier, frozen_eval
 from tests.support.evaluation_nets import EPS, SHAPE, Constant
@@ -30,7 +30,7 @@ def test_one_chunk_equals_the_package_called_directly(net, batch, images, tmp_pa
         version="standard",
     )
     expected, y_adv = adversary.run_standard_evaluation(batch.x, batch.y, batch_size=5)
-    plan = Plan(
+    plan = EvaluationPlan(
         attacks=(name,), norm=norm, eps=eps, seed=SEED, n_examples=5, sanity_examples=0, save_images=True
     )
     report = evaluate_net(net, images, plan, out=tmp_path)

@@ -8,16 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lasat_ray.config import EvalConfig
 from lasat_ray.data import Images
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation import Plan, accuracy, evaluate_net, wilson
+from lasat_ray.evaluation import EvaluationPlan, accuracy, evaluate_net, wilson
 from lasat_ray.evaluation.report import images_sha256, weights_sha256
-from lasat_ray.process_group import World
-from tests.evaluation import nets
+from lasat_ray.process_group import ProcessGroup
+from tests.support import evaluation_nets as nets
 from tests.support.evaluation_nets import EPS
 
 SUITE = ("clean", "fgsm", "pgd-3", "pgd-10", "cw-5")
-PLAN = Plan(attacks=SUITE, eps=EPS, chunk_size=16, sanity_examples=8, all_steps=True)
+PLAN = EvaluationPlan(attacks=SUITE, eps=EPS, chunk_size=16, sanity_examples=8, all_steps=True)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +84,10 @@ def test_pgd_is_the_accuracy_that_training_reports(report, net, images, steps):
     expected = accuracy(
         net,
         images,
-        num_steps=steps,
-        eps=EPS,
-        step_size=EPS / 4,
+        steps,
+        EvalConfig(eps=EPS, step_size=EPS / 4, batch_size=60),
         seed=0,
-        batch_size=60,
-        world=World(),
+        group=ProcessGroup(),
         device=torch.device("cpu"),
         dtype=torch.float32,
     )
@@ -139,7 +138,7 @@ def test_changed_settings_never_meet_old_parts(report, net, images, change):
 
 
 def test_other_weights_and_other_images_never_meet_old_parts(net, images, tmp_path):
-    plan = Plan(attacks=("clean",), sanity_examples=0)
+    plan = EvaluationPlan(attacks=("clean",), sanity_examples=0)
     other = nets.trained()
     with torch.no_grad():
         next(other.parameters()).flatten()[0] += 1e-3
@@ -152,7 +151,7 @@ def test_other_weights_and_other_images_never_meet_old_parts(net, images, tmp_pa
 
 
 def test_a_damaged_part_is_run_again(net, images, tmp_path):
-    plan = Plan(attacks=("clean", "pgd-3"), chunk_size=30, sanity_examples=0, eps=EPS)
+    plan = EvaluationPlan(attacks=("clean", "pgd-3"), chunk_size=30, sanity_examples=0, eps=EPS)
     first = evaluate_net(net, images, plan, out=tmp_path)
     part = sorted((tmp_path / ".parts").rglob("pgd-3-*.safetensors"))[1]
     part.write_bytes(part.read_bytes()[:-3])
@@ -175,7 +174,9 @@ def test_the_worst_case_attacks_only_what_is_left(report, net, images, tmp_path)
 
 
 def test_the_images_that_are_kept_are_the_ones_that_count(net, images, tmp_path):
-    plan = Plan(attacks=("pgd-10", "cw-5"), eps=EPS, chunk_size=25, save_images=True, sanity_examples=0)
+    plan = EvaluationPlan(
+        attacks=("pgd-10", "cw-5"), eps=EPS, chunk_size=25, save_images=True, sanity_examples=0
+    )
     evaluate_net(net, images, plan, out=tmp_path)
     for name in ("pgd-10", "cw-5"):
         x_adv = load_file(tmp_path / "images" / f"{name}.safetensors")["x_adv"]
@@ -211,7 +212,7 @@ def test_settings_that_cannot_be_are_told_in_one_line(net, images, change, told)
 def test_nets_and_images_that_cannot_be_are_told_in_one_line(net, images, tmp_path):
     def refused(subject, test):
         with pytest.raises(UserError) as caught:
-            evaluate_net(subject, test, Plan(attacks=("pgd-3",), sanity_examples=0), out=tmp_path)
+            evaluate_net(subject, test, EvaluationPlan(attacks=("pgd-3",), sanity_examples=0), out=tmp_path)
         assert "\n" not in str(caught.value)
         return str(caught.value)
 

@@ -2,19 +2,21 @@
 
 import pytest
 
-from lasat_ray.evaluation import Plan, evaluate_net
-from tests.evaluation import nets
+from lasat_ray.evaluation import EvaluationPlan, evaluate_net
+from tests.support import evaluation_nets as nets
 from tests.support.evaluation_nets import EPS
 
 
 def verdict(net, images, **changes):
-    plan = Plan(attacks=("clean",), eps=EPS, n_examples=40, sanity_examples=40, **changes)
+    plan = EvaluationPlan(attacks=("clean",), eps=EPS, n_examples=40, sanity_examples=40, **changes)
     return evaluate_net(net, images, plan)["sanity"]
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", EPS), ("linf", 0.05), ("l2", 0.7)])
 def test_a_normal_net_passes(net, images, norm, eps):
-    plan = Plan(attacks=("fgsm", "pgd-10", "pgd-20"), norm=norm, eps=eps, n_examples=40, sanity_examples=40)
+    plan = EvaluationPlan(
+        attacks=("fgsm", "pgd-10", "pgd-20"), norm=norm, eps=eps, n_examples=40, sanity_examples=40
+    )
     sanity = evaluate_net(net, images, plan)["sanity"]
     assert sanity["verdict"] == "passed", sanity["reasons"]
     assert all(check["passed"] for check in sanity["checks"].values())
@@ -42,5 +44,5 @@ def test_a_net_whose_figures_mean_nothing_is_unreliable(images, kind, reason):
 
 
 def test_leaving_the_check_out_is_not_passing_it(net, images):
-    plan = Plan(attacks=("clean",), n_examples=5, sanity_examples=0)
+    plan = EvaluationPlan(attacks=("clean",), n_examples=5, sanity_examples=0)
     assert evaluate_net(net, images, plan)["sanity"]["verdict"] == "unreliable"

@@ -7,7 +7,7 @@ import torch
 
 from lasat_ray.learners.exp3 import exp3_step
 from lasat_ray.learners.ucb import allot, ucb_index
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from tests.support.helpers import close
 from tests.support.toy import rollout_of, toy_learner
 
@@ -78,7 +78,7 @@ def test_thompsons_posterior_is_the_conjugate_one():
     mean, deviation = learner.posterior()
     close(mean, torch.tensor([(m + 3) / 3, m, m, m, m, (m + 6) / 2], dtype=F64))
     close(deviation, s / torch.tensor([3.0, 1, 1, 1, 1, 2], dtype=F64).sqrt())
-    drawn = learner.act(torch.zeros(4000, 1, 8, 8), torch.arange(4000), Stream.of(0, "a")).index
+    drawn = learner.act(torch.zeros(4000, 1, 8, 8), torch.arange(4000), RandomKey.of(0, "a")).index
     share = torch.bincount(learner.arm_of(drawn), minlength=6) / 4000
     exact = torch.distributions.Normal(mean, deviation).sample((200_000,)).argmax(1).bincount(minlength=6)
     assert (share - exact / 200_000).abs().max() < 0.04
@@ -86,7 +86,7 @@ def test_thompsons_posterior_is_the_conjugate_one():
 
 def test_before_any_reward_thompson_chooses_evenly():
     learner = toy_learner("thompson")
-    drawn = learner.act(torch.zeros(6000, 1, 8, 8), torch.arange(6000), Stream.of(0, "a")).index
+    drawn = learner.act(torch.zeros(6000, 1, 8, 8), torch.arange(6000), RandomKey.of(0, "a")).index
     assert torch.bincount(learner.arm_of(drawn), minlength=6).double().div(1000).sub(1).abs().max() < 0.15
 
 
@@ -113,7 +113,7 @@ def test_exp3_draws_from_the_distribution_it_learns_with():
     w = torch.tensor([0.0, 2.0, 1.0], dtype=F64).exp()
     p = 0.7 * w / w.sum() + 0.1
     close(learner.log_probs()[0][0].exp(), p)
-    action = learner.act(torch.zeros(8000, 1, 8, 8), torch.arange(8000), Stream.of(0, "a"))
+    action = learner.act(torch.zeros(8000, 1, 8, 8), torch.arange(8000), RandomKey.of(0, "a"))
     assert (torch.bincount(action.index[:, 0], minlength=3) / 8000 - p).abs().max() < 0.02
     close(action.log_prob.double(), (p[action.index[:, 0]] * 0.5).log(), atol=1e-6)
 

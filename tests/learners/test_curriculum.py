@@ -3,11 +3,12 @@
 import torch
 
 from lasat_ray.learners.controls import Curriculum
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.strategy import StrategySpace
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from lasat_ray.types import Action
 from tests.runs.test_checkpoint import same
 from tests.support.helpers import CPU, make_context, small_config
@@ -49,7 +50,7 @@ def test_a_run_with_a_curriculum_resumes_bit_for_bit(tmp_path):
     for stops in ((None,), (3, None)):
         folder = RunFolder.create(tmp_path / str(len(stops)), config)
         for stop in stops:
-            Trainer(config, Place(world=World(), device=CPU, folder=folder)).run(stop_after=stop)
+            Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder)).run(stop_after=stop)
         ends.append(load_checkpoint(folder.checkpoints / "last.safetensors"))
     assert same(ends[0]["target_net"], ends[1]["target_net"])
     assert ends[0]["learner"] == ends[1]["learner"] == {"round": 4}

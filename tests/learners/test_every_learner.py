@@ -8,7 +8,7 @@ import torch
 
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import LEARNERS, SB3_LEARNERS, find_learner
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from tests.runs.test_checkpoint import same
 from tests.support.toy import GRID, SETTINGS, Brightness, play, rollout_of, state_of, toy_learner
@@ -33,7 +33,7 @@ def test_a_learner_that_sees_the_image_beats_every_constant(name):
     learner = toy_learner(name)
     play(learner, game, 80)
     x, bright = game.images(64)
-    action = learner.act(x, INDEX, Stream.of(1, "after"))
+    action = learner.act(x, INDEX, RandomKey.of(1, "after"))
     assert (game.reward(bright, action.index) - 10).mean() > 1.8
 
 
@@ -73,11 +73,11 @@ def test_acting_draws_by_the_image_and_changes_nothing(name):
     learner, game = toy_learner(name), Brightness(5)
     play(learner, game, 2)
     state, (x, _) = state_of(learner), game.images(64)
-    first, again = (learner.act(x, INDEX, Stream.of(2, "a")) for _ in range(2))
+    first, again = (learner.act(x, INDEX, RandomKey.of(2, "a")) for _ in range(2))
     assert torch.equal(first.index, again.index) and torch.equal(first.log_prob, again.log_prob)
     assert same(state, state_of(learner))
     assert first.index.shape == (64, 3) and first.index.dtype == torch.int64
-    part = learner.act(x[10:20], INDEX[10:20], Stream.of(2, "a"))
+    part = learner.act(x[10:20], INDEX[10:20], RandomKey.of(2, "a"))
     assert part.index.shape == (10, 3)
     if name != "ucb":  # it serves places of the batch, not images
         assert torch.equal(part.index, first.index[10:20])
@@ -90,14 +90,14 @@ def test_the_floor_holds_after_a_thousand_updates_against_it(name):
     learner = toy_learner(name, policy__min_exploration=0.12, **once)
     (x, _), index = Brightness(6).images(16), torch.arange(16)
     for round in range(1000 if name in ("reinforce", "exp3") else 100):
-        action = learner.act(x, index, Stream.of(0, "action", round))
+        action = learner.act(x, index, RandomKey.of(0, "action", round))
         learner.update(rollout_of(x, action, -action.index.sum(1).float()))
     log_probs = learner.log_probs() if name == "exp3" else learner.net(x)
     eps, steps, only = (log_p.exp() for log_p in log_probs)
     assert eps.min() >= 0.04 - 1e-6 and steps.min() >= 0.06 - 1e-6
     torch.testing.assert_close(only, torch.ones_like(only))
     assert eps[:, 0].mean() > 0.85 and steps[:, 0].mean() > 0.85
-    drawn = torch.stack([learner.act(x, index, Stream.of(1, "a", n)).index for n in range(100)])
+    drawn = torch.stack([learner.act(x, index, RandomKey.of(1, "a", n)).index for n in range(100)])
     assert 0.02 < (drawn[:, :, 0] == 2).double().mean() < 0.08
 
 
@@ -108,10 +108,10 @@ def test_a_policy_with_a_floor_comes_back_when_the_rewards_turn():
         learner = toy_learner("reinforce", policy__min_exploration=rho, policy__lr=0.03)
         x, _ = Brightness(7).images(64)
         for round in range(150):
-            action = learner.act(x, INDEX, Stream.of(0, "action", round))
+            action = learner.act(x, INDEX, RandomKey.of(0, "action", round))
             sign = -1.0 if round < 50 else 1.0
             learner.update(rollout_of(x, action, sign * action.index.sum(1).float()))
-        came_back[rho] = float(learner.act(x, INDEX, Stream.of(1, "a")).index[:, 0].float().mean())
+        came_back[rho] = float(learner.act(x, INDEX, RandomKey.of(1, "a")).index[:, 0].float().mean())
     assert came_back[0.2] > 1.6 and came_back[0.0] < 0.4
 
 
@@ -119,7 +119,7 @@ def test_a_policy_with_a_floor_comes_back_when_the_rewards_turn():
 def test_entropies_and_the_step_of_the_policy_are_told(name):
     learner, game = toy_learner(name), Brightness(8)
     x, bright = game.images(64)
-    action = learner.act(x, INDEX, Stream.of(0, "action"))
+    action = learner.act(x, INDEX, RandomKey.of(0, "action"))
     report = learner.update(rollout_of(x, action, game.reward(bright, action.index)))
     heads = [report.per_image[f"policy_entropy_{field}"] for field in GRID]
     expected = [torch.tensor(size, dtype=h.dtype).log() for size, h in zip((3, 2, 1), heads, strict=True)]

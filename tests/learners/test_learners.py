@@ -5,7 +5,7 @@ import torch
 
 from lasat_ray.errors import UserError
 from lasat_ray.learners import make_learner
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
 from tests.support.helpers import close, make_context, small_config
@@ -28,31 +28,31 @@ def rollout_of(action):
 
 def test_fixed_always_takes_the_first_options():
     learner = learner_of(strategy="fixed")
-    action = learner.act(X, INDEX, Stream.of(0, "a"))
+    action = learner.act(X, INDEX, RandomKey.of(0, "a"))
     assert action.index.shape == (6000, 3) and not action.index.any()
     assert not action.log_prob.any()
 
 
 def test_random_takes_every_option_equally_often_and_independently():
     learner = learner_of(strategy="random")
-    action = learner.act(X, INDEX, Stream.of(0, "a"))
+    action = learner.act(X, INDEX, RandomKey.of(0, "a"))
     joint = action.index[:, 0] * 15 + action.index[:, 1] * 5 + action.index[:, 2]
     counts = torch.bincount(joint, minlength=30).double()
     assert ((counts - 200) ** 2 / 200).sum() < 59  # chi-square, 29 degrees of freedom, p = 0.001
     close(action.log_prob, torch.full((6000,), -3.4011974, dtype=torch.float32), atol=1e-6)
-    part = learner.act(X[:7], INDEX[100:107], Stream.of(0, "a"))
+    part = learner.act(X[:7], INDEX[100:107], RandomKey.of(0, "a"))
     assert torch.equal(part.index, action.index[100:107])
-    assert not torch.equal(learner.act(X, INDEX, Stream.of(0, "b")).index, action.index)
+    assert not torch.equal(learner.act(X, INDEX, RandomKey.of(0, "b")).index, action.index)
 
 
 @pytest.mark.parametrize("strategy", ["fixed", "random"])
 def test_a_control_learns_nothing_and_keeps_nothing(strategy):
     learner = learner_of(strategy=strategy)
-    action = learner.act(X, INDEX, Stream.of(0, "a"))
+    action = learner.act(X, INDEX, RandomKey.of(0, "a"))
     report = learner.update(rollout_of(action))
     assert not report.per_image and not report.scalars and learner.state_dict() == {}
     learner.load_state_dict({})
-    assert torch.equal(learner.act(X, INDEX, Stream.of(0, "a")).index, action.index)
+    assert torch.equal(learner.act(X, INDEX, RandomKey.of(0, "a")).index, action.index)
 
 
 def test_an_unknown_learner_is_told_with_what_is_known():
@@ -66,7 +66,7 @@ class LastOption:
     def __init__(self, context):
         self.sizes = torch.tensor(context.space.sizes)
 
-    def act(self, x, index, stream):
+    def act(self, x, index, key):
         from lasat_ray.types import Action
 
         return Action(index=(self.sizes - 1).expand(len(x), -1), log_prob=torch.zeros(len(x)))
@@ -87,7 +87,7 @@ class OnlyActs:
     def __init__(self, context):
         pass
 
-    def act(self, x, index, stream):
+    def act(self, x, index, key):
         pass
 
 
@@ -96,7 +96,7 @@ NOT_CALLABLE = 3
 
 def test_a_learner_from_outside_acts():
     learner = learner_of(learner="tests.learners.test_learners:LastOption")
-    assert learner.act(X, INDEX, Stream.of(0, "a")).index.unique(dim=0).tolist() == [[1, 2, 4]]
+    assert learner.act(X, INDEX, RandomKey.of(0, "a")).index.unique(dim=0).tolist() == [[1, 2, 4]]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Learners with a strategy net against enumeration and hand-written formulas, float64."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ from torch import nn
 
 from lasat_ray.learners.mirror_descent import mirror_target
 from lasat_ray.learners.ppo import clipped_loss
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.strategy.net import divergence, log_prob
-from lasat_ray.strategy.statistics import follow, observed, settle
+from lasat_ray.strategy.statistics import follow, initialise_statistics, observed
 from lasat_ray.types import Action, Rollout
 from tests.learners.test_reinforce import GRIDS, exact_gradient, expected_update, images, reward_table
 from tests.support.helpers import close, seeded_learner, small_config
@@ -37,7 +38,7 @@ def learner_of(name, grid=GRID, **changes):
 
 
 def acted(learner, x, draw=0):
-    return learner.act(x, torch.arange(len(x)), Stream.of(draw, "draw"))
+    return learner.act(x, torch.arange(len(x)), RandomKey.of(draw, "draw"))
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3])
@@ -118,7 +119,7 @@ def test_ppo_by_hand_over_passes_and_minibatches():
     sgd = torch.optim.SGD(twin.trained.parameters(), lr=1e-3)
     value = twin.value_head(twin.net.hidden(x))[:, 0].detach()
     for epoch in range(2):
-        order = Stream.of(0, "policy minibatches", 1, epoch).permutation(7)
+        order = RandomKey.of(0, "policy minibatches", 1, epoch).permutation(7)
         for rows in (order[:4], order[4:]):
             logs = twin.net(x[rows])
             ratio = torch.exp(log_prob(logs, action.index[rows]) - action.log_prob[rows])
@@ -281,7 +282,7 @@ def test_the_divergence_by_hand():
 # --- BatchNorm in the strategy net ---
 
 
-class Halves(World):
+class Halves(ProcessGroup):
     """Both halves of a batch have the same moments: a sum over two workers is twice one's own."""
 
     def sum_in_place(self, tensors):
@@ -304,7 +305,7 @@ def test_statistics_follow_as_in_train_mode():
         ours(x)
     assert all(torch.equal(*pair) for pair in zip(before, ours.buffers(), strict=True))
     second = ours[3](ours[2](ours[1](ours[0](x)))).detach()
-    follow(moments, 1.0, World())
+    follow(moments, 1.0, ProcessGroup())
     theirs(x)
     for name in ("running_mean", "running_var", "num_batches_tracked"):
         got, want = getattr(ours[1], name), getattr(theirs[1], name)
@@ -317,7 +318,7 @@ def test_statistics_follow_as_in_train_mode():
 
 def test_first_statistics_are_taken_over_layer_by_layer():
     x, net = images(6), norm_net()
-    settle(net, x, 1.0, World())
+    initialise_statistics(net, x, 1.0, ProcessGroup())
     out = net(x).transpose(0, 1).flatten(1)
     close(out.mean(1).detach(), torch.zeros(2, dtype=F64), atol=1e-12)
     close(out.var(1).detach(), torch.ones(2, dtype=F64), atol=1e-3)  # BatchNorm's eps
@@ -326,12 +327,15 @@ def test_first_statistics_are_taken_over_layer_by_layer():
 
 def test_statistics_are_of_the_global_batch():
     x, whole, shard = images(4), norm_net(), norm_net()
-    settle(whole, torch.cat([x, x]), 1.0, World())
-    settle(shard, x, 0.5, Halves())
-    for net, seen, share, world in ((whole, torch.cat([x, x]), 1.0, World()), (shard, x, 0.5, Halves())):
+    initialise_statistics(whole, torch.cat([x, x]), 1.0, ProcessGroup())
+    initialise_statistics(shard, x, 0.5, Halves())
+    for net, seen, share, group in (
+        (whole, torch.cat([x, x]), 1.0, ProcessGroup()),
+        (shard, x, 0.5, Halves()),
+    ):
         with observed(net) as moments:
             net(2 * seen)
-        follow(moments, share, world)
+        follow(moments, share, group)
     for one, other in zip(whole.buffers(), shard.buffers(), strict=True):
         close(one.double(), other.double())
 
@@ -342,26 +346,27 @@ def test_learning_from_the_look_that_acts_changes_no_bit(name, settings):
     kept = learner_of(name, strategy_model="small_cnn_bn", policy__lr=0.05, **settings)
     fresh, x, index = copy.deepcopy(kept), images(20), torch.arange(20)
     for round in range(3):
-        given, stream = (x, index, Stream.of(round, "draw")), torch.arange(20, dtype=F64)
+        given, key = (x, index, RandomKey.of(round, "draw")), torch.arange(20, dtype=F64)
         one, other = kept.act_to_learn(*given), fresh.act(*given)
         assert torch.equal(one.index, other.index) and torch.equal(one.log_prob, other.log_prob)
         assert not one.log_prob.requires_grad
-        told, told_fresh = kept.update(rollout_of(x, one, stream)), fresh.update(rollout_of(x, other, stream))
+        told, told_fresh = kept.update(rollout_of(x, one, key)), fresh.update(rollout_of(x, other, key))
         assert told.scalars.keys() == told_fresh.scalars.keys()
         assert all(torch.equal(value, told_fresh.scalars[key]) for key, value in told.scalars.items())
-        assert kept._look is None
     for key, value in kept.net.state_dict().items():
         assert torch.equal(value, fresh.net.state_dict()[key]), key
 
 
-def test_a_look_at_other_images_is_not_learned_from():
+def test_a_memory_of_the_acting_pass_serves_any_copy_of_the_images():
+    """It travels with the action: nothing depends on the rollout holding the very same tensor."""
     kept = learner_of("reinforce")
     fresh, x, index = copy.deepcopy(kept), images(4), torch.arange(4)
     kept.updates = fresh.updates = 1
-    kept.act_to_learn(1 - x, index, Stream.of(0, "draw"))
-    action, reward = acted(fresh, x), torch.arange(4, dtype=F64)
-    for learner in (kept, fresh):
-        learner.update(rollout_of(x, action, reward))
+    reward = torch.arange(4, dtype=F64)
+    remembered = kept.act_to_learn(x, index, RandomKey.of(0, "draw"))
+    assert remembered.memory is not None
+    for learner, action in ((kept, remembered), (fresh, dataclasses.replace(remembered, memory=None))):
+        learner.update(rollout_of(x.clone(), action, reward))
     assert all(map(torch.equal, kept.net.state_dict().values(), fresh.net.state_dict().values()))
 
 
@@ -384,7 +389,7 @@ def test_what_is_differentiated_is_what_was_sampled_with_batch_norm_too(name):
     seen = []
     learn = learner.learn
     learner.learn = lambda rollout: seen.append(learn(rollout)) or seen[-1]
-    settle(learner.net, x, 1.0, World())
+    initialise_statistics(learner.net, x, 1.0, ProcessGroup())
     learner.updates = 1
     for round in range(3):
         action = acted(learner, x, round)

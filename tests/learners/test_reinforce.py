@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from lasat_ray.learners.baselines import batch_baseline
 from lasat_ray.learners.reinforce import reinforce_loss
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.strategy.net import entropy, log_prob
 from lasat_ray.types import Rollout
@@ -140,7 +140,7 @@ def test_a_baseline_calms_the_gradient():
         heads = []
         for draw in range(20):
             learner.load_state_dict(copy.deepcopy(before))
-            action = learner.act(x, torch.arange(8), Stream.of(draw, "draw"))
+            action = learner.act(x, torch.arange(8), RandomKey.of(draw, "draw"))
             reward = 10.0 + action.index[:, 0].double()
             rollout = Rollout(
                 x=x, action=action.index, log_prob=action.log_prob, reward=reward, global_size=8
@@ -153,10 +153,12 @@ def test_a_baseline_calms_the_gradient():
 
 def test_baselines_by_hand():
     reward = torch.tensor([1.0, 2.0, 6.0], dtype=F64)
-    close(batch_baseline("mean", reward, 3, World()), torch.tensor(3.0, dtype=F64))
-    close(batch_baseline("leave-one-out", reward, 3, World()), torch.tensor([4.0, 3.5, 1.5], dtype=F64))
-    assert batch_baseline("none", reward, 3, World()) == 0.0
-    close(batch_baseline("leave-one-out", reward[:1], 1, World()), torch.zeros(1, dtype=F64))
+    close(batch_baseline("mean", reward, 3, ProcessGroup()), torch.tensor(3.0, dtype=F64))
+    close(
+        batch_baseline("leave-one-out", reward, 3, ProcessGroup()), torch.tensor([4.0, 3.5, 1.5], dtype=F64)
+    )
+    assert batch_baseline("none", reward, 3, ProcessGroup()) == 0.0
+    close(batch_baseline("leave-one-out", reward[:1], 1, ProcessGroup()), torch.zeros(1, dtype=F64))
 
 
 def update_once(learner, x, rewards, action=None):
@@ -225,7 +227,7 @@ def test_the_entropy_bonus_flattens_the_policy():
 def test_acting_does_not_change_the_learner():
     learner, x = make_learner(GRIDS["two fields"]), images(4)
     state = copy.deepcopy(learner.state_dict())
-    action = learner.act(x, torch.arange(4), Stream.of(0, "a"))
+    action = learner.act(x, torch.arange(4), RandomKey.of(0, "a"))
     assert action.index.shape == (4, 3) and action.log_prob.shape == (4,)
     assert all(torch.equal(learner.net.state_dict()[k], v) for k, v in state["net"].items())
 
@@ -281,11 +283,11 @@ def test_the_toy_game_is_solved(baseline):
     index = torch.arange(64)
     for round in range(100):
         x, bright = game.images(64)
-        action = learner.act(x, index, Stream.of(0, "action", round))
+        action = learner.act(x, index, RandomKey.of(0, "action", round))
         reward = game.reward(bright, action.index)
         learner.update(
             Rollout(x=x, action=action.index, log_prob=action.log_prob, reward=reward, global_size=64)
         )
     x, bright = game.images(512)
-    action = learner.act(x, torch.arange(512), Stream.of(1, "action"))
+    action = learner.act(x, torch.arange(512), RandomKey.of(1, "action"))
     assert (game.reward(bright, action.index) - 10).mean() > 0.95 * 2

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from lasat_ray.learners import LEARNERS
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
 from tests.runs.test_checkpoint import same
@@ -46,7 +46,7 @@ class Meeting:
         self.brought = [None] * size
 
 
-class Together(World):
+class Together(ProcessGroup):
     """A worker that is a thread."""
 
     def __init__(self, rank, meeting):
@@ -68,7 +68,7 @@ class Together(World):
         pass  # the seed makes them equal
 
 
-def learner_of(case, world):
+def learner_of(case, group):
     name = case.partition(",")[0]
     control = {"strategy": name} if name in ("random", "fixed", "curriculum") else {"learner": name}
     settings = {**SETTINGS[name], **(STEP if "policy__lr" in SETTINGS[name] else {}), **CASES[case]}
@@ -76,18 +76,18 @@ def learner_of(case, world):
     space = StrategySpace.of(GRID, device="cpu", dtype=torch.float64)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        return LEARNERS[name](make_context(config, space, world))
+        return LEARNERS[name](make_context(config, space, group))
 
 
 def play(learner, rows):
     """Three rounds on these rows of each batch; (actions, reports)."""
     told, index = [], torch.arange(N)
     for round in range(ROUNDS):
-        x = Stream.of("x", round).uniform(index, (1, 8, 8), torch.float64)
-        action = learner.act(x[rows], index[rows], Stream.of("action", round))
+        x = RandomKey.of("x", round).uniform(index, (1, 8, 8), torch.float64)
+        action = learner.act(x[rows], index[rows], RandomKey.of("action", round))
         shade = x.mean((1, 2, 3))[rows]
         reward = (
-            3 + shade * action.index.sum(1) + Stream.of("r", round).normal(index, (), torch.float64)[rows]
+            3 + shade * action.index.sum(1) + RandomKey.of("r", round).normal(index, (), torch.float64)[rows]
         )
         report = learner.update(
             Rollout(
@@ -105,7 +105,7 @@ def play(learner, rows):
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_workers_learn_what_one_does(case):
-    alone, meeting = learner_of(case, World()), Meeting(2)
+    alone, meeting = learner_of(case, ProcessGroup()), Meeting(2)
     workers = [learner_of(case, Together(rank, meeting)) for rank in range(2)]
     whole = play(alone, slice(0, N))
     with ThreadPoolExecutor(2) as pool:

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 
 from lasat_ray.methods import METHODS
-from lasat_ray.methods.awp import climb_of, climbers, perturbed
+from lasat_ray.methods.awp import awp_perturbation, perturbed, perturbed_parameters
 from lasat_ray.models import build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.update.target_step import TargetStep
 from tests.methods.test_golden_methods import F64, constant, net_of
-from tests.support.helpers import close, golden, make_batch, small_config
+from tests.support.helpers import attacked, close, golden, make_batch, small_config
 
 
 @pytest.fixture
@@ -22,18 +22,18 @@ def awp():
 
 def test_the_climb_is_the_proxys_difference(awp):
     net, batch = net_of(awp, "w0."), make_batch(awp["x"], awp["y"])
-    assert set(climbers(net)) == {"conv.weight", "fc.weight"}
+    assert set(perturbed_parameters(net)) == {"conv.weight", "fc.weight"}
 
     def loss():
         return F.cross_entropy(net(awp["x_adv"]), batch.y, reduction="none")
 
-    climb, loss_B = climb_of(net, loss, awp["gamma"], 10, World())
+    perturbation, loss_B = awp_perturbation(net, loss, awp["gamma"], 10, ProcessGroup())
     close(loss_B, loss().detach())
-    for name, value in climb.items():
+    for name, value in perturbation.items():
         close(value / awp["gamma"], awp[f"diff.{name}"])
     (grad,) = torch.autograd.grad(loss().mean(), net.conv.weight)
     close((net.conv.weight + awp["proxy_lr"] * grad).detach(), awp["proxy.conv.weight"])
-    with perturbed(net, climb):
+    with perturbed(net, perturbation):
         for name, parameter in net.named_parameters():
             close(parameter.detach(), awp[f"perturbed.{name}"])
     for name, parameter in net.named_parameters():
@@ -53,13 +53,13 @@ def test_two_steps_with_perturbed_weights(awp):
     )
     assert METHODS["at-awp"].awp_gamma == awp["gamma"] and METHODS["trades-awp"].awp_gamma == 0.005
     net = net_of(awp, "w0.")
-    target = TargetStep(net, config, World(), rounds_per_epoch=3)
-    first = target(make_batch(awp["x"], awp["y"]), awp["x_adv"], constant(10), 0)
+    target = TargetStep(net, config, ProcessGroup(), rounds_per_epoch=3)
+    first = target(attacked(make_batch(awp["x"], awp["y"]), awp["x_adv"], constant(10)))
     close(first.loss.mean(), awp["loss_step1"])
     for name, parameter in net.named_parameters():
         close(parameter.grad, awp[f"grad.{name}"])
         close(parameter.detach(), awp[f"restored1.{name}"])
-    second = target(make_batch(awp["x2"], awp["y2"]), awp["x2_adv"], constant(10), 1)
+    second = target(attacked(make_batch(awp["x2"], awp["y2"]), awp["x2_adv"], constant(10), round=1))
     close(second.loss.mean(), awp["loss_step2"])
     for name, parameter in net.named_parameters():
         close(parameter.detach(), awp[f"restored2.{name}"])
@@ -79,25 +79,25 @@ def test_the_lookahead_of_las_awp_steps_at_perturbed_weights(awp, warmup):
         loss__awp_warmup=warmup,
     )
     net, twin = net_of(awp, "w0."), net_of(awp, "w0.")
-    target = TargetStep(net, config, World(), rounds_per_epoch=3)
-    batch = make_batch(awp["x"], awp["y"])
-    copied = target.stepped_copy(batch, awp["x_adv"], constant(10), 0)
+    target = TargetStep(net, config, ProcessGroup(), rounds_per_epoch=3)
+    given = attacked(make_batch(awp["x"], awp["y"]), awp["x_adv"], constant(10))
+    copied = target.stepped_copy(given)
     weights = list(twin.parameters())
     grads = torch.autograd.grad(F.cross_entropy(twin(awp["x_adv"]), awp["y"]), weights)
-    climb = [
+    perturbation = [
         0.01 * w.norm() / g.norm() * g if w.ndim > 1 and not warmup else 0 * w
         for w, g in zip(weights, grads, strict=True)
     ]
     with torch.no_grad():
-        for w, c in zip(weights, climb, strict=True):
+        for w, c in zip(weights, perturbation, strict=True):
             w.add_(c)
     smooth = F.cross_entropy(twin(awp["x_adv"]), awp["y"], label_smoothing=0.3 * 5 / 4)
     grads = torch.autograd.grad(smooth, weights)
-    for w, c, g, ours in zip(weights, climb, grads, copied.parameters(), strict=True):
+    for w, c, g, ours in zip(weights, perturbation, grads, copied.parameters(), strict=True):
         close(ours.detach(), (w - 0.1 * (g + 5e-4 * w) - c).detach())
     for name, parameter in net.named_parameters():
         close(parameter.detach(), awp[f"w0.{name}"], atol=0)
-    l1, _ = target.attack_strength(batch, awp["x_adv"], constant(10))
+    l1, _ = target.attack_strength(given)
     close(l1, F.cross_entropy(net(awp["x_adv"]), awp["y"], reduction="none").detach())
 
 
@@ -105,15 +105,17 @@ def test_the_climb_moves_no_batch_statistics():
     config = small_config(method="trades-awp", precision="fp64")
     torch.manual_seed(0)
     net = build_classifier("small_cnn_bn", num_classes=4, image_shape=(1, 8, 8), precision="fp64")
-    target, twin = TargetStep(net, config, World(), 3), copy.deepcopy(net).train()
+    target, twin = TargetStep(net, config, ProcessGroup(), 3), copy.deepcopy(net).train()
     x = torch.rand(6, 1, 8, 8, dtype=F64)
-    batch, x_adv, strategy = make_batch(x, torch.arange(6) % 4), (x + 0.1).clamp(0, 1), constant(6)
-    climb, _ = target._climb(target.task(batch, x_adv, strategy, 0), twin, 0)
-    assert set(climb) == set(climbers(twin)) and all(c.abs().max() > 0 for c in climb.values())
+    given = attacked(make_batch(x, torch.arange(6) % 4), (x + 0.1).clamp(0, 1), constant(6))
+    perturbation, _ = target._weight_perturbation(target.task(given), twin)
+    assert set(perturbation) == set(perturbed_parameters(twin)) and all(
+        c.abs().max() > 0 for c in perturbation.values()
+    )
     for ours, before in zip(twin.buffers(), net.buffers(), strict=True):
         assert torch.equal(ours, before)
-    with perturbed(twin, climb):  # statistics come from the two passes at the perturbed weights
-        twin(x), twin(x_adv)
-    target(batch, x_adv, strategy, 0)
+    with perturbed(twin, perturbation):  # statistics come from the two passes at the perturbed weights
+        twin(x), twin(given.x_adv)
+    target(given)
     for ours, by_hand in zip(net.buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(ours, by_hand, rtol=0, atol=1e-12)

@@ -10,7 +10,7 @@ from lasat_ray.config import LossConfig
 from lasat_ray.env.build import build_companion
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
-from lasat_ray.models import SteadyNet, build_classifier
+from lasat_ray.models import FrozenNet, build_classifier
 from lasat_ray.runs.checkpoint import save_checkpoint
 from tests.support.helpers import close, inputs_of, make_game, small_config, strategy_of
 
@@ -46,7 +46,7 @@ def test_a_frozen_teacher_stays_whatever_happens_around_it(method, tmp_path):
     net = teacher_file(tmp_path / "t.safetensors").double()
     env = make_game(config_of(method, teacher=str(tmp_path / "t.safetensors")))
     companion, x = env.target.companion, env.batch.x
-    assert isinstance(companion, SteadyNet)
+    assert isinstance(companion, FrozenNet)
     before = copy.deepcopy(companion.state_dict())
     env.step(torch.zeros(16, 3, dtype=torch.int64))
     assert all(torch.equal(before[name], value) for name, value in companion.state_dict().items())

@@ -7,7 +7,7 @@ import torch
 from lasat_ray.attacks import attack_batch
 from lasat_ray.methods.cat import next_strength
 from lasat_ray.methods.sat import HardEnough, difficulty, most_at
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from tests.attacks.test_attacks import random_case, tiny_net
 from tests.support.helpers import close, make_game, small_config
 
@@ -27,9 +27,9 @@ def test_sat_stops_where_the_difficulty_is_reached():
     steps = []
     for most in (-1.0, 0.0, 0.3, 1.0):
         rule = HardEnough(batch.y, most)
-        stream = Stream.of(0, "t")
-        attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform", rule=rule)
-        steps.append(rule.notes()["steps_taken"])
+        key = RandomKey.of(0, "t")
+        attack_batch(net, batch, strategy, key, loss="ce", start_kind="uniform", rule=rule)
+        steps.append(rule.stats()["steps_taken"])
     assert (steps[0] == 0).all() and torch.equal(steps[-1], strategy.num_steps)
     assert all((less <= more).all() for less, more in pairwise(steps))
 

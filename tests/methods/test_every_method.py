@@ -9,7 +9,7 @@ import torch.multiprocessing as mp
 
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import METHODS, MethodInputs
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.types import Logits
@@ -41,7 +41,7 @@ def random_inputs(count=6, classes=5, config=None):
         y=torch.arange(count) % classes,
         strategy=strategy_of(ones, ones.long(), ones, trades_beta=beta),
         config=config or LossConfig(),
-        notes={"weight": beta / 5},
+        stats={"weight": beta / 5},
     )
 
 
@@ -53,7 +53,7 @@ def rows_of(inputs, rows):
         logits=Logits(**parts),
         y=inputs.y[rows],
         strategy=inputs.strategy[rows],
-        notes={name: value[rows] for name, value in inputs.notes.items()},
+        stats={name: value[rows] for name, value in inputs.stats.items()},
     )
 
 
@@ -106,7 +106,7 @@ def work_on_all(rank, size, teacher, path):
         dist.init_process_group("gloo", init_method=f"file://{path / name}/meet", rank=rank, world_size=size)
         try:
             config = run_config(name, teacher, model="small_cnn")
-            trainer_in(path / name / "many", config, World(rank, size)).run(stop_after=3)
+            trainer_in(path / name / "many", config, ProcessGroup(rank, size)).run(stop_after=3)
         finally:
             dist.destroy_process_group()
 

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from lasat_ray.attacks import attack_batch, pgd
 from lasat_ray.attacks.objectives import make_objective
 from lasat_ray.config import LossConfig
-from lasat_ray.methods import METHODS, Scene, fat, gairat, lbgat, mart
+from lasat_ray.methods import METHODS, AttackContext, fat, gairat, lbgat, mart
 from lasat_ray.methods.dart import ConvergedStop, enough_at, fosc
 from lasat_ray.methods.fat import FriendlyStop, tau_at
 from lasat_ray.methods.gairat import lambda_at, unnormalized_weight
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from tests.support.golden_nets import load_tiny
 from tests.support.helpers import close, golden, inputs_of, make_batch, strategy_of
 
@@ -110,7 +110,7 @@ class Draws:
     def __init__(self, values=None, step=None):
         self.values, self.step = values, step
 
-    def child(self, role, step):
+    def fold_in(self, role, step):
         return Draws(self.values, step)
 
     def normal(self, index, shape, dtype):
@@ -133,9 +133,9 @@ def test_fat_stops_where_the_published_code_stops(name):
     net = net_of(case)
     x_adv = pgd(net, x, attack_of(case), make_objective(loss, net, x, case["y"]), delta0=delta0, rule=rule)
     close(x_adv.detach(), case[f"{name}.x_adv"])
-    assert torch.equal(rule.notes()["steps_taken"], case[f"{name}.steps"])
+    assert torch.equal(rule.stats()["steps_taken"], case[f"{name}.steps"])
     if f"{name}.count" in case:
-        assert int(rule.notes()["steps_taken"].sum()) == case[f"{name}.count"]
+        assert int(rule.stats()["steps_taken"].sum()) == case[f"{name}.count"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_fat_where_all_images_are_misclassified_or_none_is(tau):
             rule = FriendlyStop(batch, tau, 0.0, None)
             objective = make_objective("ce", net, batch.x, batch.y)
             x_adv = pgd(net, batch.x, strategy[rows], objective, delta0=torch.zeros_like(batch.x), rule=rule)
-            assert rule.notes()["steps_taken"].tolist() == [steps] * len(batch.x)
+            assert rule.stats()["steps_taken"].tolist() == [steps] * len(batch.x)
             assert steps or torch.equal(x_adv, batch.x)
 
 
@@ -188,15 +188,15 @@ def test_gairat_weights(kind, steps, lam):
 
 
 def scene_of(case, epoch, config, epochs=120):
-    return Scene(
+    return AttackContext(
         batch=make_batch(torch.zeros(14, 1, dtype=F64), case["y"]),
         strategy=constant(14, num_steps=case["num_steps"]),
-        stream=None,
+        key=None,
         config=config,
         epoch=epoch,
         epochs=epochs,
         strength=0,
-        world=World(),
+        group=ProcessGroup(),
     )
 
 
@@ -208,12 +208,12 @@ def test_images_alike_weigh_alike(kind, lam, kappa, steps):
     config = LossConfig(gairat_weight=kind, gairat_lambda=lam)
     for count, dtype in ((3, torch.float32), (1, F64)):
         y = torch.zeros(count, dtype=torch.int64)
-        scene = dataclasses.replace(
+        context = dataclasses.replace(
             scene_of({"y": y, "num_steps": steps}, 119, config),
             batch=make_batch(torch.zeros(count, 1, dtype=dtype), y),
             strategy=constant(count, num_steps=steps),
         )
-        weight = gairat.conclude({"kappa": torch.full((count,), kappa)}, scene)["weight"]
+        weight = gairat.conclude({"kappa": torch.full((count,), kappa)}, context)["weight"]
         torch.testing.assert_close(weight, torch.ones(count, dtype=weight.dtype))
 
 
@@ -228,11 +228,11 @@ def test_images_alike_weigh_alike(kind, lam, kappa, steps):
 )
 def test_gairat_loss_and_gradient(tag, number, changes):
     case, config = golden("gairat"), LossConfig(**changes)
-    scene = scene_of(case, number - 1, config)
-    notes = METHODS["gairat"].conclude({"kappa": case["kappa"]}, scene)
-    assert ("weight" in notes) == (number >= case["begin_epoch"])
+    context = scene_of(case, number - 1, config)
+    stats = METHODS["gairat"].conclude({"kappa": case["kappa"]}, context)
+    assert ("weight" in stats) == (number >= case["begin_epoch"])
     adv = case["logits_adv"].requires_grad_(True)
-    inputs = dataclasses.replace(inputs_of(case["y"], scene.strategy, config, adv=adv), notes=notes)
+    inputs = dataclasses.replace(inputs_of(case["y"], context.strategy, config, adv=adv), stats=stats)
     loss = METHODS["gairat"].loss(inputs).mean()
     close(loss, case[f"loss_{tag}"])
     close(torch.autograd.grad(loss, adv)[0], case[f"grad_{tag}"])
@@ -278,7 +278,7 @@ def test_dart_stops_where_the_published_code_stops(run):
     value = fosc(grad, strategy.eps, x_adv - x - case["delta0"])
     close(value, case[f"{run}.fosc"][:, -1])
     taken = (case[f"{run}.fosc"] > case[f"{run}.c_t"]).long().cumprod(1)[:, :-1].sum(1) + 1
-    assert torch.equal(rule.notes()["steps_taken"], taken)
+    assert torch.equal(rule.stats()["steps_taken"], taken)
 
 
 def test_both_anchors_of_fosc():

@@ -9,11 +9,12 @@ from torch import nn
 from lasat_ray.config import LossConfig
 from lasat_ray.methods.hydra import Pruning, first_scores, search_epochs, stage_of, top_mask
 from lasat_ray.models import build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import save_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.load import load_model
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from lasat_ray.update.credit import directional_derivative
 from tests.support.helpers import CPU, close, small_config
 
@@ -136,13 +137,13 @@ def test_the_sparsity_is_exact_in_every_round_and_in_the_file(pretrained, tmp_pa
         optim__ema_decay=ema_decay,
     )
     folder = RunFolder.create(tmp_path / "run", config)
-    trainer = Trainer(config, Place(world=World(), device=CPU, folder=folder))
+    trainer = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder))
     target, masks = trainer.env.target, []
     pruned = dict.fromkeys(target.pruning.names)
     start = {name: p.clone() for name, p in target.net.named_parameters()}
     for round in range(trainer.total_rounds):
         trainer.run(stop_after=round + 1)
-        for net in (target.net, trainer.deployed_net()):
+        for net in (target.net, trainer.env.target.deployed):
             for name, weight in net.named_parameters():
                 if name in pruned:
                     kept = weight.numel() - int(0.7 * weight.numel())
@@ -160,7 +161,7 @@ def test_the_sparsity_is_exact_in_every_round_and_in_the_file(pretrained, tmp_pa
         if name in pruned:
             assert int((weight == 0).sum()) == int(0.7 * weight.numel())
     x = torch.rand(3, 1, 8, 8)
-    torch.testing.assert_close(plain(x), trainer.deployed_net().eval()(x).to(plain(x).dtype))
+    torch.testing.assert_close(plain(x), trainer.env.target.deployed.eval()(x).to(plain(x).dtype))
 
 
 def test_weights_stand_still_while_scores_are_learned(pretrained, tmp_path):
@@ -172,7 +173,8 @@ def test_weights_stand_still_while_scores_are_learned(pretrained, tmp_path):
         loss__hydra_keep=0.5,
     )
     trainer = Trainer(
-        config, Place(world=World(), device=CPU, folder=RunFolder.create(tmp_path / "run", config))
+        config,
+        RunContext(group=ProcessGroup(), device=CPU, folder=RunFolder.create(tmp_path / "run", config)),
     )
     source = load_model(pretrained)
     trainer.run(stop_after=2)

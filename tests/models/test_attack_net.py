@@ -10,7 +10,7 @@ from torch._dynamo.testing import CompileCounter
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models import AttackNet, AttackView, build_classifier
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from tests.support.helpers import close, make_batch, strategy_of
 
 SHAPE = (3, 16, 16)
@@ -155,8 +155,8 @@ def attack(net, x, **options):
     steps = torch.arange(count) % 5 + 1
     full = torch.ones(count, dtype=x.dtype)
     strategy = strategy_of(full * 0.03, steps, full * 0.01)
-    stream = Stream.of(0, "speed")
-    return attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform", **options)
+    key = RandomKey.of(0, "speed")
+    return attack_batch(net, batch, strategy, key, loss="ce", start_kind="uniform", **options)
 
 
 @pytest.mark.parametrize("name", FOLDED)

@@ -17,7 +17,7 @@ def build(name="small_cnn", shape=(3, 8, 8), **options):
     return build_classifier(name, num_classes=4, image_shape=shape, **options)
 
 
-def settle(net, x):
+def initialise_statistics(net, x):
     """Give BatchNorm other statistics than 0 and 1, then evaluate."""
     net.train()(x)
     return net.eval()
@@ -87,7 +87,7 @@ def test_fp64_takes_the_float32_weights():
 @pytest.mark.parametrize("name", TINY)
 def test_a_batch_equals_image_by_image(name):
     x = torch.rand(4, 3, 16, 16, dtype=torch.float64)
-    net = settle(build(name, (3, 16, 16), precision="fp64"), x)
+    net = initialise_statistics(build(name, (3, 16, 16), precision="fp64"), x)
     one_by_one = torch.cat([net(image[None]) for image in x])
     torch.testing.assert_close(net(x), one_by_one, rtol=0, atol=1e-12)
 
@@ -95,7 +95,7 @@ def test_a_batch_equals_image_by_image(name):
 @pytest.mark.parametrize("name", TINY)
 def test_channels_last_changes_nothing_but_the_layout(name):
     x = torch.rand(3, 3, 32, 32, dtype=torch.float64)
-    net = settle(build(name, (3, 32, 32), precision="fp64"), x)
+    net = initialise_statistics(build(name, (3, 32, 32), precision="fp64"), x)
     reference = net(x)
     net = net.to(memory_format=torch.channels_last)
     torch.testing.assert_close(net(x.to(memory_format=torch.channels_last)), reference)

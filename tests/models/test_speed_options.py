@@ -11,9 +11,10 @@ import torch
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models import AttackView
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer, load_config_dataset
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer, load_config_dataset
 from tests.support.golden_nets import load_tiny
 from tests.support.helpers import CPU, close, golden, make_batch, small_config, strategy_of
 
@@ -43,7 +44,9 @@ class Run:
 
     def go(self, stop_after=None):
         """The weights of both nets and the summary."""
-        trainer = Trainer(self.config, Place(world=World(), device=CPU, folder=self.folder), dataset())
+        trainer = Trainer(
+            self.config, RunContext(group=ProcessGroup(), device=CPU, folder=self.folder), dataset()
+        )
         summary = trainer.run(stop_after)
         nets = {"target": trainer.env.net, "strategy": trainer.learner.net}
         weights = {f"{of} {k}": v.clone() for of, net in nets.items() for k, v in net.state_dict().items()}

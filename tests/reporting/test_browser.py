@@ -56,7 +56,7 @@ def draw_all(driver):
     driver.execute_async_script("const done = arguments[0]; drawAll().then(() => setTimeout(done, 300))")
 
 
-def look(driver, size, scheme):
+def inspect_tracked(driver, size, scheme):
     """Set window and colour scheme as a device would."""
     wish = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wish)
@@ -101,7 +101,7 @@ def test_a_button_switches_its_runs_everywhere_and_back(browser):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_the_page_fits_and_follows_the_colour_scheme(browser, size, scheme):
-    look(browser, size, scheme)
+    inspect_tracked(browser, size, scheme)
     assert browser.execute_script("return document.documentElement.dataset.theme") == scheme
     assert browser.execute_script("return document.documentElement.scrollWidth") <= SIZES[size]
     wide = browser.execute_script(
@@ -119,14 +119,14 @@ def test_the_page_fits_and_follows_the_colour_scheme(browser, size, scheme):
 
 
 def test_the_theme_button_overrides_the_device(browser):
-    look(browser, "desktop", "light")
+    inspect_tracked(browser, "desktop", "light")
     browser.execute_script("document.getElementById('theme').click()")
     assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
 
 
 def test_figures_drawn_for_a_screen_shrink_onto_paper(browser):
     """Paper gets no redrawing: the page narrows and what was drawn has to follow."""
-    look(browser, "desktop", "light")
+    inspect_tracked(browser, "desktop", "light")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     browser.execute_script("document.querySelector('main').style.width = '680px'")
     over = (

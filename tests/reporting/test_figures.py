@@ -16,7 +16,7 @@ from lasat_ray.reporting.figures.cost import cost, passes
 from lasat_ray.reporting.figures.distributions import distributions
 from lasat_ray.reporting.figures.pareto import _front
 from lasat_ray.reporting.figures.single_images import single_images
-from lasat_ray.reporting.nets import LEVELS, ask_net, ask_nets
+from lasat_ray.reporting.nets import LEVELS, evaluate_net_for_report, evaluate_nets_for_report
 from lasat_ray.reporting.study import read_study
 from lasat_ray.reporting.tables import all_tables
 from lasat_ray.reporting.to_plotly import to_plotly
@@ -26,7 +26,9 @@ from lasat_ray.reporting.to_plotly import to_plotly
 def study(runs, tmp_path_factory):
     told = []
     found = read_study(list(runs.values()))
-    ask_nets(found, tmp_path_factory.mktemp("cache"), n_examples=32, trust=False, warn=told.append)
+    evaluate_nets_for_report(
+        found, tmp_path_factory.mktemp("cache"), n_examples=32, trust=False, warn=told.append
+    )
     assert not told
     return found
 
@@ -145,13 +147,15 @@ def test_a_net_is_asked_once_and_accuracy_never_rises_with_eps(study, tmp_path, 
     assert facts["accuracy"][own] == pytest.approx((attacked == y).mean())
     again = read_study([run.path])
     for _ in range(2):
-        ask_nets(again, tmp_path, n_examples=32, trust=False, warn=pytest.fail)
+        evaluate_nets_for_report(again, tmp_path, n_examples=32, trust=False, warn=pytest.fail)
         assert again.nets[run.name]["accuracy"] == facts["accuracy"]
-        monkeypatch.setattr("lasat_ray.reporting.nets.ask_net", lambda *args: pytest.fail("asked twice"))
+        monkeypatch.setattr(
+            "lasat_ray.reporting.nets.evaluate_net_for_report", lambda *args: pytest.fail("asked twice")
+        )
 
 
 def test_gallery_images_stay_within_the_chosen_budget(study):
-    gallery = ask_net(study.runs[2], 8, trust=False)["gallery"]
+    gallery = evaluate_net_for_report(study.runs[2], 8, trust=False)["gallery"]
     x, x_adv = gallery["x"].int(), gallery["x_adv"].int()
     assert 0 < int((x_adv - x).abs().max()) <= round(0.2 * 255)
     assert gallery["strategy"][0] == "eps 0.2, num_steps 2, step_size 0.1"

@@ -11,8 +11,9 @@ import torch
 
 from lasat_ray.errors import UserError
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer
-from lasat_ray.process_group import World
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
+from lasat_ray.process_group import ProcessGroup
 from tests.support.helpers import CPU, small_config
 
 AT = 4  # the round of six that goes wrong
@@ -21,7 +22,7 @@ AT = 4  # the round of six that goes wrong
 def trainer_of(path, **changes):
     config = small_config(model="mlp", strategy_model="mlp", **changes)
     folder = RunFolder.open(path) if path.exists() else RunFolder.create(path, config)
-    return Trainer(config, Place(world=World(), device=CPU, folder=folder))
+    return Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder))
 
 
 def spoil(trainer, *, images=2, times=1):
@@ -47,7 +48,7 @@ def spoil(trainer, *, images=2, times=1):
 
 
 def records(trainer, kind):
-    lines = trainer.place.folder.metrics.read_text().splitlines()
+    lines = trainer.context.folder.metrics.read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
@@ -62,7 +63,7 @@ def test_a_nan_ends_the_run_in_one_line_with_images_and_fields(tmp_path):
     assert record["round"] == AT and record["action"] == "stop"
     assert record["fields"]["loss"] == rows and record["fields"]["gradient"] == []
     assert all(str(row) in str(caught.value) for row in rows)
-    state, _ = trainer.place.folder.load_last()
+    state, _ = trainer.context.folder.load_last()
     assert state["round"] == 3 and all(v.isfinite().all() for v in state["target_net"].values())
 
 

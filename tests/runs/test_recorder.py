@@ -13,7 +13,7 @@ import torch
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import Recorder, follow
 from lasat_ray.types import RoundReport
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from tests.support.helpers import small_config
 
 
@@ -36,8 +36,8 @@ def lines_of(folder):
     return [json.loads(line) for line in folder.metrics.read_text().splitlines()]
 
 
-def make_recorder(folder, world=None, listener=None, grid=None):
-    return Recorder(folder, world or World(), rounds_per_epoch=200, listener=listener, grid=grid)
+def make_recorder(folder, group=None, listener=None, grid=None):
+    return Recorder(folder, group or ProcessGroup(), rounds_per_epoch=200, listener=listener, grid=grid)
 
 
 def test_rounds_become_means_over_the_global_batch(folder):
@@ -101,7 +101,7 @@ def test_rounds_are_written_twenty_times_an_epoch(folder):
 
 def test_only_the_first_worker_writes(folder):
     heard = []
-    recorder = make_recorder(folder, World(rank=1, size=2), heard.append)
+    recorder = make_recorder(folder, ProcessGroup(rank=1, size=2), heard.append)
     recorder.write({"kind": "epoch", "round": 1})
     assert not folder.metrics.exists() and not heard
 

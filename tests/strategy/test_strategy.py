@@ -9,7 +9,7 @@ from torch import nn
 from torch.distributions import Categorical
 
 from lasat_ray.learners.base import draw
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategyNet, StrategySpace
 from lasat_ray.strategy.net import entropy, log_prob, sample
 from tests.support.helpers import close, golden
@@ -30,7 +30,7 @@ def random_heads(count, sizes, seed=0, scale=2.0):
 def test_sampled_frequencies_are_the_probabilities():
     count = 20_000
     heads = [head.expand(count, -1) for head in random_heads(1, (2, 3, 12), seed=1, scale=1.0)]
-    u = Stream.of(0, "test").uniform(torch.arange(count), (3,), F64)
+    u = RandomKey.of(0, "test").uniform(torch.arange(count), (3,), F64)
     action = sample(heads, u)
     for k, head in enumerate(heads):
         counts = torch.bincount(action[:, k], minlength=head.shape[1])
@@ -99,14 +99,14 @@ def test_acting_is_named_by_the_row_and_tells_its_own_log_prob():
     for head in net.heads:
         head.weight.data.normal_()
     x, index = torch.rand(40, 1, 8, 8, dtype=F64), torch.arange(40) * 3
-    stream = Stream.of(0, "action", 0)
+    key = RandomKey.of(0, "action", 0)
     net.requires_grad_(False)
-    action = draw(net(x), index, stream)
+    action = draw(net(x), index, key)
     close(action.log_prob, log_prob(net(x), action.index))
     order = torch.randperm(40)
-    shuffled = draw(net(x[order]), index[order], stream)
+    shuffled = draw(net(x[order]), index[order], key)
     assert torch.equal(shuffled.index, action.index[order])
-    assert not torch.equal(draw(net(x), index, stream.child(1)).index, action.index)
+    assert not torch.equal(draw(net(x), index, key.fold_in(1)).index, action.index)
 
 
 def test_decoding_keeps_the_order_of_the_grid():

@@ -16,9 +16,9 @@ from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import Learner, LearnerContext, make_learner
 from lasat_ray.methods import MethodInputs
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.strategy import StrategySpace
-from lasat_ray.types import Batch, Logits, Strategy
+from lasat_ray.types import AttackedBatch, Batch, Logits, Strategy
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")
@@ -98,15 +98,22 @@ def make_batch(x: Tensor, y: Tensor, index: Tensor | None = None) -> Batch:
     return Batch(x=x, y=y, index=torch.arange(len(x)) if index is None else index, global_size=len(x))
 
 
+def attacked(batch: Batch, x_adv: Tensor, strategy: Strategy, **more: Any) -> AttackedBatch:
+    """What a round hands on; ``more``: its round and the attack's stats."""
+    return AttackedBatch(batch=batch, x_adv=x_adv, strategy=strategy, **more)
+
+
 def make_game(config: TrainConfig, images: Images | None = None, **kwargs: Any) -> AttackStrategyVectorEnv:
     """The trainer's env on 48 random images of 4 classes, one worker, CPU."""
     images = images or make_images(48)
-    return build_game(config, images, 4, world=World(), device=CPU, **kwargs)
+    return build_game(config, images, 4, group=ProcessGroup(), device=CPU, **kwargs)
 
 
-def make_context(config: TrainConfig, space: StrategySpace, world: World | None = None) -> LearnerContext:
+def make_context(
+    config: TrainConfig, space: StrategySpace, group: ProcessGroup | None = None
+) -> LearnerContext:
     return LearnerContext(
-        space=space, image_shape=(1, 8, 8), config=config, world=world or World(), device=CPU
+        space=space, image_shape=(1, 8, 8), config=config, group=group or ProcessGroup(), device=CPU
     )
 
 

@@ -10,10 +10,11 @@ import torch
 from lasat_ray.config import TrainConfig
 from lasat_ray.methods import METHODS
 from lasat_ray.models import build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer
 from tests.support.helpers import CPU, small_config
 
 TINY_RUN = {
@@ -56,9 +57,9 @@ def run_config(name: str, teacher: str, **changes: Any) -> TrainConfig:
     return small_config(**{**TINY_RUN, "method": name, **changes})
 
 
-def trainer_in(path: Path, config: TrainConfig, world: World | None = None) -> Trainer:
+def trainer_in(path: Path, config: TrainConfig, group: ProcessGroup | None = None) -> Trainer:
     folder = RunFolder(path) if path.exists() else RunFolder.create(path, config)
-    return Trainer(config, Place(world=world or World(), device=CPU, folder=folder))
+    return Trainer(config, RunContext(group=group or ProcessGroup(), device=CPU, folder=folder))
 
 
 def assert_same_nets(one: Path, other: Path, told: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.learners import Learner
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
 from tests.support.helpers import seeded_learner, small_config
@@ -83,7 +83,7 @@ def play(learner: Any, game: Brightness, rounds: int, first: int = 0, blind: boo
     means, index = [], torch.arange(N)
     for round in range(first, first + rounds):
         x, bright = game.images(N)
-        action = learner.act(x, index, Stream.of(0, "action", round))
+        action = learner.act(x, index, RandomKey.of(0, "action", round))
         reward = (game.constant_reward if blind else game.reward)(bright, action.index).to(x.dtype)
         means.append(reward.mean() - 10)
         learner.update(rollout_of(x, action, reward))

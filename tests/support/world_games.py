@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import make_learner
-from lasat_ray.process_group import World, gradients
+from lasat_ray.process_group import ProcessGroup, gradients
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer, load_config_dataset
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer, load_config_dataset
 from lasat_ray.types import Batch, Rollout, Strategy
 from tests.support.helpers import CPU, make_context, make_images, small_config
 
@@ -85,46 +86,46 @@ def slug(game: str) -> str:
     return game.replace(" ", "_").replace(",", "")
 
 
-def train(game: str, folder: RunFolder, world: World, stop_after: int | None = None) -> dict[str, Any]:
+def train(game: str, folder: RunFolder, group: ProcessGroup, stop_after: int | None = None) -> dict[str, Any]:
     """The trainer's state after the run, with the summary."""
     config = config_of(game)
-    place = Place(world=world, device=CPU, folder=folder)
+    place = RunContext(group=group, device=CPU, folder=folder)
     trainer = Trainer(config, place, load_config_dataset(config))
     summary = trainer.run(stop_after)
     return {"state": trainer.state_dict(), "summary": summary}
 
 
-def collectives(world: World) -> dict[str, Tensor]:
+def collectives(group: ProcessGroup) -> dict[str, Tensor]:
     """Each collective on numbers that tell the ranks apart."""
-    mine = torch.tensor([1.0, 10.0]) * (world.rank + 1)
-    total = world.sum(mine)
+    mine = torch.tensor([1.0, 10.0]) * (group.rank + 1)
+    total = group.sum(mine)
     kept = mine.clone()
     mixed = [
-        torch.full((2, 2), float(world.rank + 1)),
-        torch.tensor([world.rank + 5]),
+        torch.full((2, 2), float(group.rank + 1)),
+        torch.tensor([group.rank + 5]),
         torch.ones(3).double(),
     ]
     before = [tensor.data_ptr() for tensor in mixed]
-    world.sum_in_place(mixed)
+    group.sum_in_place(mixed)
     assert before == [tensor.data_ptr() for tensor in mixed]
-    torch.manual_seed(world.rank)
+    torch.manual_seed(group.rank)
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    net[1].num_batches_tracked.fill_(world.rank + 3)
-    world.share(net)
-    net[0].weight.grad = torch.full((2, 2), float(world.rank))
+    net[1].num_batches_tracked.fill_(group.rank + 3)
+    group.share(net)
+    net[0].weight.grad = torch.full((2, 2), float(group.rank))
     grads = gradients(net.parameters())
-    world.sum_in_place(grads)
-    world.barrier()
+    group.sum_in_place(grads)
+    group.barrier()
     named = {f"mixed{n}": tensor for n, tensor in enumerate(mixed)} | {
         f"grad{n}": g for n, g in enumerate(grads)
     }
     return {"total": total, "kept": kept, **named, **net.state_dict()}
 
 
-def balanced(world: World) -> dict[str, Any]:
+def balanced(group: ProcessGroup) -> dict[str, Any]:
     """An attack that adds its steps to the image, on uneven shards of uneven work."""
-    steps = torch.tensor([[9, 8, 9], [1, 2, 1, 3]][world.rank])
-    place = torch.arange(len(steps)) + 3 * world.rank
+    steps = torch.tensor([[9, 8, 9], [1, 2, 1, 3]][group.rank])
+    place = torch.arange(len(steps)) + 3 * group.rank
     batch = Batch(x=place.double().view(-1, 1, 1, 1).expand(-1, 1, 2, 2), y=place, index=place, global_size=7)
     strategy = Strategy(eps=place / 255, num_steps=steps, step_size=place / 1000)
     seen: dict[str, Any] = {}
@@ -133,14 +134,14 @@ def balanced(world: World) -> dict[str, Any]:
         seen.update(index=batch.index, steps=strategy.num_steps, eps=strategy.eps, x=batch.x)
         return batch.x + 10 * strategy.num_steps.view(-1, 1, 1, 1)
 
-    return {"x_adv": attack_balanced(world, attack, batch, strategy), "given": (batch, strategy), **seen}
+    return {"x_adv": attack_balanced(group, attack, batch, strategy), "given": (batch, strategy), **seen}
 
 
-def statistics(world: World) -> dict[str, dict[str, Tensor]]:
+def statistics(group: ProcessGroup) -> dict[str, dict[str, Tensor]]:
     """Both nets after one update on shards of 3 and 4, and the shard itself."""
     config = config_of("batch norm")
-    env = build_game(config, make_images(28), 4, world=world, device=CPU)
-    learner = make_learner(make_context(config, env.space, world))
+    env = build_game(config, make_images(28), 4, group=group, device=CPU)
+    learner = make_learner(make_context(config, env.space, group))
     before = {name: copy.deepcopy(net) for name, net in (("target", env.net), ("strategy", learner.net))}
     batch, action = env.batch, torch.zeros(env.num_envs, 3, dtype=torch.int64)
     *_, info = env.step(action)
@@ -167,11 +168,11 @@ def worker(rank: int, size: int, path: str) -> None:
         world_size=size,
         timeout=timedelta(seconds=120),
     )
-    world, root = World(rank, size), Path(path)
-    results: dict[str, Any] = {"collectives": collectives(world), "statistics": statistics(world)}
-    results["attacks"] = balanced(world)
+    group, root = ProcessGroup(rank, size), Path(path)
+    results: dict[str, Any] = {"collectives": collectives(group), "statistics": statistics(group)}
+    results["attacks"] = balanced(group)
     for game in GAMES:
-        results[game] = train(game, RunFolder(root / slug(game)), world)
-    results["resumed"] = train(RESUMED, RunFolder(root / "resumed"), world)
+        results[game] = train(game, RunFolder(root / slug(game)), group)
+    results["resumed"] = train(RESUMED, RunFolder(root / "resumed"), group)
     torch.save(results, root / f"rank{rank}.pt")
     dist.destroy_process_group()

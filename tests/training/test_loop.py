@@ -8,10 +8,11 @@ import torch
 
 from lasat_ray.cluster.local import choose_device, train_here
 from lasat_ray.errors import UserError
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.loop import Place, Trainer, load_config_dataset
+from lasat_ray.training.context import RunContext
+from lasat_ray.training.loop import Trainer, load_config_dataset
 from tests.support.helpers import CPU, small_config
 
 TIMES = ("train_seconds", "img_per_second")
@@ -64,7 +65,7 @@ class Run:
         self.folder = RunFolder.create(path, self.config)
 
     def go(self, stop_after=None, **place):
-        place = Place(world=World(), device=CPU, folder=self.folder, **place)
+        place = RunContext(group=ProcessGroup(), device=CPU, folder=self.folder, **place)
         trainer = Trainer(self.config, place, dataset())
         torch.rand(7)  # the state of torch's own generator must not matter
         return trainer, trainer.run(stop_after)
@@ -181,7 +182,7 @@ def test_a_killed_run_goes_on_from_the_checkpoints_between(whole, tmp_path, monk
     class Killed(BaseException):
         pass
 
-    place = Place(world=World(), device=CPU, folder=run.folder, checkpoint_every=2)
+    place = RunContext(group=ProcessGroup(), device=CPU, folder=run.folder, checkpoint_every=2)
     trainer = Trainer(run.config, place, dataset())
     step = trainer.env.step
 
@@ -212,7 +213,7 @@ def test_seconds_are_counted_across_stops(tmp_path, monkeypatch):
     for stops in ([], [2, 4]):
         run = Run(tmp_path / f"run{len(stops)}", "fixed")
         for stop in [*stops, None]:
-            place = Place(world=World(), device=CPU, folder=run.folder)
+            place = RunContext(group=ProcessGroup(), device=CPU, folder=run.folder)
             trainer = Trainer(run.config, place, dataset())
             monkeypatch.setattr(
                 "lasat_ray.training.loop.time.perf_counter", lambda env=trainer.env: float(env.round)
@@ -262,8 +263,8 @@ def test_the_summary_tells_what_was_measured_and_how(whole):
 def test_the_best_validated_net_is_the_one_that_is_tested(tmp_path):
     """Of equally robust epochs the later; a worse one is passed over."""
     run = Run(tmp_path / "run", "fixed", epochs=4)
-    trainer = Trainer(run.config, Place(world=World(), device=CPU, folder=run.folder), dataset())
-    real, told = trainer.evaluate, iter([0.9, 0.5, 0.9, 0.2])
+    trainer = Trainer(run.config, RunContext(group=ProcessGroup(), device=CPU, folder=run.folder), dataset())
+    real, told = trainer.evaluator.accuracy, iter([0.9, 0.5, 0.9, 0.2])
     kept = []
 
     def evaluate(net, images, num_steps, view=None):
@@ -272,18 +273,18 @@ def test_the_best_validated_net_is_the_one_that_is_tested(tmp_path):
             return next(told)
         return real(net, images, num_steps, view)
 
-    trainer.evaluate = evaluate
+    trainer.evaluator.accuracy = evaluate
     summary = trainer.run()
     best = run.folder.load_best()
     assert best["round"] == 9 and summary["net"] == "best on validation"
     assert all(torch.equal(value, kept[2][name]) for name, value in best["target_net"].items())
-    assert all(torch.equal(v, kept[2][k]) for k, v in trainer.deployed_net().state_dict().items())
+    assert all(torch.equal(v, kept[2][k]) for k, v in trainer.env.target.deployed.state_dict().items())
 
 
 def test_a_trainer_holds_no_image_twice(tmp_path):
     """Every worker holds the data set: what it keeps beside the two parts would double its memory."""
     run = Run(tmp_path / "run", "fixed")
-    trainer = Trainer(run.config, Place(world=World(), device=CPU, folder=run.folder))
+    trainer = Trainer(run.config, RunContext(group=ProcessGroup(), device=CPU, folder=run.folder))
     assert trainer.dataset.train is trainer.train_images
     (feed, _), *others = trainer.env.batches._feeds
     assert not others and feed._store._x.data_ptr() == trainer.train_images.x.data_ptr()
@@ -321,7 +322,7 @@ def test_every_validation_and_the_last_epoch_are_validated(tmp_path):
 def test_the_learner_has_learned_and_the_controls_have_not(whole):
     first = Trainer(
         whole("learned")["run"].config,
-        Place(world=World(), device=CPU, folder=whole("learned")["run"].folder),
+        RunContext(group=ProcessGroup(), device=CPU, folder=whole("learned")["run"].folder),
         dataset(),
     )
     heads = [name for name in whole("learned")["tensors"] if "/learner/net/heads" in name]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lasat_ray.learners import make_learner
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.training.round import play_round
 from lasat_ray.types import Action, LearnerReport
 from tests.support.helpers import Counted, close, make_context, make_game, small_config
@@ -27,9 +27,9 @@ class Spy:
     def __init__(self, env):
         self.env, self.calls, self.streams, self.rollouts = env, [], [], []
 
-    def act(self, x, index, stream):
+    def act(self, x, index, key):
         self.calls.append("act")
-        self.streams.append(stream)
+        self.streams.append(key)
         shift = len(self.streams)
         action = torch.stack([(index + shift) % size for size in self.env.space.sizes], 1)
         return Action(index=action, log_prob=torch.full((len(x),), float(shift), dtype=torch.float64))
@@ -45,7 +45,7 @@ def test_with_the_real_lookahead_the_paid_action_is_the_trained_one():
     spy, twin = Spy(env), copy.deepcopy(env)
     reports = [play_round(env, spy) for _ in range(4)]
     assert spy.calls == ["act", "act", "update in round 2", "act", "act", "update in round 4"]
-    assert spy.streams == [Stream.of(0, "action", round) for round in range(4)]
+    assert spy.streams == [RandomKey.of(0, "action", round) for round in range(4)]
     for n, round in enumerate((1, 3)):
         while twin.round < round:
             twin.step(Spy(twin).act(twin.batch.x, twin.batch.index + twin.round, None).index)
@@ -67,15 +67,14 @@ def test_with_a_copy_the_rehearsed_action_is_paid_and_a_fresh_one_trains():
     play_round(env, spy)
     play_round(env, spy)
     assert spy.calls == ["act", "act", "update in round 1", "act"]
-    assert spy.streams[1] == Stream.of(0, "action", 1)
-    assert spy.streams[2] == Stream.of(0, "action after rehearsal", 1)
+    assert spy.streams[1] == RandomKey.of(0, "action", 1)
+    assert spy.streams[2] == RandomKey.of(0, "action after rehearsal", 1)
     index = twin.batch.index
     twin.step(torch.stack([(index + 1) % size for size in twin.space.sizes], 1))
     index = twin.batch.index
-    paid, trained = (torch.stack([(index + n) % size for size in twin.space.sizes], 1) for n in (2, 3))
-    assert torch.equal(spy.rollouts[0].action, paid) and (spy.rollouts[0].log_prob == 2).all()
-    reward, _ = twin.rehearse(paid)
-    close(spy.rollouts[0].reward, reward)
+    rewarded, trained = (torch.stack([(index + n) % size for size in twin.space.sizes], 1) for n in (2, 3))
+    assert torch.equal(spy.rollouts[0].action, rewarded) and (spy.rollouts[0].log_prob == 2).all()
+    close(spy.rollouts[0].reward, twin.evaluate_on_copy(rewarded).rewarded.reward)
     twin.step(trained)
     for ours, theirs in zip(env.net.parameters(), twin.net.parameters(), strict=True):
         close(ours.detach(), theirs.detach(), atol=1e-14)
@@ -84,7 +83,7 @@ def test_with_a_copy_the_rehearsed_action_is_paid_and_a_fresh_one_trains():
 def test_the_report_sums_what_the_round_did():
     env, learner = make_round()
     batch, twin = env.batch, copy.deepcopy(env)
-    action = learner.act(batch.x, batch.index, Stream.of(0, "action", 0))
+    action = learner.act(batch.x, batch.index, RandomKey.of(0, "action", 0))
     _, reward, _, _, info = twin.step(action.index)
     report = play_round(env, learner)
     close(report.sums["reward"], reward.sum())
@@ -164,6 +163,6 @@ def test_the_steps_of_the_published_grid_average_8_5():
     """2 * 8.5 + 3 + 1 = 21 passes an image: fewer than PGD-AT's 23."""
     env, learner = make_round(strategy="random", attack__grid=GRID)
     index = torch.arange(6000)
-    action = learner.act(env.batch.x[:1].expand(6000, -1, -1, -1), index, Stream.of(0, "a"))
+    action = learner.act(env.batch.x[:1].expand(6000, -1, -1, -1), index, RandomKey.of(0, "a"))
     mean = float(env.space.decode(action.index).num_steps.double().mean())
     assert abs(mean - 8.5) < 4 * (143 / 12 / 6000) ** 0.5

@@ -11,22 +11,22 @@ from rich.console import Console
 from lasat_ray.errors import UsageError
 from lasat_ray.tune.options import SweepRun
 from lasat_ray.tune.plan import (
-    Probe,
+    Throughput,
     bundles_of,
     check_rounds,
     decide,
     how_many_fit,
     make_plan,
-    probe_here,
+    measure_here,
     spell_time,
 )
-from lasat_ray.tune.trainable import Place
+from lasat_ray.tune.trainable import TrialResources
 from lasat_ray.tune.trial import Trial
 from tests.support.helpers import small_config
 from tests.support.trials import finished
 
 TWO = [{"CPU": 2.0}]
-PROBE = Probe(rounds_per_epoch=3, n_train=115, n_val=13, seconds_per_pass=1e-5)
+PROBE = Throughput(rounds_per_epoch=3, n_train=115, n_val=13, seconds_per_pass=1e-5)
 
 
 def trials(count=3, timed=False, **changes):
@@ -101,7 +101,7 @@ def test_a_k_that_never_comes_is_refused():
 
 
 def test_a_probe_looks_at_the_data_and_the_clock():
-    probe = probe_here(small_config(), Place(out="", cwd=""))
+    probe = measure_here(small_config(), TrialResources(out="", cwd=""))
     assert (probe.rounds_per_epoch, probe.n_train, probe.n_val) == (3, 115, 13)
     assert 0 < probe.seconds_per_pass < 0.1
 

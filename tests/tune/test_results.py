@@ -18,7 +18,7 @@ from tests.support.trials import asked_of, finished
 SEEDS = (0, 1)
 
 
-def world(**odd):
+def group(**odd):
     """PGD-AT and k=1 with two seeds each; ``odd``: (row, seed) as row_seed -> another outcome."""
     trials = [
         Trial(row=row, config=small_config(seed=seed, strategy=kind))
@@ -49,7 +49,7 @@ def record_of(
 
 
 def test_rows_are_means_over_seeds_and_time_is_compared_seed_by_seed():
-    record = record_of(*world())
+    record = record_of(*group())
     pgd, k1 = record["rows"]
     assert pgd["clean_acc"] == pytest.approx([0.91, 0.01 * 2**0.5])
     assert k1["seconds"] == pytest.approx([30.0, 10 * 2**0.5 * 1.0])
@@ -62,7 +62,7 @@ def test_rows_are_means_over_seeds_and_time_is_compared_seed_by_seed():
 
 
 def test_one_seed_has_no_deviation():
-    trials, outcomes = world()
+    trials, outcomes = group()
     record = record_of([t for t in trials if t.config.seed == 0], outcomes)
     assert record["rows"][1]["clean_acc"] == [0.9, None]
     assert "| k=1 | 1 | 90.0 | 50.0 | 20.0 | 2.00 | 2.00 |" in to_markdown(record)
@@ -71,7 +71,7 @@ def test_one_seed_has_no_deviation():
 def test_a_failed_and_a_stopped_trial_leave_their_row_with_the_other_seeds():
     failed = Outcome(status="failed", error="npz:absent: no such file")
     stopped = dataclasses.replace(finished(), status="stopped", summary=None)
-    record = record_of(*world(**{"k=1_0": failed, "PGD-AT_1": stopped}))
+    record = record_of(*group(**{"k=1_0": failed, "PGD-AT_1": stopped}))
     pgd, k1 = record["rows"]
     assert (pgd["seeds"], pgd["stopped"], k1["seeds"], k1["failed"]) == ([0], 1, [1], 1)
     assert k1["relative_seconds"] is None, "no seed has both"
@@ -82,10 +82,10 @@ def test_a_failed_and_a_stopped_trial_leave_their_row_with_the_other_seeds():
 
 def test_a_row_without_any_result_is_shown_as_such():
     failed = Outcome(status="failed", error="x")
-    record = record_of(*world(**{"k=1_0": failed, "k=1_1": failed}))
+    record = record_of(*group(**{"k=1_0": failed, "k=1_1": failed}))
     assert "| k=1 | 0 | - | - | - | - | - |" in to_markdown(record)
     assert to_csv(record)
-    trials, outcomes = world()
+    trials, outcomes = group()
     nothing = record_of(trials, dict.fromkeys(outcomes, failed))
     for draw in (draw_k, draw_weights, draw_search):
         assert draw(record).startswith(b"\x89PNG") and draw(nothing).startswith(b"\x89PNG")
@@ -105,7 +105,7 @@ def test_of_several_trials_of_a_seed_the_best_on_validation_is_kept_and_all_are_
 
 
 def test_the_record_holds_the_resolved_config_of_every_trial():
-    trials, outcomes = world()
+    trials, outcomes = group()
     record = record_of(trials, outcomes)
     assert [t["config"]["seed"] for t in record["trials"]] == [0, 0, 1, 1]
     assert {"command", "commit", "packages", "definition"} <= set(record)
@@ -115,7 +115,7 @@ def test_the_record_holds_the_resolved_config_of_every_trial():
 
 
 def test_a_report_is_printed_and_written_in_four_forms(tmp_path):
-    trials, outcomes = world()
+    trials, outcomes = group()
     shown = io.StringIO()
     console = Console(file=shown, width=120)
     asked = asked_of(tmp_path / "s")
@@ -136,18 +136,18 @@ def test_the_pareto_front_is_what_nothing_beats():
 
 @pytest.mark.parametrize("draw", [draw_k, draw_weights, draw_search])
 def test_pictures_are_drawn_from_the_record_alone(draw):
-    picture = draw(record_of(*world()))
+    picture = draw(record_of(*group()))
     assert picture.startswith(b"\x89PNG") and len(picture) > 5000
 
 
 def test_the_table_fits_what_it_says():
-    table = to_table(record_of(*world()))
+    table = to_table(record_of(*group()))
     assert [column.header for column in table.columns][:4] == ["", "seeds", "clean", "PGD-10"]
     assert table.row_count == 2
 
 
 def test_a_terminal_of_80_columns_shows_every_word_whole():
-    trials, outcomes = world()
+    trials, outcomes = group()
     record = record_of(trials, outcomes)
     record["columns"] = ["clean", "robust", "val_robust", "trials", "passes", "strategy"]
     shown = io.StringIO()

@@ -138,7 +138,7 @@ def test_a_killed_driver_goes_on_and_ends_with_the_results_of_an_undisturbed_swe
     assert [r["round"] for r in rounds if r["kind"] == "round"] == list(range(3 * 3)), "each round once"
     again = sweep_k("--resume", str(out))  # complete: the tables again, without Ray, in seconds
     told, errors = again.communicate(timeout=100)
-    assert again.returncode == 0 and "Plan" not in told and "k=5" in told, errors
+    assert again.returncode == 0 and "SweepPlan" not in told and "k=5" in told, errors
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

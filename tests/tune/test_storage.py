@@ -11,7 +11,7 @@ import pytest
 from lasat_ray.errors import UserError
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.tune.storage import TRIALS, Store
-from lasat_ray.tune.trainable import OUTCOME, Place, run_trial
+from lasat_ray.tune.trainable import OUTCOME, TrialResources, run_trial
 from lasat_ray.tune.trial import Outcome, Trial
 from tests.support.helpers import small_config
 
@@ -38,7 +38,7 @@ def test_files_are_written_whole_and_read_back(store):
 def test_a_trial_that_was_lost_goes_on_from_the_last_epoch_of_the_store(store):
     """The first process dies after its first epoch, with its scratch folder; the second starts there."""
     trial = Trial(row="k", config=small_config(precision="fp64", epochs=3))
-    place = Place(out=store.out, cwd=os.getcwd())
+    place = TrialResources(out=store.out, cwd=os.getcwd())
     heard: list[Outcome] = []
 
     class Died(BaseException):
@@ -55,7 +55,7 @@ def test_a_trial_that_was_lost_goes_on_from_the_last_epoch_of_the_store(store):
     resumed = run_trial(trial, place, heard.append)
     # Told at once how it stands (two epochs), then the third: nothing was trained twice.
     assert [len(outcome.curve) for outcome in heard] == [1, 2, 2, 3]
-    calm = run_trial(trial, Place(out=f"memory://{uuid.uuid4().hex}", cwd=os.getcwd()), heard.append)
+    calm = run_trial(trial, TrialResources(out=f"memory://{uuid.uuid4().hex}", cwd=os.getcwd()), heard.append)
     same = ("clean_acc", "robust_acc_pgd2", "robust_acc_pgd3", "rounds")
     assert {k: resumed.summary[k] for k in same} == {k: calm.summary[k] for k in same}
     assert (resumed.curve, resumed.target_passes, resumed.chosen) == (
@@ -70,7 +70,7 @@ def test_a_trial_that_was_lost_goes_on_from_the_last_epoch_of_the_store(store):
 
 def test_a_stretch_goes_on_from_its_parents_checkpoint_under_its_own_strategy(store):
     config = small_config(strategy="fixed", precision="fp64")
-    place = Place(out=store.out, cwd=os.getcwd())
+    place = TrialResources(out=store.out, cwd=os.getcwd())
     first = Trial(row="PBT", config=config, stop_epoch=1)
     same = Trial(row="PBT", config=config, parent=first.name, stop_epoch=2)
     other = Trial(
@@ -94,7 +94,7 @@ def test_a_half_made_folder_is_made_again(tmp_path):
     trial = Trial(row="k", config=small_config(epochs=1))
     path = tmp_path / "s" / TRIALS / trial.name
     (path / "checkpoints").mkdir(parents=True)
-    outcome = run_trial(trial, Place(out=str(tmp_path / "s"), cwd="."), lambda _: None)
+    outcome = run_trial(trial, TrialResources(out=str(tmp_path / "s"), cwd="."), lambda _: None)
     assert outcome.status == "finished" and RunFolder.open(path).summary() == outcome.summary
 
 

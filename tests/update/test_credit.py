@@ -14,11 +14,12 @@ from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.methods import METHODS
 from lasat_ray.models import build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch, RewardTerms, Strategy
 from lasat_ray.update.credit import central_difference, directional_derivative, influence, outcome_gradient
 from lasat_ray.update.reward import combine, reward_terms
 from lasat_ray.update.task import Task
+from tests.support.helpers import attacked
 
 CONFIG = RewardConfig(credit="influence", standardize=True, alpha=1.3, beta=0.7)
 LOSS = LossConfig(label_smoothing=0.1)
@@ -63,14 +64,18 @@ def tied_outcome(net: nn.Module, batch: Batch, x_ref: Tensor) -> Tensor:
 
 
 def influence_on(net: nn.Module, task: Task, x_ref: Tensor) -> Tensor:
-    return influence(net, task, tied_outcome(net, task.batch, x_ref), LOSS, World())
+    return influence(net, task, tied_outcome(net, task.attacked.batch, x_ref), LOSS, ProcessGroup())
 
 
 def task_of(name: str, batch: Batch, x_adv: Tensor, strategy: Strategy) -> Task:
     """One update's loss; a method with a second net gets one that stays."""
     method = METHODS[name]
     companion = None if method.companion == "none" else smooth_net().requires_grad_(False)
-    return Task(method=method, batch=batch, x_adv=x_adv, strategy=strategy, companion=companion)
+    return Task(
+        method=method,
+        attacked=attacked(batch, x_adv, strategy),
+        companion=companion,
+    )
 
 
 def looked_ahead(method: str, lr: float, momentum: float, decay: float, weight_B: Tensor) -> nn.Module:
@@ -114,7 +119,7 @@ def test_influence_is_what_an_image_did_to_first_order(method: str, momentum: fl
 )
 def test_forward_mode_agrees_with_single_gradients_and_with_differences(norm: nn.Module | None) -> None:
     net, (batch, x_adv, x_ref, _) = smooth_net(norm), case()
-    direction = outcome_gradient(net, tied_outcome(net, batch, x_ref), len(batch.y), World())
+    direction = outcome_gradient(net, tied_outcome(net, batch, x_ref), len(batch.y), ProcessGroup())
     weights = {name: p.detach() for name, p in net.named_parameters()}
 
     def loss(values: dict[str, Tensor]) -> Tensor:
@@ -172,7 +177,7 @@ def test_it_costs_at_most_1_3_training_passes_of_the_images_it_looks_at() -> Non
     plain = flops(lambda: tied_outcome(net, batch, x_ref).sum().backward())
     tied = tied_outcome(net, batch, x_ref)  # the reward's own forward passes
     task = task_of("pgd-at", batch, x_adv, strategy)
-    credit = flops(lambda: influence(net, task, tied, LOSS, World()))
+    credit = flops(lambda: influence(net, task, tied, LOSS, ProcessGroup()))
     assert 0.9 < credit / plain <= 1.3
 
 
@@ -191,7 +196,7 @@ def test_the_reward_is_l1_and_influence_each_standardized() -> None:
     right = torch.ones(8, dtype=torch.bool)
     terms = RewardTerms(l1=l1, l2=l1, l3=l1, ref_correct=right, clean_correct=right)
     config = dataclasses.replace(CONFIG, l1_weight=0.3)
-    reward = combine(terms, config, 8, World(), effect)
+    reward = combine(terms, config, 8, ProcessGroup(), effect)
 
     def unit(column: Tensor) -> Tensor:
         return (column - column.mean()) / column.std(correction=0)

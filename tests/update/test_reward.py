@@ -8,15 +8,15 @@ import torch
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.methods import METHODS
 from lasat_ray.models import batch_norm_buffers, build_classifier
-from lasat_ray.process_group import World
-from lasat_ray.rng import Stream
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import RewardTerms
 from lasat_ray.update.reward import combine, reference_images, reference_starts, reward_terms, standardized
 from lasat_ray.update.task import Task, plain_step
 from tests.support.golden_nets import load_tiny
-from tests.support.helpers import close, golden, make_batch, strategy_of
+from tests.support.helpers import attacked, close, golden, make_batch, strategy_of
 
-WORLD = World()
+WORLD = ProcessGroup()
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def step(case, **settings):
     batch, strategy = batch_and_strategy(case)
     net = net_of(case)
     loss = LossConfig(label_smoothing=settings.pop("label_smoothing"))
-    task = Task(method=METHODS["pgd-at"], batch=batch, x_adv=case["x_adv"], strategy=strategy)
-    return plain_step(net, task, loss, lr=case["lr"], world=WORLD, **settings)
+    task = Task(method=METHODS["pgd-at"], attacked=attacked(batch, case["x_adv"], strategy))
+    return plain_step(net, task, loss, lr=case["lr"], group=WORLD, **settings)
 
 
 def reference_config(case, **changes):
@@ -62,7 +62,7 @@ def terms_of(case, config, restarts, looked_ahead):
     batch, strategy = batch_and_strategy(case)
     starts = [torch.clamp(start, -batch.x, 1 - batch.x) for start in case["pgd_init"][:restarts]]
     x_ref = reference_images(looked_ahead, batch, config, starts)
-    task = Task(method=METHODS["pgd-at"], batch=batch, x_adv=case["x_adv"], strategy=strategy)
+    task = Task(method=METHODS["pgd-at"], attacked=attacked(batch, case["x_adv"], strategy))
     l1 = task.loss_of(net_of(case), LossConfig()).detach()
     return x_ref, reward_terms(looked_ahead, batch, x_ref, l1)
 
@@ -185,11 +185,11 @@ def test_each_restart_has_a_start_of_its_own_in_the_reference_ball():
     x = torch.rand(5, 1, 8, 8, dtype=torch.float64)
     batch = make_batch(x, torch.zeros(5, dtype=torch.int64))
     config = RewardConfig(ref_eps=0.1, ref_restarts=3)
-    starts = reference_starts(batch, config, Stream.of(0, "t"))
+    starts = reference_starts(batch, config, RandomKey.of(0, "t"))
     assert len(starts) == 3
     for delta in starts:
         assert 0.05 < delta.abs().max() <= 0.1
         assert (x + delta).min() >= 0 and (x + delta).max() <= 1
     assert not torch.equal(starts[0], starts[1]) and not torch.equal(starts[1], starts[2])
-    (alone,) = reference_starts(batch, dataclasses.replace(config, ref_restarts=1), Stream.of(0, "t"))
+    (alone,) = reference_starts(batch, dataclasses.replace(config, ref_restarts=1), RandomKey.of(0, "t"))
     assert torch.equal(alone, starts[0])

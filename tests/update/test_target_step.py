@@ -1,6 +1,7 @@
 """One update of the target net: what it reports, what it moves, and what it must leave alone."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -11,7 +12,8 @@ from lasat_ray.config import LossConfig
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS, Method
 from lasat_ray.models import build_classifier
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.types import AttackedBatch
 from lasat_ray.update.target_step import TargetStep
 from lasat_ray.update.task import Task, plain_step
 from tests.support.helpers import close, make_batch, small_config, strategy_of
@@ -29,7 +31,7 @@ def make_target(model="small_cnn", net=None, **changes):
     config = small_config(precision="fp64", **{**OPTIM, **changes})
     torch.manual_seed(0)
     net = net or build_classifier(model, num_classes=4, image_shape=(1, 8, 8), precision="fp64")
-    return TargetStep(net, config, World(), rounds_per_epoch=3)
+    return TargetStep(net, config, ProcessGroup(), rounds_per_epoch=3)
 
 
 def make_case(count=6, seed=0):
@@ -38,11 +40,8 @@ def make_case(count=6, seed=0):
     x_adv = (x + 0.2 * torch.rand(x.shape, generator=g, dtype=F64)).clamp(0, 1)
     ones = torch.ones(count, dtype=F64)
     beta = torch.linspace(1, 9, count, dtype=F64)
-    return (
-        make_batch(x, torch.arange(count) % 4),
-        x_adv,
-        strategy_of(ones, ones.long(), ones, trades_beta=beta),
-    )
+    strategy = strategy_of(ones, ones.long(), ones, trades_beta=beta)
+    return AttackedBatch(batch=make_batch(x, torch.arange(count) % 4), x_adv=x_adv, strategy=strategy)
 
 
 def state_of(net):
@@ -55,11 +54,11 @@ def unchanged(net, state):
 
 @pytest.mark.parametrize("chosen", [(0.02,) * 6, (0.0, 0.04, 0.01, 0.03, 0.02, 0.02)])
 def test_chosen_perturbations_of_the_weights_act_by_their_mean(chosen):
-    batch, x_adv, strategy = make_case()
+    attacked = make_case()
     settled, free = make_target(method="pgd-at", loss__awp_gamma=0.02), make_target(method="pgd-at")
-    fields = {**dict(strategy.items()), "awp_gamma": torch.tensor(chosen, dtype=F64)}
-    settled(batch, x_adv, strategy, 0)
-    free(batch, x_adv, strategy_of(**fields), 0)
+    fields = {**dict(attacked.strategy.items()), "awp_gamma": torch.tensor(chosen, dtype=F64)}
+    settled(attacked)
+    free(dataclasses.replace(attacked, strategy=strategy_of(**fields)))
     for name, value in settled.net.state_dict().items():
         close(free.net.state_dict()[name], value, atol=1e-12)
 
@@ -71,7 +70,8 @@ def test_two_updates_by_hand(method, clip):
     target = make_target(
         method=method, optim__weight_decay=0.01, optim__grad_clip=clip, loss__label_smoothing=0.3
     )
-    batch, x_adv, strategy = make_case()
+    attacked = make_case()
+    batch, x_adv = attacked.batch, attacked.x_adv
     twin = copy.deepcopy(target.net)
     momenta = [torch.zeros_like(p) for p in twin.parameters()]
     for round in (2, 3):
@@ -82,11 +82,11 @@ def test_two_updates_by_hand(method, clip):
             kl_B = F.kl_div(adv.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(
                 1
             )
-            ce_B = F.cross_entropy(clean, batch.y, **smooth) + strategy.trades_beta * kl_B
+            ce_B = F.cross_entropy(clean, batch.y, **smooth) + attacked.strategy.trades_beta * kl_B
         grads = torch.autograd.grad(ce_B.mean(), list(twin.parameters()))
         norm = torch.cat([g.flatten() for g in grads]).norm()
         scale = min(1.0, clip / (float(norm) + 1e-6)) if clip else 1.0
-        report = target(batch, x_adv, strategy, round)
+        report = target(dataclasses.replace(attacked, round=round))
         close(report.loss, ce_B.detach())
         close(report.grad_norm, norm)
         assert torch.equal(report.adv_correct, adv.argmax(1) == batch.y)
@@ -101,10 +101,11 @@ def test_two_updates_by_hand(method, clip):
 
 def test_l1_is_the_unsmoothed_loss_before_the_update():
     target = make_target(loss__label_smoothing=0.3)
-    batch, x_adv, strategy = make_case()
+    attacked = make_case()
+    batch, x_adv = attacked.batch, attacked.x_adv
     with torch.no_grad():
         before = F.cross_entropy(target.net(x_adv), batch.y, reduction="none")
-    report = target(batch, x_adv, strategy, 0)
+    report = target(attacked)
     close(report.l1, before)
     assert (report.loss - before).abs().max() > 1e-3
 
@@ -112,11 +113,12 @@ def test_l1_is_the_unsmoothed_loss_before_the_update():
 @pytest.mark.parametrize("training", [True, False])
 def test_attack_strength_speaks_in_eval_mode_and_touches_nothing(training):
     target = make_target("small_cnn_bn", loss__label_smoothing=0.3)
-    batch, x_adv, strategy = make_case()
-    target(batch, x_adv, strategy, 0)
+    attacked = make_case()
+    batch, x_adv = attacked.batch, attacked.x_adv
+    target(attacked)
     target.net.train(training)
     state = state_of(target.net)
-    l1, correct = target.attack_strength(batch, x_adv, strategy)
+    l1, correct = target.attack_strength(attacked)
     assert unchanged(target.net, state) and target.net.training == training
     with torch.no_grad():
         logits = target.net.eval()(x_adv)
@@ -132,11 +134,12 @@ def test_the_stepped_copy_is_one_plain_step_and_the_target_stays():
         reward__copy_weight_decay=0.01,
         optim__weight_decay=0.5,
     )
-    batch, x_adv, strategy = make_case()
-    target(batch, x_adv, strategy, 0)  # momentum that the copy must not use
+    attacked = make_case()
+    batch, x_adv = attacked.batch, attacked.x_adv
+    target(attacked)  # momentum that the copy must not use
     state, memory = state_of(target.net), copy.deepcopy(target.optimizer.state_dict())
     twin = copy.deepcopy(target.net).train()
-    copied = target.stepped_copy(batch, x_adv, strategy, round=3)
+    copied = target.stepped_copy(dataclasses.replace(attacked, round=3))
     assert unchanged(target.net, state)
     for ours, theirs in zip(
         memory["state"].values(), target.optimizer.state_dict()["state"].values(), strict=True
@@ -154,8 +157,9 @@ def test_trades_passes_clean_and_adversarial_images_separately():
     """Batch statistics of each kind by itself, clean first, as the published code."""
     target = make_target("small_cnn_bn", method="trades")
     twin = copy.deepcopy(target.net).train()
-    batch, x_adv, strategy = make_case()
-    target(batch, x_adv, strategy, 0)
+    attacked = make_case()
+    batch, x_adv = attacked.batch, attacked.x_adv
+    target(attacked)
     twin(batch.x)
     twin(x_adv)
     for ours, theirs in zip(target.net.buffers(), twin.buffers(), strict=True):
@@ -165,8 +169,8 @@ def test_trades_passes_clean_and_adversarial_images_separately():
 def test_the_weight_average_follows_the_net():
     target = make_target(optim__ema_decay=0.9)
     first = state_of(target.net)
-    batch, x_adv, strategy = make_case()
-    target(batch, x_adv, strategy, 0)
+    attacked = make_case()
+    target(attacked)
     for name, value in target.average.net.state_dict().items():
         close(value, 0.1 * first[name] + 0.9 * target.net.state_dict()[name], atol=1e-12)
     assert make_target().average is None
@@ -185,24 +189,25 @@ class PartlyFrozen(nn.Module):
 
 def test_a_net_with_frozen_layers_can_be_trained_and_looked_ahead():
     target = make_target(net=PartlyFrozen(), optim__weight_decay=0.1, reward__copy_weight_decay=0.1)
-    batch, x_adv, strategy = make_case()
+    attacked = make_case()
     frozen, free = target.net.frozen.weight.clone(), target.net.free.weight.clone()
-    copied = target.stepped_copy(batch, x_adv, strategy, 0)
+    copied = target.stepped_copy(attacked)
     assert torch.equal(copied.frozen.weight, frozen) and not torch.equal(copied.free.weight, free)
-    target(batch, x_adv, strategy, 0)
+    target(attacked)
     assert torch.equal(target.net.frozen.weight, frozen) and not torch.equal(target.net.free.weight, free)
 
 
 def test_the_plain_step_knows_nothing_of_the_images_of_others():
     """Half of a global batch moves the weights by half."""
-    batch, x_adv, strategy = make_case()
+    attacked = make_case()
+    batch = attacked.batch
     moves = []
     for size in (6, 12):
         net = make_target().net
         before = net.backbone.fc.weight.detach().clone()
-        share = type(batch)(x=batch.x, y=batch.y, index=batch.index, global_size=size)
-        settings = {"lr": 0.1, "weight_decay": 0.0, "world": World()}
-        task = Task(method=METHODS["pgd-at"], batch=share, x_adv=x_adv, strategy=strategy)
+        share = dataclasses.replace(attacked, batch=dataclasses.replace(batch, global_size=size))
+        settings = {"lr": 0.1, "weight_decay": 0.0, "group": ProcessGroup()}
+        task = Task(method=METHODS["pgd-at"], attacked=share)
         plain_step(net, task, LossConfig(), **settings)
         moves.append(net.backbone.fc.weight.detach() - before)
     close(moves[1], moves[0] / 2, atol=1e-14)
@@ -215,8 +220,8 @@ NO_METHOD = 3
 
 def test_a_method_from_outside_trains():
     target = make_target(method="tests.update.test_target_step:OUTSIDE", optim__lr=0.01, optim__momentum=0.0)
-    batch, x_adv, strategy = make_case()
-    losses = [float(target(batch, x_adv, strategy, 0).loss.mean()) for _ in range(4)]
+    attacked = make_case()
+    losses = [float(target(attacked).loss.mean()) for _ in range(4)]
     assert losses[-1] < 0.5 * losses[0]
 
 

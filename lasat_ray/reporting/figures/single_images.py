@@ -7,7 +7,7 @@ import numpy as np
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Run, Study
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.probe import load_probe
+from lasat_ray.training.tracked_images import load_tracked
 
 
 def single_images(study: Study) -> Figure | None:
@@ -23,7 +23,7 @@ def single_images(study: Study) -> Figure | None:
         labels = labels or run.of("probe")[0]["y"]
         if run.of("probe")[0]["y"] == labels:
             chosen.append((group, run))
-    found = load_probe(RunFolder(chosen[0][1].path)) if chosen else None
+    found = load_tracked(RunFolder(chosen[0][1].path)) if chosen else None
     if found is None or labels is None:
         return None
     images, class_names = found

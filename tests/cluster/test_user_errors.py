@@ -10,42 +10,45 @@ from pathlib import Path
 import pytest
 import torch
 
-import lasat_ray.cluster.mistakes as module
-from lasat_ray.cluster.mistakes import Mistakes
+import lasat_ray.cluster.user_errors as module
 from lasat_ray.cluster.ray_train import train_on_ray
+from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.data import Batches, Reading, split_validation
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.process_group import World
-from lasat_ray.training.probe import WATCHED
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.training.tracked_images import WATCHED
+from tests.support.ray_runs import new_folder, tiny
 
 from ..data.conftest import encode, load, pixels
 from ..data.test_parquet import write
-from .runs import new_folder, tiny
 
 
 def test_what_all_workers_meet_is_a_value_on_each(tmp_path: Path) -> None:
-    mistakes = Mistakes(tmp_path / ".ray")
+    user_errors = UserErrorRelay(tmp_path / ".ray")
     with ThreadPoolExecutor() as pool:
-        told = list(pool.map(lambda rank: mistakes.leave(rank, 3, UsageError(f"of {rank}")), range(3)))
+        told = list(pool.map(lambda rank: user_errors.publish(rank, 3, UsageError(f"of {rank}")), range(3)))
     assert told == [{"error": f"of {rank}", "status": 2} for rank in range(3)]
-    assert mistakes.first() == told[0]
+    assert user_errors.first() == told[0]
 
 
 def test_what_one_worker_meets_is_raised_and_known_to_the_next_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_TOGETHER_S", 0.2)
-    mistakes = Mistakes(tmp_path / ".ray")
-    assert mistakes.first() is None
+    user_errors = UserErrorRelay(tmp_path / ".ray")
+    assert user_errors.first() is None
     with pytest.raises(UserError, match="damaged"):
-        mistakes.leave(1, 2, UserError("damaged"))
-    assert mistakes.first() == {"error": "damaged", "status": 1}
+        user_errors.publish(1, 2, UserError("damaged"))
+    assert user_errors.first() == {"error": "damaged", "status": 1}
 
 
 def test_where_nothing_can_be_written_the_error_is_a_value(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert Mistakes(tmp_path / "file").leave(0, 2, UserError("full")) == {"error": "full", "status": 1}
+    assert UserErrorRelay(tmp_path / "file").publish(0, 2, UserError("full")) == {
+        "error": "full",
+        "status": 1,
+    }
 
 
 def met_by_the_second_alone(config: TrainConfig) -> int:
@@ -57,7 +60,7 @@ def met_by_the_second_alone(config: TrainConfig) -> int:
         images,
         batch_size=config.batch_size,
         seed=config.seed,
-        world=World(1, 2),
+        group=ProcessGroup(1, 2),
         device="cpu",
         dtype=torch.float64,
         augment=None,

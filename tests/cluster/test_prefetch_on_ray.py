@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lasat_ray.cluster.ahead_on_ray import by_ray_data
 from lasat_ray.cluster.local import train_here
+from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.errors import UserError
+from tests.support.ray_runs import new_folder, tiny, weights
 
 from ..data.conftest import encode, pixels
 from ..data.test_parquet import write
-from .runs import new_folder, tiny, weights
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
@@ -28,7 +28,7 @@ def test_results_come_in_order_few_ahead_and_a_mistake_as_it_was(tmp_path: Path)
             raise UserError("window 5: is damaged; replace it")
         return torch.tensor(item), torch.full((3,), item[1], dtype=torch.uint8)
 
-    results = by_ray_data(work, ((1, n) for n in count()))
+    results = ray_data_prefetch(work, ((1, n) for n in count()))
     for n, (item, filled) in enumerate(islice(results, 5)):
         assert item.tolist() == [1, n] and filled.tolist() == [n] * 3 and filled.dtype == torch.uint8
         assert len(list(tmp_path.iterdir())) <= n + 4

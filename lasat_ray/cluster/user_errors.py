@@ -20,7 +20,7 @@ _TOGETHER_S = 5.0  # workers that meet a mistake alike do so within such a time
 
 
 @dataclass(frozen=True, slots=True)
-class Mistakes:
+class UserErrorRelay:
     """What the workers of a run could not go on with, in a folder that all of them and the driver see."""
 
     folder: Path
@@ -30,7 +30,7 @@ class Mistakes:
         found = sorted(self.folder.glob("mistake-*.json"))
         return json.loads(found[0].read_text()) if found else None
 
-    def leave(self, rank: int, size: int, error: UserError) -> dict[str, Any]:
+    def publish(self, rank: int, size: int, error: UserError) -> dict[str, Any]:
         """The error as a value where all ``size`` workers leave one; else it is raised."""
         told = {"error": str(error), "status": error.status}
         try:

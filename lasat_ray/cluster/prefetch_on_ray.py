@@ -15,13 +15,13 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from lasat_ray.data.ahead import by_thread
+from lasat_ray.data.prefetch import thread_prefetch
 from lasat_ray.errors import UserError
 
 _AT_ONCE = 2  # windows of one plan; the next plan runs while these are used
 
 
-def by_ray_data(
+def ray_data_prefetch(
     work: Callable[[Any], tuple[Tensor, ...]], items: Iterator[Any]
 ) -> Iterator[tuple[Tensor, ...]]:
     """``work(item)``, in order; the processes that do it take no core from the workers' reservations.
@@ -46,7 +46,7 @@ def by_ray_data(
         tasks = ray.data.TaskPoolStrategy(size=_AT_ONCE)
         return windows.map(fetch, num_cpus=0.01, compute=tasks).take_all()
 
-    for rows in by_thread(run, iter(lambda: list(islice(items, _AT_ONCE)), [])):
+    for rows in thread_prefetch(run, iter(lambda: list(islice(items, _AT_ONCE)), [])):
         while rows:
             row = rows.pop(0)  # gone when its tensors are
             if row["error"]:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-Ahead = Callable[[Callable[[Any], Any], Iterator[Any]], Iterator[Any]]
+Prefetcher = Callable[[Callable[[Any], Any], Iterator[Any]], Iterator[Any]]
 """(work, items without end) -> the results in order, computed a little ahead of their use."""
 
 DEPTH = 1
 
 
-def by_thread(work: Callable[[Any], Any], items: Iterator[Any]) -> Iterator[Any]:
+def thread_prefetch(work: Callable[[Any], Any], items: Iterator[Any]) -> Iterator[Any]:
     """One result is ready or under way while the one before is in use.
 
     The thread works for a result that was asked for or is next; it ends with the iterator.

@@ -18,7 +18,7 @@ from lasat_ray.data import Images, TrainingImages
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.learners import Learner
 from lasat_ray.models import frozen_eval
-from lasat_ray.rng import Stream
+from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.strategy import StrategyNet, StrategySpace
@@ -31,7 +31,7 @@ WATCHED = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Probe:
+class TrackedImages:
     """``images``: the probe itself; ``rows`` [P] int64: its places among the training images."""
 
     images: Images
@@ -44,10 +44,10 @@ class Probe:
             save_checkpoint(folder.path / FILE, tree)
 
 
-def choose_probe(images: TrainingImages, seed: int) -> Probe:
+def choose_tracked(images: TrainingImages, seed: int) -> TrackedImages:
     """Up to ``NUM_IMAGES`` images by seed, of as many classes as there are (in a stream's sample)."""
     places, images = images.sample(WATCHED, seed)
-    order = Stream.of(seed, "probe").permutation(len(images))
+    order = RandomKey.of(seed, "probe").permutation(len(images))
     first: dict[int, int] = {}
     for row, label in zip(order.tolist(), images.y[order].tolist(), strict=True):
         first.setdefault(label, row)
@@ -56,18 +56,18 @@ def choose_probe(images: TrainingImages, seed: int) -> Probe:
     rows = list(first.values())
     rows += [row for row in order[: 2 * NUM_IMAGES].tolist() if row not in rows]
     chosen = torch.tensor(sorted(rows[:NUM_IMAGES]))
-    return Probe(images.take(chosen), places[chosen])
+    return TrackedImages(images.take(chosen), places[chosen])
 
 
 def watched(images: TrainingImages, num_val: int, seed: int) -> Images:
     """A quarter as many training images as are validated, at most ``WATCHED``: where robust accuracy
     rises on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
     _, images = images.sample(WATCHED, seed)
-    order = Stream.of(seed, "training images watched").permutation(len(images))
+    order = RandomKey.of(seed, "training images watched").permutation(len(images))
     return images.take(order[: min(WATCHED, -(-num_val // 4))])
 
 
-def load_probe(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:
+def load_tracked(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:
     """The probe's images and the names of all classes; None for a run that recorded none."""
     if not (folder.path / FILE).is_file():
         return None
@@ -76,7 +76,7 @@ def load_probe(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:
 
 
 @torch.no_grad()
-def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, stream: Stream) -> list[Tensor]:
+def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, key: RandomKey) -> list[Tensor]:
     """How likely each value of each field is for each image of ``x`` [B,C,H,W]: K tensors [B,V_k].
 
     Exact where the learner chooses by a strategy net, else the shares among ``DRAWS`` draws. The
@@ -91,7 +91,7 @@ def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, stream: S
             net.train(training)
     twin = copy.deepcopy(learner)  # a curriculum counts how often it is asked
     many = x.repeat_interleave(DRAWS, 0)
-    index_BK = twin.act(many, torch.arange(len(many), device=x.device), stream).index
+    index_BK = twin.act(many, torch.arange(len(many), device=x.device), key).index
     draws = index_BK.view(len(x), DRAWS, -1)
     options = [torch.arange(size, device=x.device) for size in space.sizes]
     return [(draws[:, :, k, None] == option).to(x.dtype).mean(1) for k, option in enumerate(options)]
@@ -103,24 +103,24 @@ def attack_probe(
     """x_adv [B,C,H,W] by PGD on cross-entropy from a uniform start, each image by its own strategy."""
     batch = Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x))
     strategy = space.decode(action_BK)
-    stream = Stream.of("probe start")
-    return attack_batch(net, batch, strategy, stream, loss="ce", start_kind="uniform", norm=norm)
+    key = RandomKey.of("probe start")
+    return attack_batch(net, batch, strategy, key, loss="ce", start_kind="uniform", norm=norm)
 
 
-def look(
-    probe: Probe, net: nn.Module, learner: Learner, env: AttackStrategyVectorEnv, stream: Stream
+def inspect_tracked(
+    probe: TrackedImages, net: nn.Module, learner: Learner, env: AttackStrategyVectorEnv, key: RandomKey
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """What the probe shows now: the facts of its record, and its pictures by name, [P,C,H,W] in [0,1]."""
     space, x = env.space, probe.images.x.to(env.batch.x).div_(255)
     y = probe.images.y.to(x.device)
-    shares = strategy_shares(learner, space, x, stream)
-    action_BK = torch.stack([share.argmax(1) for share in shares], 1)
+    probabilities = strategy_shares(learner, space, x, key)
+    action_BK = torch.stack([share.argmax(1) for share in probabilities], 1)
     x_adv = attack_probe(net, x, y, action_BK, space, env.config.attack.norm)
     with torch.no_grad(), frozen_eval(net):
         seen, seen_adv = (net(images).argmax(1).tolist() for images in (x, x_adv))
     told = {
         name: [[round(p, 5) for p in row] for row in share.tolist()]
-        for name, share in zip(space.names, shares, strict=True)
+        for name, share in zip(space.names, probabilities, strict=True)
     }
     facts = {"share": told, "y": y.tolist(), "predicted": seen, "predicted_adv": seen_adv}
     widest = max(float(value.max()) for value in (x_adv - x).abs())

@@ -9,7 +9,7 @@ import torch
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
-from lasat_ray.process_group import World
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint, restoring
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.load import checkpoint_file
@@ -18,16 +18,16 @@ from lasat_ray.strategy import StrategySpace
 
 
 @dataclass(frozen=True, slots=True)
-class Strategist:
+class TrainedPolicy:
     """Who chooses, and from what; ``space`` in the precision of training, on the CPU."""
 
     learner: Learner
     space: StrategySpace
 
 
-def load_strategist(
+def load_policy(
     folder: RunFolder, config: TrainConfig, image_shape: tuple[int, int, int], *, trust: bool = False
-) -> Strategist:
+) -> TrainedPolicy:
     """UserError where there is no last checkpoint, or the learner's own code is not trusted."""
     named = [config.learner, config.strategy_model] if config.strategy == "learned" else []
     if not trust and (code := [name for name in named if names_code(name)]):
@@ -38,9 +38,9 @@ def load_strategist(
     dtype = torch.float64 if config.precision == "fp64" else torch.float32
     space = StrategySpace.of(grid_of(config), device="cpu", dtype=dtype)
     context = LearnerContext(
-        space=space, image_shape=image_shape, config=config, world=World(), device=torch.device("cpu")
+        space=space, image_shape=image_shape, config=config, group=ProcessGroup(), device=torch.device("cpu")
     )
     learner = seeded_learner(context)
     with restoring(folder.path):
         learner.load_state_dict(state["learner"])
-    return Strategist(learner, space)
+    return TrainedPolicy(learner, space)
