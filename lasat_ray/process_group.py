@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 from lasat_ray.errors import UserError
 
@@ -40,7 +39,8 @@ class ProcessGroup:
         first, end = self.shard_bounds(global_size)
         whole = mine.new_zeros(global_size, *mine.shape[1:])
         whole[first:end] = mine
-        dist.all_reduce(whole)  # all others hold zeros there
+        # A sum that gathers: outside of a worker's own slice its tensor is zero.
+        dist.all_reduce(whole)
         return whole
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -63,10 +63,10 @@ class ProcessGroup:
         for tensor in tensors:
             by_dtype.setdefault(tensor.dtype, []).append(tensor)
         for group in by_dtype.values():
-            flat = _flatten_dense_tensors(group)
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
             dist.all_reduce(flat)
-            for tensor, total in zip(group, _unflatten_dense_tensors(flat, group), strict=True):
-                tensor.copy_(total)
+            for tensor, total in zip(group, flat.split([t.numel() for t in group]), strict=True):
+                tensor.copy_(total.view_as(tensor))
 
     def all_to_all(self, rows: Tensor, send: list[int], receive: list[int]) -> Tensor:
         """``send[w]`` of the rows [M,...] go to each worker w, in order; returns the ``receive[w]`` rows that

@@ -21,10 +21,10 @@ from lasat_ray.cli.run_options import (
     run_command,
 )
 from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.config.traits import traits_of
 from lasat_ray.errors import UsageError
 from lasat_ray.runs.lock import InUse
 from lasat_ray.validation import check
-from lasat_ray.validation.method import METHODS_WITH_TEACHER
 
 if TYPE_CHECKING:
     from lasat_ray.runs.folder import RunFolder
@@ -73,7 +73,7 @@ def compared(config: TrainConfig, method: str) -> TrainConfig:
         config,
         method=method,
         strategy="fixed",
-        teacher=config.teacher if method in METHODS_WITH_TEACHER else None,
+        teacher=config.teacher if traits_of(method).companion == "frozen" else None,
         teacher_model=config.teacher_model if method == "lbgat" else None,
     )
 

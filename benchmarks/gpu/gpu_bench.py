@@ -18,7 +18,7 @@ from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
 from lasat_ray.learners import Learner, LearnerContext, make_learner
 from lasat_ray.process_group import ProcessGroup
-from lasat_ray.recipes.published import LAS_AT_GRID
+from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.runs.folder import provenance
 
 RECORDS = Path(__file__).parents[1] / "records"

@@ -69,10 +69,11 @@ def objective_of(loss: str, net: nn.Module, batch: Batch) -> Objective:
 
 
 class StillCorrect(Rule):
-    """Moves just the images that are still classified correctly; ``y`` [B]."""
+    """Moves just the images that are still classified correctly; ``y`` [B]. With ``stops`` an image stays
+    for good where the net is first wrong, and leaves the batch."""
 
-    def __init__(self, y: Tensor):
-        self.y = y
+    def __init__(self, y: Tensor, *, stops: bool = False):
+        self.y, self.stops = y, stops
 
     def moves(self, state: StepState) -> Tensor:
         """[S] bool: the net is still right."""

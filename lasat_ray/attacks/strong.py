@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks import constant_strategy
-from lasat_ray.attacks.ball import BALLS, Ball
+from lasat_ray.attacks import StillCorrect, constant_strategy
+from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import Objective, cross_entropy, margin
 from lasat_ray.attacks.pgd import pgd
 from lasat_ray.rng import RandomKey
@@ -80,34 +80,12 @@ def _once(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> tupl
     if attack.random_start:
         delta0 = ball.start(batch.x, strategy.eps, batch.index, key)
     seen = torch.zeros_like(batch.y, dtype=torch.bool)
-    if attack.stop_early:
-        return _until_fooled(net, batch, attack, ball, delta0), seen
     objective = partial(_watching, LOSSES[attack.loss], batch.y, seen)
-    return pgd(net, batch.x, strategy, objective, delta0=delta0, ball=ball), seen
+    rule = StillCorrect(batch.y, stops=True) if attack.stop_early else None
+    return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, ball=ball), seen
 
 
 def _watching(loss: Objective, y: Tensor, seen: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
     """The objective, noting by the way which images the net gets wrong; the ascent is unchanged."""
     seen[rows] |= logits.detach().argmax(1) != y[rows]
     return loss(logits, y[rows])
-
-
-def _until_fooled(net: nn.Module, batch: Batch, attack: PGDSpec, ball: Ball, delta0: Tensor) -> Tensor:
-    """The same ascent; an image leaves with the point at which the net is first wrong."""
-    x, y, delta, loss = batch.x, batch.y, delta0, LOSSES[attack.loss]
-    rows = torch.arange(len(x), device=x.device)
-    x_adv = x + delta0
-    for _ in range(attack.num_steps):
-        delta = delta.detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = net(x + delta)
-            (grad,) = torch.autograd.grad(loss(logits, y).sum(), delta)
-        moving = logits.detach().argmax(1) == y
-        step = grad.new_full((1, 1, 1, 1), attack.step_size)
-        delta = ball.project(delta.detach() + ball.ascend(grad, step), x, torch.full_like(step, attack.eps))
-        if not moving.all():  # gathering costs a copy: only when somebody leaves
-            x, y, delta, rows = x[moving], y[moving], delta[moving], rows[moving]
-            if not len(rows):
-                break
-        x_adv[rows] = x + delta
-    return x_adv

@@ -6,13 +6,15 @@ offers a token to a cluster without is let in, but turns the cluster's workers a
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from ray._raylet import AuthenticationTokenLoader, Config, GcsClient  # type: ignore[attr-defined]
+import ray
 from ray.exceptions import AuthenticationError, RayError
 
 from lasat_ray.errors import UserError
@@ -57,11 +59,22 @@ def _set_mode(mode: str | None) -> None:
     os.environ.pop(_MODE, None)
     if mode:
         os.environ[_MODE] = mode
-    Config.initialize("")  # Ray reads the variable when it is first imported, and here
+    _raylet("Config").initialize("")  # Ray reads the variable when it is first imported, and here
+
+
+def _raylet(name: str) -> Any:
+    """A class of Ray's own that has no public door; UserError where this version has none."""
+    try:
+        return getattr(importlib.import_module("ray._raylet"), name)
+    except (ImportError, AttributeError) as error:
+        remedy = f"set {_MODE} to token or disabled, or install ray 2.60"
+        raise UserError(
+            f"ray: version {ray.__version__} lacks {name}, which tells its mode; {remedy}"
+        ) from error
 
 
 def _has_token() -> bool:
-    return AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    return bool(_raylet("AuthenticationTokenLoader").instance().has_token(ignore_auth_mode=True))
 
 
 def _lets_us_in(address: str) -> bool:
@@ -70,9 +83,10 @@ def _lets_us_in(address: str) -> bool:
     # this mode without one ends the process.
     if os.environ[_MODE].lower() == "token" and not _has_token():
         return False
+    client = _raylet("GcsClient")
     try:
         with _errors_unheard():
-            GcsClient(address=address)
+            client(address=address)
     except AuthenticationError:
         return False
     except RayError as error:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
 from lasat_ray.cluster.authentication import authentication
@@ -96,8 +95,16 @@ def _on_loopback() -> Iterator[None]:
     Ray's own switch, by which it does so on Windows and macOS, for this process and those it starts. An
     address given to ``ray.init`` it would replace by the machine's, and listen on all interfaces.
     """
-    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
-    before, environment = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    try:
+        from ray._private import ray_constants
+
+        name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+        before, environment = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(name)
+    except (ImportError, AttributeError) as error:  # rather no cluster than one that all machines reach
+        raise UserError(
+            f"ray: version {ray.__version__} cannot be held on this machine's loopback ({error}); install "
+            "ray 2.60, or join a running cluster with --address"
+        ) from error
     ray_constants.ENABLE_RAY_CLUSTER, os.environ[name] = False, "0"
     try:
         yield

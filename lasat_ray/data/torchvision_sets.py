@@ -86,10 +86,13 @@ def _gtsrb_samples(request: Request, split: str) -> list[tuple[str, int]]:
         lambda download: datasets.GTSRB(str(request.root), split=split, download=download),
     )
     # the private list, for with paths the images go through our own checks and threads
-    for path, _ in dataset._samples:
+    samples: list[tuple[str, int]] | None = getattr(dataset, "_samples", None)
+    if samples is None:
+        raise UserError("gtsrb: this torchvision lists no files; install torchvision 0.21, say")
+    for path, _ in samples:
         if ".." in Path(path).parts:
             raise UserError(f"gtsrb: '{path}' leads out of the data set; unpack its archives again")
-    return dataset._samples
+    return samples
 
 
 def _gtsrb_images(samples: list[tuple[str, int]], rows: Callable[[int], Tensor]) -> Images:

@@ -3,8 +3,6 @@ is named ``module:METHOD``."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.methods import (
     cat,
@@ -22,7 +20,7 @@ from lasat_ray.methods import (
     score,
     trades,
 )
-from lasat_ray.methods.base import AttackContext, Method, MethodInputs
+from lasat_ray.methods.base import AttackContext, Method, MethodInputs, known_method
 from lasat_ray.plugins import load_plugin
 
 METHODS: dict[str, Method] = {
@@ -37,8 +35,8 @@ METHODS: dict[str, Method] = {
     "fat-trades": fat.FAT_TRADES,
     "fat-mart": fat.FAT_MART,
     "gairat": gairat.METHOD,
-    "at-awp": replace(pgd_at.METHOD, awp_gamma=0.01),
-    "trades-awp": replace(trades.METHOD, awp_gamma=0.005),
+    "at-awp": known_method("at-awp", pgd_at.loss),
+    "trades-awp": known_method("trades-awp", trades.loss),
     "lbgat": lbgat.METHOD,
     "dart": dart.METHOD,
     "sat": sat.METHOD,

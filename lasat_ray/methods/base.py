@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule
 from lasat_ray.config import LossConfig
+from lasat_ray.config.traits import TRAITS, MethodTraits
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import AttackStats, Batch, Logits, Strategy
@@ -50,33 +52,20 @@ MethodLoss = Callable[[MethodInputs], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Method:
-    """One row of a table: ``loss`` per image and the attack it asks for.
-
-    ``needs_clean``: the loss reads logits of the clean images too. ``attacks``: False for plain
-    training, whose "adversarial" images are the clean ones. ``fields``: strategy fields beyond
-    the attack's that the loss understands.
+class Method(MethodTraits):
+    """One row of a table: ``loss`` per image, the attack it asks for, and its traits.
 
     ``rule`` makes the attack's data-dependent rule for one batch; ``limit`` changes the chosen
     strategies before the attack; ``conclude`` turns what the rule noted into what the loss reads
-    and may sum over workers. ``companion``: a second net, trained beside the target or frozen,
-    that sees the clean or the adversarial images; ``needs_helper``: the target also passes
-    x + 2 delta. ``awp_gamma``: weight perturbation where the settings name none. ``grows``: the
-    strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
+    and may sum over workers.
     """
 
     loss: MethodLoss
-    attack_loss: Literal["ce", "kl", "margin", "squared"] = "ce"
-    start: Literal["uniform", "normal", "normal-cut", "zero"] = "uniform"
-    needs_clean: bool = False
-    attacks: bool = True
-    fields: tuple[str, ...] = ()
     rule: Callable[[AttackContext], Rule] | None = None
     limit: Callable[[AttackContext], Strategy] | None = None
     conclude: Callable[[AttackStats, AttackContext], AttackStats] | None = None
-    companion: Literal["none", "trained", "frozen"] = "none"
-    companion_sees: Literal["clean", "adv"] = "clean"
-    needs_helper: bool = False
-    awp_gamma: float = 0.0
-    grows: bool = False
-    prunes: bool = False
+
+
+def known_method(name: str, loss: MethodLoss, **hooks: Any) -> Method:
+    """One of ours: its traits from the table, its code from its file."""
+    return Method(loss=loss, **dataclasses.asdict(TRAITS[name]), **hooks)

@@ -8,7 +8,7 @@ import dataclasses
 import torch
 
 from lasat_ray.methods import pgd_at
-from lasat_ray.methods.base import AttackContext
+from lasat_ray.methods.base import AttackContext, known_method
 from lasat_ray.types import Strategy
 
 
@@ -24,4 +24,4 @@ def next_strength(strength: int, accuracy: float, threshold: float, most: int) -
     return min(strength + 1, most) if accuracy >= threshold else strength
 
 
-METHOD = dataclasses.replace(pgd_at.METHOD, limit=limit, grows=True)
+METHOD = known_method("cat", pgd_at.loss, limit=limit)

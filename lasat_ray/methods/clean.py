@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lasat_ray.methods.base import Method
+from lasat_ray.methods.base import known_method
 from lasat_ray.methods.pgd_at import loss
 
-METHOD = Method(loss=loss, attacks=False)
+METHOD = known_method("clean", loss)

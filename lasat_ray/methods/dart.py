@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule, StepState
-from lasat_ray.methods.base import AttackContext, Method, MethodInputs
+from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
 from lasat_ray.methods.losses import smoothed_cross_entropy
 from lasat_ray.methods.schedules import linear_decay
 from lasat_ray.types import AttackStats
@@ -77,4 +77,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return plain
 
 
-METHOD = Method(loss=loss, rule=rule)
+METHOD = known_method("dart", loss, rule=rule)

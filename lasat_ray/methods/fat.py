@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.methods import mart, pgd_at, trades
-from lasat_ray.methods.base import AttackContext
+from lasat_ray.methods.base import AttackContext, known_method
 from lasat_ray.methods.schedules import passed_after, stretched
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import AttackStats, Batch
@@ -77,6 +77,6 @@ RULE: Callable[[AttackContext], Rule] = FriendlyRule((50, 90), 120, 0.001)
 RULE_TRADES: Callable[[AttackContext], Rule] = FriendlyRule((30, 50, 70), 85, 0.0)
 RULE_MART: Callable[[AttackContext], Rule] = FriendlyRule((20, 40, 60, 80), 90, 0.0)
 
-METHOD = dataclasses.replace(pgd_at.METHOD, rule=RULE)
-FAT_TRADES = dataclasses.replace(trades.METHOD, rule=RULE_TRADES, start="normal-cut")
-FAT_MART = dataclasses.replace(mart.METHOD, rule=RULE_MART, start="normal-cut")
+METHOD = known_method("fat", pgd_at.loss, rule=RULE)
+FAT_TRADES = known_method("fat-trades", trades.loss, rule=RULE_TRADES)
+FAT_MART = known_method("fat-mart", mart.loss, rule=RULE_MART)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.config import LossConfig
-from lasat_ray.methods.base import AttackContext, Method, MethodInputs
+from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
 from lasat_ray.methods.losses import smoothed_cross_entropy
 from lasat_ray.methods.schedules import stretched
 from lasat_ray.types import AttackStats
@@ -89,4 +89,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return plain if weight is None else weight * plain
 
 
-METHOD = Method(loss=loss, rule=lambda context: CountCorrect(context.batch.y), conclude=conclude)
+METHOD = known_method("gairat", loss, rule=lambda context: CountCorrect(context.batch.y), conclude=conclude)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.methods import trades
-from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.base import MethodInputs, known_method
 
 
 def loss(inputs: MethodInputs) -> Tensor:
@@ -22,13 +22,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return trades.loss(inputs) + inputs.config.hat_gamma * helped
 
 
-METHOD = Method(
-    loss=loss,
-    attack_loss="kl",
-    start="normal",
-    needs_clean=True,
-    needs_helper=True,
-    fields=("trades_beta",),
-    companion="frozen",
-    companion_sees="adv",
-)
+METHOD = known_method("hat", loss)

@@ -7,7 +7,6 @@ checkpoints see a plain net. Beside it stand the pretrained weights and a score 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import trades
 from lasat_ray.methods.awp import perturbed_parameters
+from lasat_ray.methods.base import known_method
 
 PUBLISHED_SEARCH, PUBLISHED_EPOCHS = 20, 120  # epochs in which the published runs learn scores, and all
 
@@ -135,4 +135,4 @@ def _bias_of(name: str) -> str:
     return name.removesuffix("weight") + "bias"
 
 
-METHOD = dataclasses.replace(trades.METHOD, prunes=True)
+METHOD = known_method("hydra", trades.loss)

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.attacks.objectives import kl_divergence
-from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.base import MethodInputs, known_method
 from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
 
 
@@ -24,11 +24,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return guided + taught + beta_of(inputs) * kl
 
 
-METHOD = Method(
-    loss=loss,
-    attack_loss="kl",
-    start="normal",
-    needs_clean=True,
-    fields=("trades_beta",),
-    companion="trained",
-)
+METHOD = known_method("lbgat", loss)

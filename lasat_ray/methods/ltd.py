@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.attacks.objectives import kl_divergence
-from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.base import MethodInputs, known_method
 from lasat_ray.methods.losses import beta_of
 
 
@@ -25,11 +25,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return -(label * log_clean).sum(1) + beta_of(inputs) * kl
 
 
-METHOD = Method(
-    loss=loss,
-    attack_loss="kl",
-    start="normal",
-    needs_clean=True,
-    fields=("trades_beta",),
-    companion="frozen",
-)
+METHOD = known_method("ltd", loss)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.base import MethodInputs, known_method
 from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
 
 TINY = 1e-12  # inside the logarithms
@@ -40,4 +40,4 @@ def weighted_kl(p_clean: Tensor, p_adv: Tensor, y: Tensor) -> Tensor:
     return (WEIGHT_ONE - true) * kl
 
 
-METHOD = Method(loss=loss, start="normal", needs_clean=True, fields=("trades_beta",))
+METHOD = known_method("mart", loss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.base import MethodInputs, known_method
 from lasat_ray.methods.losses import smoothed_cross_entropy
 
 
@@ -13,4 +13,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
 
 
-METHOD = Method(loss=loss)
+METHOD = known_method("pgd-at", loss)

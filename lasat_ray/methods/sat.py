@@ -3,14 +3,12 @@ difficulty is the softmax gap, as in P-SAT (Sitawarin, Chakraborty and Wagner 20
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.methods import pgd_at
-from lasat_ray.methods.base import AttackContext
+from lasat_ray.methods.base import AttackContext, known_method
 from lasat_ray.types import AttackStats
 
 
@@ -57,4 +55,4 @@ def rule(context: AttackContext) -> Rule:
     )
 
 
-METHOD = dataclasses.replace(pgd_at.METHOD, rule=rule)
+METHOD = known_method("sat", pgd_at.loss, rule=rule)

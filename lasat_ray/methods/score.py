@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.attacks.objectives import squared_error
-from lasat_ray.methods.base import Method, MethodInputs
+from lasat_ray.methods.base import MethodInputs, known_method
 from lasat_ray.methods.losses import beta_of
 
 
@@ -22,4 +22,4 @@ def loss(inputs: MethodInputs) -> Tensor:
     return squared_error(p_clean, target) + beta_of(inputs) * squared_error(p_adv, p_clean)
 
 
-METHOD = Method(loss=loss, attack_loss="squared", start="uniform", needs_clean=True, fields=("trades_beta",))
+METHOD = known_method("score", loss)

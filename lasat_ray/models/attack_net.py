@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.folding import Pair, foldable, scale_and_shift
+from lasat_ray.models.private import copy_all
 
 _LARGEST_CHANGE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1}
 """Of a logit, relative to the largest, that folding may cause; more means another function."""
@@ -98,7 +99,7 @@ def _fill(merged: nn.Module, net: nn.Module, pairs: list[Pair]) -> None:
     """Copy every tensor of ``net`` that ``merged`` has, and the folded ones in their new form."""
     carried = {name for pair in pairs for name in pair}
     ours, theirs = _tensors(merged, carried), _tensors(net, carried)
-    torch._foreach_copy_(list(ours.values()), list(theirs.values()))
+    copy_all(list(ours.values()), list(theirs.values()))
     for conv_name, norm_name in pairs:
         source = cast(nn.Conv2d, net.get_submodule(conv_name))
         target = cast(nn.Conv2d, merged.get_submodule(conv_name))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import SpeedConfig
+from lasat_ray.models.private import mark_batch_dynamic
 
 
 def compiled(net: nn.Module, speed: SpeedConfig) -> Callable[[Tensor], Tensor]:
@@ -25,7 +26,7 @@ def compiled(net: nn.Module, speed: SpeedConfig) -> Callable[[Tensor], Tensor]:
         fast = torch.compile(net, backend=speed.compile)
 
     def run(x: Tensor) -> Tensor:
-        torch._dynamo.maybe_mark_dynamic(x, 0)
+        mark_batch_dynamic(x)
         return fast(x)
 
     return run

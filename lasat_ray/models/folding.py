@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 
 Pair = tuple[str, str]
 """Names of a convolution and of the BatchNorm that alone reads its output."""
@@ -39,8 +38,8 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
-        given = [leaf for leaf in tree_leaves((args, dict(kwargs))) if isinstance(leaf, Tensor)]
-        made = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        given = _tensors_in((args, kwargs))
+        made = _tensors_in(out)
         if not made:
             return out  # a shape or a flag was asked for
         norm = next((self.norms[id(t)] for t in given if id(t) in self.norms), None)
@@ -56,6 +55,16 @@ class _Watch(TorchFunctionMode):
             self._made[id(made[0])] = conv
             self._kept.append(made[0])
         return out
+
+
+def _tensors_in(value: Any) -> list[Tensor]:
+    """Every tensor in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    parts = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else ()
+    )
+    return [tensor for part in parts for tensor in _tensors_in(part)]
 
 
 def foldable(net: nn.Module, probe: Tensor) -> list[Pair]:

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
-NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
-"""Normalization layers; ``_NormBase`` is the parent of all BatchNorm and InstanceNorm classes."""
+from lasat_ray.models.private import RUNNING_NORMS
+
+NORMS = (*RUNNING_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
+"""Normalization layers."""
 
 
 @contextmanager
@@ -38,14 +39,14 @@ def frozen_eval(net: nn.Module) -> Iterator[nn.Module]:
 
 def batch_norm_buffers(net: nn.Module) -> list[Tensor]:
     """Running means and variances [C], the very tensors, in module order: what workers average."""
-    layers = [module for module in net.modules() if isinstance(module, _NormBase)]
+    layers = [module for module in net.modules() if isinstance(module, RUNNING_NORMS)]
     buffers = [buffer for layer in layers for buffer in (layer.running_mean, layer.running_var)]
     return [buffer for buffer in buffers if buffer is not None]
 
 
 def batch_norm_state(net: nn.Module) -> list[Tensor]:
     """All that a forward pass in train mode moves: running statistics and batch counters."""
-    layers = [module for module in net.modules() if isinstance(module, _NormBase)]
+    layers = [module for module in net.modules() if isinstance(module, RUNNING_NORMS)]
     return [buffer for layer in layers for buffer in layer.buffers(recurse=False)]
 
 

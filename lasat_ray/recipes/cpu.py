@@ -9,7 +9,7 @@ from lasat_ray.config import (
     PolicyConfig,
     TrainConfig,
 )
-from lasat_ray.recipes.published import LAS_AT_GRID
+from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.recipes.recipe import Recipe
 
 

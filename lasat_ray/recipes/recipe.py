@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.recipes.paper_numbers import Entry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,7 +16,7 @@ class Recipe:
 
     ``follows`` says whose settings were taken where the paper and its code differ; it is empty
     where there was nothing to choose between. ``needs``: options that only the user can give, and
-    without which the run is refused.
+    without which the run is refused. ``entry``: the place in a public leaderboard.
     """
 
     name: str
@@ -26,3 +27,4 @@ class Recipe:
     reported: dict[str, float] = field(default_factory=dict)
     follows: Literal["paper", "code", ""] = ""
     needs: tuple[str, ...] = ()
+    entry: Entry | None = None

@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from lasat_ray.process_group import ProcessGroup
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,7 @@ class Moments:
     """What one layer saw in one pass: ``sums`` [2,C] in float64, of deviations from ``about`` [C] and of
     their squares, over ``count`` numbers a channel."""
 
-    layer: _BatchNorm
+    layer: Any
     about: Tensor
     sums: Tensor
     count: int
@@ -60,7 +62,7 @@ def initialise_statistics(net: nn.Module, x: Tensor, share: float, group: Proces
     """Take over the moments of images x [B,C,H,W] as they are: statistics of an untrained net mean
     nothing. A layer after the other, since each sees through those before it."""
 
-    def take_over(layer: _BatchNorm, inputs: tuple[Tensor]) -> None:
+    def take_over(layer: Any, inputs: tuple[Tensor]) -> None:
         seen = _moments(layer, inputs[0])
         group.sum_in_place([seen.sums])
         _take_in(seen, share, momentum=1.0)
@@ -74,12 +76,12 @@ def initialise_statistics(net: nn.Module, x: Tensor, share: float, group: Proces
             hook.remove()
 
 
-def _layers(net: nn.Module) -> list[_BatchNorm]:
-    return [m for m in net.modules() if isinstance(m, _BatchNorm) and m.running_mean is not None]
+def _layers(net: nn.Module) -> list[Any]:
+    return [m for m in net.modules() if isinstance(m, BATCH_NORMS) and m.running_mean is not None]
 
 
 @torch.no_grad()
-def _moments(layer: _BatchNorm, seen: Tensor) -> Moments:
+def _moments(layer: Any, seen: Tensor) -> Moments:
     assert layer.running_mean is not None
     about = layer.running_mean.clone()
     each = seen.flatten(2) if seen.ndim > 2 else seen[..., None]  # [B,C,pixels]

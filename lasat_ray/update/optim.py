@@ -6,10 +6,11 @@ import copy
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lasat_ray.config import OptimConfig
 from lasat_ray.models import parameter_groups
+from lasat_ray.models.private import lerp_all
 
 
 def make_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
@@ -66,8 +67,7 @@ class WeightAverage:
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averaged: list[Tensor] = list(self.net.parameters())
-        torch._foreach_lerp_(averaged, [p.detach() for p in net.parameters()], 1 - decay)
+        lerp_all(list(self.net.parameters()), [p.detach() for p in net.parameters()], 1 - decay)
         for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
             mine.copy_(theirs)
         self.updates += 1

@@ -13,11 +13,12 @@ from typing import Any
 from lasat_ray.config import DataConfig, RewardConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
+from lasat_ray.config.traits import traits_of
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
 from lasat_ray.validation.grid import NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validation.learner import check_learner
-from lasat_ray.validation.method import METHODS_WITH_RULE, check_method, check_milestones
+from lasat_ray.validation.method import check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz", "stream")
@@ -263,7 +264,7 @@ def _check_speed(config: TrainConfig) -> None:
     if speed.balance and config.strategy in ("fixed", "curriculum"):
         what = f"has no effect with --strategy {config.strategy}, where all images take equal steps"
         raise refusal("--speed.balance", "True", what, "leave it out")
-    if speed.balance and config.method in METHODS_WITH_RULE:
+    if speed.balance and traits_of(config.method).rule_reads != "nothing":
         what = f"has no effect with --method {config.method}, whose attack finds out its steps on the way"
         raise refusal("--speed.balance", "True", what, "leave it out")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.traits import methods_that, traits_of
 from lasat_ray.errors import refusal
 from lasat_ray.units import ATTACK_LOSSES, format_budget
-from lasat_ray.validation.method import METHODS_WITH_BETA
 
 Bound = tuple[Callable[[Any], bool], str]
 """(does a value fit, what to do where it does not)."""
@@ -83,8 +83,9 @@ def _check_use(config: TrainConfig, option: str) -> None:
     if not grid:
         remedy = "give one such as 'eps=3..15/255 num_steps=3..14', or --strategy fixed"
         raise refusal(option, "''", f"leaves a {config.strategy} strategy nothing to choose", remedy)
-    if "trades_beta" in grid and method not in METHODS_WITH_BETA and ":" not in method:
-        remedy = f"leave trades_beta out, or --method {', '.join(sorted(METHODS_WITH_BETA))}"
+    if "trades_beta" in grid and "trades_beta" not in traits_of(method).fields and ":" not in method:
+        others = ", ".join(methods_that(lambda traits: "trades_beta" in traits.fields))
+        remedy = f"leave trades_beta out, or --method {others}"
         raise refusal(option, "'trades_beta'", f"is no part of --method {method}", remedy)
     if "attack_loss" in grid and attack.loss != "method":
         what = f"and --attack.loss {attack.loss} both say what the attack raises"

@@ -1,45 +1,18 @@
-"""Refuses settings that do not go with the training method; the part of ``validate.py`` that knows
-methods by name, so that no torch is loaded."""
+"""Refuses settings that do not go with the training method."""
 
 from __future__ import annotations
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import flag
+from lasat_ray.config.traits import methods_that, traits_of
 from lasat_ray.errors import refusal
-
-METHODS_WITH_BETA = frozenset(
-    {
-        "trades",
-        "gowal",
-        "rebuffi",
-        "mart",
-        "fat-trades",
-        "fat-mart",
-        "trades-awp",
-        "lbgat",
-        "score",
-        "hat",
-        "ltd",
-        "hydra",
-    }
-)  # methods whose loss has a trades_beta
-METHODS_THAT_CANNOT_MIX = frozenset(
-    {"fat", "fat-trades", "fat-mart", "gairat", "sat"}
-)  # methods whose attack asks whether an image is classified correctly
-METHODS_WITH_RULE = METHODS_THAT_CANNOT_MIX | {"dart"}  # methods whose attack stops images by what it sees
-METHODS_WITH_KL_ATTACK = frozenset(
-    {"trades", "gowal", "rebuffi", "fat-trades", "trades-awp", "lbgat", "hat", "ltd", "hydra"}
-)  # methods whose attack raises the KL from the clean prediction
-METHODS_WITH_NORMAL_START = METHODS_WITH_KL_ATTACK | {"mart", "fat-mart"}
-METHODS_WITH_TEACHER = frozenset({"hat", "ltd"})  # methods that learn from a frozen net
-METHODS_THAT_PRUNE = frozenset({"hydra"})  # methods that take weights from a trained net
 
 
 def check_method(config: TrainConfig) -> None:
     """UsageError for the first setting that does not go with the method or its companions."""
     _check_teacher(config)
     _check_attack_of(config)
-    if config.method in METHODS_THAT_PRUNE:
+    if traits_of(config.method).prunes:
         _check_pruning(config)
     method, loss = config.method, config.loss
     if config.data.cutmix:
@@ -59,7 +32,7 @@ def check_method(config: TrainConfig) -> None:
 
 def _check_cutmix(config: TrainConfig) -> None:
     method, reward = config.method, config.reward
-    if method in METHODS_THAT_CANNOT_MIX:
+    if traits_of(method).rule_reads == "labels":
         what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
         raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
     if config.attack.loss == "margin":
@@ -79,12 +52,12 @@ def check_milestones(path: str, milestones: tuple[float, ...]) -> None:
 
 
 def _check_teacher(config: TrainConfig) -> None:
-    method = config.method
-    if method in METHODS_WITH_TEACHER and config.teacher is None:
+    method, teachers = config.method, methods_that(lambda traits: traits.companion == "frozen")
+    if method in teachers and config.teacher is None:
         what = f"leaves --method {method} nobody to learn from"
         raise refusal("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
-    if config.teacher is not None and method not in METHODS_WITH_TEACHER and ":" not in method:
-        remedy = f"leave it out, or --method {' or '.join(sorted(METHODS_WITH_TEACHER))}"
+    if config.teacher is not None and method not in teachers and ":" not in method:
+        remedy = f"leave it out, or --method {' or '.join(teachers)}"
         raise refusal("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
     if config.teacher_model is not None and method != "lbgat" and ":" not in method:
         what = f"is trained by lbgat alone, not by --method {method}"
@@ -115,13 +88,13 @@ def _check_attack_of(config: TrainConfig) -> None:
     if method == "dart" and attack.norm == "l2":
         what = "has no convergence criterion: DART's c_t is that of the L-inf ball"
         raise refusal("--attack.norm", "'l2'", what, "use linf")
-    own = "kl" if method in METHODS_WITH_KL_ATTACK else "squared" if method == "score" else "ce"
-    kind = own if attack.loss == "method" else attack.loss
+    traits = traits_of(method)
+    kind = traits.attack_loss if attack.loss == "method" else attack.loss
     if attack.start == "zero" and kind in ("kl", "squared"):
         what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
         raise refusal("--attack.start", "'zero'", what, "use uniform or normal")
     named = attack.start_radius is not None or "start_radius" in attack.grid
-    if named and attack.start == "method" and method in METHODS_WITH_NORMAL_START:
+    if named and attack.start == "method" and traits.start.startswith("normal"):
         what = f"has no effect: --method {method} starts from a normal of its own size"
         if attack.start_radius is not None:
             raise refusal("--attack.start-radius", attack.start_radius, what, "add --attack.start uniform")

@@ -47,7 +47,7 @@ def test_a_cluster_is_joined_only_where_its_address_is_given(asked, monkeypatch)
     with ray_session(None, 30.0):
         pass
     monkeypatch.setattr("lasat_ray.cluster.session.check_reachable", lambda address: address)
-    monkeypatch.setattr("lasat_ray.cluster.authentication.GcsClient", lambda address: None)
+    monkeypatch.setattr("ray._raylet.GcsClient", lambda address: None)
     with ray_session("10.0.0.1:6379", 30.0):
         pass
     assert [options["address"] for options in asked] == ["local", "10.0.0.1:6379"]

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation.published import PUBLISHED
-from lasat_ray.leaderboard import find_reports, main, measured_row, ranked
+from lasat_ray.leaderboard import find_reports, main, measured_row, ranked, reported_rows
+from tests.support.published_rows import LEADERBOARDS, TABLES
 
 
 def write(folder, *, aa=None, clean=0.8, verdict="passed", dataset="cifar10", eps=8 / 255, **more):
@@ -51,15 +51,19 @@ def test_the_shape_of_the_published_leaderboards(three, capsys):
     )
 
 
-def test_published_rows_are_the_seed_s():
-    known = {(row.dataset, row.rank): row for row in PUBLISHED if row.rank}
-    assert {rank for dataset, rank in known if dataset == "cifar100"} == {1, 2, 3, 4, 5}
-    assert {rank for dataset, rank in known if dataset == "cifar10"} == {*range(31, 38)}
-    assert (known["cifar100", 5].clean, known["cifar100", 5].aa) == (67.31, 31.91)
-    table_2 = {
-        row.method: (row.clean, row.aa) for row in PUBLISHED if row.dataset == "cifar10" and not row.rank
-    }
-    assert table_2["LAS-AWP (paper, Table 2)"] == (87.74, 55.52)
+def test_reported_rows_are_the_published_ones():
+    rows = reported_rows()
+    assert len(rows) == len(LEADERBOARDS) + len(TABLES)
+    for row in rows:
+        found = [row.clean * 100, row.aa * 100]
+        if row.published_rank:
+            *numbers, architecture, extra_data = LEADERBOARDS[row.dataset, row.published_rank]
+            assert row.venue and len(row.method) > 40  # a title
+        else:
+            *numbers, architecture = TABLES[row.dataset, row.method]
+            extra_data = False
+        assert found == pytest.approx(numbers, abs=1e-9)
+        assert (row.architecture, row.extra_data, row.source) == (architecture, extra_data, "reported")
 
 
 def test_measured_rows_alone(three):

@@ -170,6 +170,9 @@ def test_restarts_only_add_broken_images_and_skip_broken_ones(net, batch):
     assert (often.fooled | ~once.fooled).all()
     assert often.fooled.sum() >= once.fooled.sum()
     assert torch.equal(often.x_adv[once.fooled], once.x_adv[once.fooled])
+    # An image that no restart fooled keeps what the first one made of it.
+    assert not often.fooled.all()
+    assert torch.equal(often.x_adv[~often.fooled], once.x_adv[~often.fooled])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

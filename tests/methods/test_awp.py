@@ -1,6 +1,7 @@
 """AWP around a loss: the golden vectors to 1e-10, the lookahead of LAS-AWP by hand, BatchNorm left alone."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -119,3 +120,20 @@ def test_the_climb_moves_no_batch_statistics():
     target(given)
     for ours, by_hand in zip(net.buffers(), twin.buffers(), strict=True):
         torch.testing.assert_close(ours, by_hand, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("round", [0, 3])
+def test_a_chosen_gamma_waits_for_the_end_of_the_warm_up(awp, round):
+    """In epoch 0 of a warm-up of one epoch a field of the strategy perturbs nothing; in epoch 1 it does."""
+
+    def weights_after(method, chosen):
+        config = small_config(method=method, precision="fp64", loss__awp_warmup=1)
+        target = TargetStep(net_of(awp, "w0."), config, ProcessGroup(), rounds_per_epoch=3)
+        batch = make_batch(awp["x"], awp["y"])
+        strategy = dataclasses.replace(constant(len(batch.y)), awp_gamma=chosen)
+        target(attacked(batch, awp["x_adv"], strategy, round=round))
+        return torch.cat([p.detach().flatten() for p in target.net.parameters()])
+
+    gamma = torch.full_like(awp["x"][:, 0, 0, 0], 0.05)
+    same = torch.equal(weights_after("at-awp", gamma), weights_after("pgd-at", None))
+    assert same == (round == 0)

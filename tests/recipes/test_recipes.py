@@ -10,11 +10,11 @@ from rich.console import Console
 
 from lasat_ray.cli.run_options import render_recipes
 from lasat_ray.errors import UsageError
-from lasat_ray.evaluation.published import PUBLISHED as PUBLISHED_ROWS
 from lasat_ray.models import find_builder
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.update.optim import learning_rate
 from lasat_ray.validation import check
+from tests.support.published_rows import LEADERBOARDS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PUBLISHED = [name for name in RECIPES if RECIPES[name].table]
@@ -192,16 +192,14 @@ def test_an_unknown_recipe_is_answered_with_the_closest(name, close):
 
 
 def test_leaderboard_rows_report_what_the_leaderboard_shows():
-    """The evaluation's list of published rows was typed from the source by itself."""
-    ranked = {(row.dataset, row.rank): row for row in PUBLISHED_ROWS if row.rank}
-    ours = {}
-    for recipe in RECIPES.values():
-        if recipe.table and "leaderboard" in recipe.table:
-            ours[recipe.config.dataset, int(recipe.row.split(".")[0])] = recipe
-    assert ours.keys() == ranked.keys()
+    ours = {(entry.dataset, entry.rank): recipe for recipe in RECIPES.values() if (entry := recipe.entry)}
+    assert ours.keys() == LEADERBOARDS.keys()
     for key, recipe in ours.items():
-        assert recipe.reported == {"clean": ranked[key].clean, "aa": ranked[key].aa}
-        depth = "".join(c for c in ranked[key].architecture if c.isdigit())
+        clean, aa, architecture, extra_data = LEADERBOARDS[key]
+        assert recipe.reported == {"clean": clean, "aa": aa}
+        assert recipe.config.dataset == key[0] and int(recipe.row.split(".")[0]) == key[1]
+        assert recipe.entry.extra_data == extra_data == ("extra data" in recipe.summary)
+        depth = "".join(c for c in architecture if c.isdigit())
         assert "".join(c for c in recipe.config.model if c.isdigit()) == depth
 
 

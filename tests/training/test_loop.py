@@ -151,6 +151,20 @@ def test_a_run_stopped_and_continued_ends_bit_for_bit_the_same(name, stop, whole
     assert without_times(run.folder.summary()) == whole(name)["summary"]
 
 
+def test_a_net_with_dropout_is_resumed_bit_for_bit(tmp_path):
+    """Every round names its own random numbers of torch, whatever was drawn before it in the process."""
+    nets = {"model": "tests.support.outside_nets:good"}
+    ends = []
+    for stops in ([], [1, 4]):
+        run = Run(tmp_path / f"run{len(stops)}", "fixed", **nets)
+        for stop in [*stops, None]:
+            torch.manual_seed(len(stops))  # another process would begin anywhere
+            trainer, _ = run.go(stop_after=stop)
+        ends.append(tensors_of(trainer))
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
+
+
 def test_stopping_after_every_round_changes_nothing(whole, tmp_path):
     run = Run(tmp_path / "run", "learned")
     for stop in range(1, ROUNDS):

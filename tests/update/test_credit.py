@@ -137,6 +137,35 @@ def test_forward_mode_agrees_with_single_gradients_and_with_differences(norm: nn
     )
 
 
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 0.1), (torch.float64, 1e-6)])
+def test_differences_are_near_on_a_trained_net_with_relu_and_batch_norm(
+    dtype: torch.dtype, error: float
+) -> None:
+    """A longer step crosses kinks: its error is 27 % and 2e-4 at the root of the rounding unit."""
+    torch.manual_seed(0)
+    net = build_classifier("resnet18-8", num_classes=5, image_shape=(3, 16, 16), precision="fp32").to(dtype)
+    x = torch.rand(64, 3, 16, 16, dtype=dtype)
+    y = (x.mean((2, 3)).argmax(1) + (x[:, :, 0, 0].sum(1) > 1.5).long()) % 5
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    net.train()
+    for _ in range(40):
+        optimizer.zero_grad()
+        cross_entropy(net(x), y).mean().backward()
+        optimizer.step()
+    net.eval()
+    seen = (x + 0.03 * torch.randn_like(x)).clamp(0, 1)
+    weights = {name: p.detach() for name, p in net.named_parameters()}
+    found = torch.autograd.grad(cross_entropy(net(seen), y).mean(), list(net.parameters()))
+    direction = dict(zip(weights, found, strict=True))
+
+    def loss(values: dict[str, Tensor]) -> Tensor:
+        return cross_entropy(torch.func.functional_call(net, values, (seen,)), y)
+
+    exact = directional_derivative(loss, weights, direction)
+    difference = central_difference(loss, weights, direction) - exact
+    assert float(difference.norm() / exact.norm()) < error
+
+
 class _NoForwardMode(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):

@@ -7,6 +7,7 @@ import pytest
 
 from lasat_ray.config import PolicyConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
+from lasat_ray.config.traits import TRAITS, MethodTraits
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS
@@ -14,15 +15,6 @@ from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.validation import BOUNDS, check
 from lasat_ray.validation.grid import length_bounds
 from lasat_ray.validation.learner import READS
-from lasat_ray.validation.method import (
-    METHODS_THAT_CANNOT_MIX,
-    METHODS_THAT_PRUNE,
-    METHODS_WITH_BETA,
-    METHODS_WITH_KL_ATTACK,
-    METHODS_WITH_NORMAL_START,
-    METHODS_WITH_RULE,
-    METHODS_WITH_TEACHER,
-)
 
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
@@ -357,16 +349,10 @@ def test_the_reference_reward_can_be_asked_for():
     check(changed(get_recipe("digits").config, changes), METHODS, LEARNERS)
 
 
-def test_the_lists_of_methods_here_are_what_the_methods_say():
-    """validate.py loads without torch, so it repeats what the methods declare."""
-    beta = {name for name, method in METHODS.items() if "trades_beta" in method.fields}
-    teacher = {name for name, method in METHODS.items() if method.companion == "frozen"}
-    assert beta == METHODS_WITH_BETA and teacher == METHODS_WITH_TEACHER
-    starts = {name for name, method in METHODS.items() if method.start.startswith("normal")}
-    objectives = {name for name, method in METHODS.items() if method.attack_loss == "kl"}
-    assert starts == METHODS_WITH_NORMAL_START and objectives == METHODS_WITH_KL_ATTACK
-    assert {name for name, method in METHODS.items() if method.attack_loss == "squared"} == {"score"}
-    assert {name for name, method in METHODS.items() if method.prunes} == METHODS_THAT_PRUNE
-    ruled = {name for name, method in METHODS.items() if method.rule}
-    assert ruled == METHODS_WITH_RULE
-    assert ruled - {"dart"} == METHODS_THAT_CANNOT_MIX  # DART looks at the gradient alone
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_is_what_the_table_of_traits_says(name):
+    method = METHODS[name]
+    for field in dataclasses.fields(MethodTraits):
+        assert getattr(method, field.name) == getattr(TRAITS[name], field.name)
+    assert (method.rule is not None) == (method.rule_reads != "nothing")
+    assert set(METHODS) == set(TRAITS)

@@ -1,0 +1,52 @@
+"""The published rows under AutoAttack, typed from their source a second time."""
+
+LEADERBOARDS = {
+    ("cifar100", 1): (69.15, 36.88, "WideResNet-70-16", True),
+    ("cifar100", 2): (63.56, 34.64, "WideResNet-70-16", False),
+    ("cifar100", 3): (65.56, 33.05, "WideResNet-70-16", False),
+    ("cifar100", 4): (62.41, 32.06, "WideResNet-28-10", False),
+    ("cifar100", 5): (67.31, 31.91, "WideResNet-34-20", False),
+    ("cifar10", 31): (88.98, 57.14, "WideResNet-28-10", True),
+    ("cifar10", 32): (86.88, 57.09, "PreActResNet-18", False),
+    ("cifar10", 33): (85.21, 56.94, "WideResNet-34-10", False),
+    ("cifar10", 34): (85.64, 56.88, "WideResNet-34-20", False),
+    ("cifar10", 35): (83.53, 56.66, "PreActResNet-18", False),
+    ("cifar10", 36): (87.50, 56.29, "WideResNet-28-10", True),
+    ("cifar10", 37): (84.98, 56.26, "WideResNet-34-10", False),
+}
+"""(data set, rank) -> clean and AutoAttack accuracy in percent, architecture, extra data."""
+
+TABLES = {
+    ("cifar10", "PGD-AT"): (85.17, 51.69, "WideResNet-34-10"),
+    ("cifar10", "TRADES"): (85.72, 53.40, "WideResNet-34-10"),
+    ("cifar10", "MART"): (84.17, 51.10, "WideResNet-34-10"),
+    ("cifar10", "FAT"): (87.97, 47.48, "WideResNet-34-10"),
+    ("cifar10", "GAIRAT"): (86.30, 40.30, "WideResNet-34-10"),
+    ("cifar10", "AWP"): (85.57, 53.90, "WideResNet-34-10"),
+    ("cifar10", "LBGAT"): (88.22, 52.23, "WideResNet-34-10"),
+    ("cifar10", "LAS-AT (paper, Table 2)"): (86.23, 53.58, "WideResNet-34-10"),
+    ("cifar10", "LAS-TRADES (paper, Table 2)"): (85.24, 54.15, "WideResNet-34-10"),
+    ("cifar10", "LAS-AWP (paper, Table 2)"): (87.74, 55.52, "WideResNet-34-10"),
+    ("cifar100", "PGD-AT"): (60.89, 27.86, "WideResNet-34-10"),
+    ("cifar100", "TRADES"): (58.61, 25.94, "WideResNet-34-10"),
+    ("cifar100", "SAT"): (62.82, 24.57, "WideResNet-34-10"),
+    ("cifar100", "AWP"): (60.38, 28.86, "WideResNet-34-10"),
+    ("cifar100", "LBGAT"): (60.64, 29.33, "WideResNet-34-10"),
+    ("cifar100", "LAS-AT (paper, Table 3)"): (61.80, 29.03, "WideResNet-34-10"),
+    ("cifar100", "LAS-TRADES (paper, Table 3)"): (60.62, 28.12, "WideResNet-34-10"),
+    ("cifar100", "LAS-AWP (paper, Table 3)"): (64.89, 30.77, "WideResNet-34-10"),
+    ("tiny-imagenet", "PGD-AT"): (43.98, 13.78, "PreActResNet-18"),
+    ("tiny-imagenet", "TRADES"): (39.16, 12.32, "PreActResNet-18"),
+    ("tiny-imagenet", "AWP"): (41.48, 17.34, "PreActResNet-18"),
+    ("tiny-imagenet", "LAS-AT (paper, Table 4)"): (44.86, 16.74, "PreActResNet-18"),
+    ("tiny-imagenet", "LAS-TRADES (paper, Table 4)"): (41.38, 14.08, "PreActResNet-18"),
+    ("tiny-imagenet", "LAS-AWP (paper, Table 4)"): (45.26, 18.42, "PreActResNet-18"),
+    ("gtsrb", "Clean"): (98.22, 9.77, ""),
+    ("gtsrb", "PGD-AT"): (90.34, 57.54, ""),
+    ("gtsrb", "TRADES"): (87.35, 59.99, ""),
+    ("gtsrb", "AWP"): (91.82, 62.24, ""),
+    ("gtsrb", "LAS-AT (talk)"): (91.98, 62.07, ""),
+    ("gtsrb", "LAS-TRADES (talk)"): (88.67, 61.09, ""),
+    ("gtsrb", "LAS-AWP (talk)"): (93.17, 65.21, ""),
+}
+"""(data set, row) -> clean and AutoAttack accuracy in percent, architecture ("" where none is stated)."""
