@@ -3,6 +3,7 @@ each is to being mistaken."""
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ from lasat_ray.runs.load import load_checkpointed
 from lasat_ray.training.tracked_images import strategy_shares
 from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch
-from lasat_ray.units import format_budget
+from lasat_ray.units import NORM_NAMES, field_name, format_value
 
 BLUE = "#2f7ed8"
 
@@ -86,15 +87,16 @@ def _explain(argv: Sequence[str]) -> int:
     with frozen_eval(subject.net), torch.no_grad():
         p = subject.net(x).softmax(1)
     goal = torch.where(y < 0, p.argmax(1), y)
-    eps, x_adv = smallest_eps(subject.net, x, goal, options)
+    norm = subject.config.evaluation.norm
+    eps, x_adv = smallest_eps(subject.net, x, goal, options, norm)
     shares = _shares(path, subject, x, options.trust)
     console = Console()
     console.print(_image_table(options, classes, y, p, eps, subject, x_adv))
-    for table in _strategy_tables(shares, options.images):
+    for table in _strategy_tables(shares, options.images, subject.config.attack.norm):
         console.print(table)
     out = Path(options.out) if options.out else path / "explain.png"
     make_folder(out.parent)
-    write_atomically(out, to_png(_picture(options, classes, p, eps, subject.net, x, x_adv)))
+    write_atomically(out, to_png(_picture(options, classes, p, eps, subject, x, x_adv)))
     console.print(f"picture: {out}", highlight=False, soft_wrap=True)
     return 0
 
@@ -137,35 +139,47 @@ def _read_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(np.array(scaled).reshape(height, width, channels)).permute(2, 0, 1)
 
 
-def smallest_eps(net: nn.Module, x: Tensor, y: Tensor, options: ExplainOptions) -> tuple[Tensor, Tensor]:
-    """The smallest L-inf eps [B] at which PGD was seen to fool the net, and an image that did.
+def largest_eps(norm: str, size: int) -> float:
+    """The distance in [0,1] pixels between black and white images of ``size`` = C*H*W numbers: no
+    perturbation is larger."""
+    return math.sqrt(size) if norm == "l2" else 1.0
+
+
+def smallest_eps(
+    net: nn.Module, x: Tensor, y: Tensor, options: ExplainOptions, norm: str = "linf"
+) -> tuple[Tensor, Tensor]:
+    """The smallest eps [B] in ``norm`` at which PGD was seen to fool the net on x [B,C,H,W], y [B], and
+    images that did.
 
     Bisection to ``options.resolution``; 0 where the net is wrong without an attack, inf where not
-    even eps 1 fools it. An upper bound: a stronger attack may need less.
+    even the largest eps fools it. An upper bound: a stronger attack may need less.
     """
+    most = largest_eps(norm, x[0].numel())
     with frozen_eval(net):
         with torch.no_grad():
             wrong = net(x).argmax(1) != y
         low, high = torch.zeros(len(x)), torch.full((len(x),), torch.inf)
         high[wrong] = 0.0
         x_adv = x.clone()
-        attempt = torch.ones(len(x))
+        attempt = torch.full((len(x),), most)
         while True:
-            open_rows = ((high - low > options.resolution) & ~wrong & (low < 1.0)).nonzero()[:, 0]
+            open_rows = ((high - low > options.resolution) & ~wrong & (low < most)).nonzero()[:, 0]
             if not len(open_rows):
                 return high, x_adv
             for row in open_rows.tolist():
-                found = _attempt(net, x[row : row + 1], y[row : row + 1], float(attempt[row]), options)
+                found = _attempt(net, x[row : row + 1], y[row : row + 1], float(attempt[row]), options, norm)
                 if found is None:
                     low[row] = attempt[row]
                 else:
                     x_adv[row], high[row] = found, attempt[row]
-                attempt[row] = (low[row] + min(float(high[row]), 1.0)) / 2
+                attempt[row] = (low[row] + min(float(high[row]), most)) / 2
 
 
-def _attempt(net: nn.Module, x: Tensor, y: Tensor, eps: float, options: ExplainOptions) -> Tensor | None:
+def _attempt(
+    net: nn.Module, x: Tensor, y: Tensor, eps: float, options: ExplainOptions, norm: str
+) -> Tensor | None:
     attack = PGDSpec(
-        norm="linf",
+        norm=norm,
         eps=eps,
         step_size=2.5 * eps / options.num_steps,
         num_steps=options.num_steps,
@@ -201,8 +215,10 @@ def _image_table(
     subject: EvaluationTarget,
     x_adv: Tensor,
 ) -> Table:
+    assert subject.config is not None
+    norm = subject.config.evaluation.norm
     title = (
-        f"Smallest eps: PGD-{options.num_steps}, {options.restarts} starts, known to "
+        f"Smallest {NORM_NAMES[norm]} eps: PGD-{options.num_steps}, {options.restarts} starts, known to "
         f"{255 * options.resolution:.2g}/255; an upper bound"
     )
     table = Table(title=title)
@@ -217,27 +233,29 @@ def _image_table(
         after = classes[int(fooled_to[n])] if torch.isfinite(eps[n]) else ""
         table.add_row(
             *(escape(cell) for cell in (name, label, told[0], told[1] if len(told) > 1 else "")),
-            format_eps(float(eps[n])),
+            format_eps(float(eps[n]), largest_eps(norm, x_adv[0].numel())),
             escape(after),
         )
     return table
 
 
-def format_eps(eps: float) -> str:
-    """``7.25/255``, and words where there is no such number."""
+def format_eps(eps: float, most: float = 1.0) -> str:
+    """``7.25/255``, and words where there is no such number up to ``most``, the largest there is."""
     if eps == 0:
         return "wrong already"
-    return f"{255 * eps:.2f}/255 ({eps:.4f})" if np.isfinite(eps) else "none up to 1"
+    return f"{255 * eps:.2f}/255 ({eps:.4f})" if np.isfinite(eps) else f"none up to {most:.4g}"
 
 
-def _strategy_tables(shares: dict[str, tuple[list[float], Tensor]], names: Sequence[str]) -> list[Table]:
+def _strategy_tables(
+    shares: dict[str, tuple[list[float], Tensor]], names: Sequence[str], norm: str
+) -> list[Table]:
     """How likely the policy takes each value, a table a field; the likeliest in bold."""
     tables = []
     for field, (values, share) in shares.items():
-        table = Table(title=f"Strategy: {escape(field)}, probability in %")
+        table = Table(title=f"Strategy: {escape(field_name(field, norm))}, probability in %")
         table.add_column("image")
         for value in values:
-            table.add_column(format_budget(value), justify="right")
+            table.add_column(format_value(field, value), justify="right")
         for name, row in zip(names, share.tolist(), strict=True):
             cells = [f"{100 * p:.0f}" for p in row]
             cells[row.index(max(row))] = f"[bold]{cells[row.index(max(row))]}[/bold]"
@@ -251,12 +269,14 @@ def _picture(
     classes: list[str],
     p: Tensor,
     eps: Tensor,
-    net: nn.Module,
+    subject: EvaluationTarget,
     x: Tensor,
     x_adv: Tensor,
 ) -> Figure:
+    assert subject.config is not None
+    norm = subject.config.evaluation.norm
     with torch.no_grad():
-        after = net(x_adv).argmax(1)
+        after = subject.net(x_adv).argmax(1)
     cards = []
     for n, name in enumerate(options.images):
         delta = x_adv[n] - x[n]
@@ -267,7 +287,8 @@ def _picture(
             ("fooling", x_adv[n]),
         ]
         seen = f"seen as {classes[int(p[n].argmax())]} ({100 * float(p[n].max()):.0f} %)"
-        then = f"at eps {format_eps(float(eps[n]))} as {classes[int(after[n])]}"
+        found = format_eps(float(eps[n]), largest_eps(norm, x[0].numel()))
+        then = found if eps[n] == 0 else f"at {NORM_NAMES[norm]} eps {found} as {classes[int(after[n])]}"
         cards.append(
             Card(
                 title=Path(name).name,

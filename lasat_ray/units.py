@@ -14,6 +14,11 @@ Grid = Mapping[str, tuple[float, ...]]
 ATTACK_LOSSES = ("ce", "kl", "margin", "squared")
 """What an attack may raise; a grid's field ``attack_loss`` holds places in this list."""
 
+NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
+"""The norms of a budget, as tables and figures write them."""
+LENGTHS = ("eps", "step_size", "start_radius")
+"""Fields of a strategy that are lengths in the norm of the attack, in [0,1] pixels."""
+
 _NUMBER = r"-?\d+(?:\.\d+)?(?:[eE]-?\d+)?"
 _VALUE = re.compile(rf"^({_NUMBER})(?:/(\d+))?$")
 _RANGE = re.compile(r"^(\d+)\.\.(\d+)(?:/(\d+))?$")
@@ -34,6 +39,16 @@ def format_budget(value: float) -> str:
     plain = repr(int(value)) if value == int(value) else repr(float(value))
     nearest = round(value * 255)
     return f"{nearest}/255" if len(plain) > 4 and nearest / 255 == value else plain
+
+
+def format_threat(norm: str, eps: float) -> str:
+    """``("l2", 0.5)`` -> ``"L2 eps 0.5"``: what an attack may change, ``eps`` in [0,1] pixels."""
+    return f"{NORM_NAMES[norm]} eps {format_budget(eps)}"
+
+
+def field_name(field: str, norm: str) -> str:
+    """A strategy field as labels show it: lengths name their norm, ``eps (L2)``."""
+    return f"{field} ({NORM_NAMES[norm]})" if field in LENGTHS and norm != "linf" else field
 
 
 def parse_values(text: str) -> tuple[float, ...]:

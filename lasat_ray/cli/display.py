@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from lasat_ray.units import Grid, format_budget, format_value
+from lasat_ray.units import Grid, format_budget, format_threat, format_value
 
 
 class TrainingDisplay:
@@ -84,9 +84,9 @@ def format_mean(values: Sequence[float], mean: float) -> str:
 
 def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """Accuracy on the test set, a row a run: (name, summary)."""
-    eps = format_budget(summaries[0][1]["eps"])
-    norm = {"linf": "L-inf", "l2": "L2"}[summaries[0][1]["norm"]]
-    table = Table(title=f"Test set, {summaries[0][1]['n_test']} images, {norm} eps {eps}")
+    first = summaries[0][1]
+    threat = format_threat(first["norm"], first["eps"])
+    table = Table(title=f"Test set, {first['n_test']} images, {threat}")
     table.add_column("run")
     robust = [key for key in summaries[0][1] if key.startswith("robust_acc_")]
     for key in ("clean_acc", *robust):

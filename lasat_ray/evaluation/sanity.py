@@ -17,9 +17,11 @@ from torch import Tensor
 
 from lasat_ray.evaluation.part import Part
 from lasat_ray.evaluation.spec import AttackSpec, Job
+from lasat_ray.units import NORM_NAMES
 
 HUGE_EPS = 0.5
-"""Any image can be made uniformly gray within this L-inf budget."""
+"""Any image can be made uniformly gray within this L-inf budget, and within its length in L2."""
+HUGE = "sanity-huge-eps"
 QUERIES = 200
 SLACK = 0.02
 """Share of images by which two attacks may miss their order through chance; at least one image."""
@@ -56,7 +58,7 @@ def sanity_specs(*, norm: str, eps: float, step_size: float, limit: int, image_s
         pgd("sanity-double-eps", 10, 2.0),
         pgd("sanity-pgd-50", 50),
         replace(base, name="sanity-square", family="square", queries=QUERIES),
-        replace(base, name="sanity-huge-eps", num_steps=50, eps=huge, step_size=huge / 10),
+        replace(base, name=HUGE, num_steps=50, eps=huge, step_size=huge / 10),
     ]
 
 
@@ -72,7 +74,7 @@ def judge(parts: Mapping[Job, Part], full: Mapping[str, float], n_full: int) -> 
         _steps(acc, slack),
         _black_box(acc, slack),
         _rising_loss(loss),
-        _huge(found["sanity-huge-eps"]["robust"]),
+        _huge(found[HUGE]["robust"], next(j.spec for j in parts if j.spec.name == HUGE)),
         *_suite_checks(full, max(SLACK / 2, 1 / n_full) + 1e-9),
     ]
 
@@ -132,9 +134,9 @@ def _rising_loss(loss: dict[str, float]) -> Check:
     return Check("loss rises with eps", passed, found, "a larger budget does not raise the loss")
 
 
-def _huge(robust: Tensor) -> Check:
+def _huge(robust: Tensor, spec: AttackSpec) -> Check:
     left = int(robust.sum())
-    found = f"{left} of {len(robust)} images survive eps = {HUGE_EPS:g} (L-inf)"
+    found = f"{left} of {len(robust)} images survive eps = {spec.eps:.4g} ({NORM_NAMES[spec.norm]})"
     return Check("a huge eps breaks all", left == 0, found, "images survive an unbounded attack")
 
 

@@ -14,24 +14,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
+from lasat_ray.config import EvalConfig, TrainConfig
 from lasat_ray.data import ordered_batches
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.part import check_logits
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
+from lasat_ray.methods import AttackContext, find_method
+from lasat_ray.methods.attack import attack_by_method
 from lasat_ray.models import frozen_eval
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.reporting.study import Record, Run, Study
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.load import checkpoint_file, load_checkpointed
+from lasat_ray.runs.trust import names_code
 from lasat_ray.training.tracked_images import strategy_shares
 from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch, Strategy
-from lasat_ray.units import format_budget
+from lasat_ray.units import field_name, format_threat, format_value
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a change of this file changes what it finds."""
 LEVELS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 """Budgets of the curve, in units of the run's own."""
@@ -75,18 +79,20 @@ def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
     subject = from_run(run.path, which="best", dataset=None, root=None, max_test=n, trust=trust)
     _, card = load_checkpointed(run.path, trust=trust)
     assert subject.config is not None
-    eps, net = subject.config.evaluation.eps, subject.net
+    settings, net = subject.config.evaluation, subject.net
+    eps = settings.eps
     batch = first_batch(subject, n)
     with frozen_eval(net):
         with torch.no_grad():
             logits = net(batch.x)
         check_logits(logits, batch.y, batch.index)
         predicted = logits.argmax(1)
-        accuracies, predicted_adv = _curve(net, batch, predicted, eps, subject.config.seed)
+        accuracies, predicted_adv = _curve(net, batch, predicted, settings, subject.config.seed)
         gallery = _gallery(run, subject, _rows(batch, slice(GALLERY)), trust)
     return {
         "n": len(batch.y),
-        "budget": format_budget(eps),
+        "norm": settings.norm,
+        "budget": format_threat(settings.norm, eps),
         "attack": f"PGD-{STEPS} on cross-entropy, step eps/4, one random start",
         "class_names": list(card["class_names"]),
         "eps": [0.0, *(level * eps for level in LEVELS)],
@@ -113,9 +119,9 @@ def _rows(batch: Batch, rows: Any) -> Batch:
 
 
 def _curve(
-    net: nn.Module, batch: Batch, predicted: Tensor, eps: float, seed: int
+    net: nn.Module, batch: Batch, predicted: Tensor, settings: EvalConfig, seed: int
 ) -> tuple[list[float], Tensor]:
-    """Accuracy at 0 and every level, and what the net sees at the run's own budget.
+    """Accuracy at 0 and every level, and what the net sees at the run's own budget, in the run's norm.
 
     Balls are nested: an image fooled at one budget is fooled at every larger one and left alone.
     """
@@ -124,8 +130,10 @@ def _curve(
     for level in LEVELS:
         rows = right.nonzero()[:, 0]
         if len(rows):
-            size = level * eps
-            attack = PGDSpec(norm="linf", eps=size, step_size=size / 4, num_steps=STEPS, stop_early=True)
+            size = level * settings.eps
+            attack = PGDSpec(
+                norm=settings.norm, eps=size, step_size=size / 4, num_steps=STEPS, stop_early=True
+            )
             found = run_pgd(net, _rows(batch, rows), attack, RandomKey.of(seed, "report", str(level)))
             with torch.no_grad():
                 seen[rows] = net(found.x_adv).argmax(1)
@@ -137,15 +145,18 @@ def _curve(
 
 
 def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, trust: bool) -> Record:
-    """A few images attacked as the policy would have it; the fixed attack where there is none."""
-    assert subject.config is not None
-    trained_policy = load_policy(RunFolder(run.path), subject.config, subject.image_shape, trust=trust)
+    """A few images attacked by the method as the policy would have it; by the fixed attack where there
+    is none."""
+    config = subject.config
+    assert config is not None
+    trained_policy = load_policy(RunFolder(run.path), config, subject.image_shape, trust=trust)
     shares = strategy_shares(trained_policy.learner, trained_policy.space, batch.x, RandomKey.of("gallery"))
     action_BK = torch.stack([share.argmax(1) for share in shares], 1)
-    strategy = trained_policy.space.decode(action_BK)
-    x_adv = attack_batch(
-        subject.net, batch, strategy, RandomKey.of("gallery start"), loss="ce", start_kind="uniform"
-    )
+    context = _context(run, config, batch, trained_policy.space.decode(action_BK))
+    if names_code(config.method) and not trust:
+        raise UserError(f"its --method is code, '{config.method}'; if you trust it, add --trust")
+    method = find_method(config.method)
+    x_adv, strategy = attack_by_method(subject.net, method, context, config.attack)
     with torch.no_grad():
         seen, seen_adv = subject.net(batch.x).argmax(1), subject.net(x_adv).argmax(1)
     return {
@@ -154,15 +165,33 @@ def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, trust: bool) -> 
         "y": batch.y.tolist(),
         "predicted": seen.tolist(),
         "predicted_adv": seen_adv.tolist(),
-        "strategy": [describe(strategy, n) for n in range(len(batch.y))],
+        "strategy": [describe(strategy, n, config.attack.norm) for n in range(len(batch.y))],
     }
 
 
-def describe(strategy: Strategy, n: int) -> str:
-    """``eps 8/255, num_steps 10, step_size 2/255`` of image n."""
+def _context(run: Run, config: TrainConfig, batch: Batch, strategy: Strategy) -> AttackContext:
+    """The attack's surroundings as they were when the shown net was kept."""
+    kept = load_checkpoint(checkpoint_file(run.path))
+    ended = [record["epoch"] for record in run.of("epoch") if record["round"] <= kept["round"]]
+    return AttackContext(
+        batch=batch,
+        strategy=strategy,
+        key=RandomKey.of("gallery start"),
+        config=config.loss,
+        epoch=max(max(ended, default=config.epochs) - 1, 0),
+        epochs=config.epochs,
+        strength=int(kept.get("curriculum_strength", kept.get("strength", 0))),
+        group=ProcessGroup(),
+    )
+
+
+def describe(strategy: Strategy, n: int, norm: str) -> str:
+    """``eps 8/255, num_steps 10, step_size 2/255`` of image n; in L2 ``eps (L2) 0.5, ...``."""
     values = {name: float(value[n]) for name, value in strategy.items()}
     # float32 does not spell 8/255 exactly: the nearest n/255, where it is as near as rounding goes.
-    return ", ".join(f"{name} {format_budget(_spelled(value))}" for name, value in values.items())
+    return ", ".join(
+        f"{field_name(name, norm)} {format_value(name, _spelled(value))}" for name, value in values.items()
+    )
 
 
 def _spelled(value: float) -> float:

@@ -183,6 +183,17 @@ def flatten(config: Record, prefix: str = "") -> Record:
     return flat
 
 
+def net_budgets(study: Study) -> str:
+    """The budgets at which nets were asked, ``L2 eps 0.5``; with the group where they differ."""
+    found: dict[str, list[str]] = {}
+    for group in study.groups:
+        for budget in {study.nets[name]["budget"] for name in group.names if name in study.nets}:
+            found.setdefault(budget, []).append(group.label)
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{budget} ({', '.join(labels)})" for budget, labels in found.items())
+
+
 def mean_and_std(values: Sequence[float]) -> tuple[float, float]:
     """Mean and standard deviation over seeds (n - 1); the latter 0 for one value."""
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0

@@ -12,9 +12,9 @@ from lasat_ray.config.json_io import config_to_json
 from lasat_ray.evaluation.subject import dataset_label
 from lasat_ray.recipes import RECIPES, Recipe
 from lasat_ray.reporting.figures.cost import seconds
-from lasat_ray.reporting.scores import ORDER, intervals, scores
-from lasat_ray.reporting.study import Group, Study, flatten, mean_and_std
-from lasat_ray.units import format_budget
+from lasat_ray.reporting.scores import ORDER, intervals, same_threat, scores, threat
+from lasat_ray.reporting.study import Group, Run, Study, flatten, mean_and_std
+from lasat_ray.units import format_threat
 
 Source = Literal["measured", "reported"]
 
@@ -60,12 +60,13 @@ def all_tables(study: Study) -> list[Table]:
 
 def _table(name: str, groups: list[Group]) -> Table:
     published = [r for r in RECIPES.values() if name and r.table == name]
-    lines = [_reported(recipe) for recipe in published] + [_measured(group) for group in groups]
+    several = len({threat(run) for group in groups for run in group.runs}) > 1
+    lines = [_reported(recipe) for recipe in published] + [_measured(group, several) for group in groups]
     present = {column for line in lines for column in line.values}
     columns = [c for c in ORDER if c in present]
     columns[len(columns) :] = sorted(present - set(ORDER) - {"time_min"})
-    data = {(g.config["dataset"], g.config["evaluation"]["eps"]) for g in groups}
-    where = "; ".join(f"{dataset_label(d)}, L-inf eps {format_budget(e)}" for d, e in sorted(data))
+    data = {(g.config["dataset"], *threat(run)) for g in groups for run in g.runs}
+    where = "; ".join(f"{dataset_label(d)}, {format_threat(norm, eps)}" for d, norm, eps in sorted(data))
     return Table(
         slug=f"table-{name.lower().replace(' ', '-') or 'measured'}",
         title=f"{name or 'Test set'}: {where}",
@@ -75,9 +76,12 @@ def _table(name: str, groups: list[Group]) -> Table:
     )
 
 
-def _measured(group: Group) -> Line:
-    found = [scores(run) for run in group.runs]
+def _measured(group: Group, several: bool) -> Line:
+    """``several``: the table holds figures of more than one budget, so that each line names its own."""
+    found, threats = [scores(run) for run in group.runs], sorted({threat(run) for run in group.runs})
     shared = [key for key in found[0] if all(key in row for row in found)]
+    if len(threats) > 1:  # figures of two budgets have no mean
+        shared = [key for key in shared if key == "clean"]
     values, shown = {}, {}
     for key in shared:
         values[key], std = mean_and_std([row[key] for row in found])
@@ -90,8 +94,9 @@ def _measured(group: Group) -> Line:
     count = f", {len(group.runs)} seeds" if len(group.runs) > 1 else ""
     unfinished = sum(run.summary is None for run in group.runs)
     late = f", {unfinished} unfinished" if unfinished else ""
+    budget = ", " + " and ".join(format_threat(*t) for t in threats) if several else ""
     return Line(
-        label=f"{group.label}{count}{late}",
+        label=f"{group.label}{count}{late}{budget}",
         source="measured",
         runs=group.names,
         values=values,
@@ -142,6 +147,7 @@ def _notes(groups: list[Group]) -> list[str]:
             "Evaluated runs: an image counts as broken at the first step that fools the net; intervals are "
             "Wilson's at 95 %."
         )
+        notes += _suites(evaluated)
         notes += [
             f"{run.name}: evaluation is unreliable ({'; '.join(run.evaluation['sanity']['reasons'])})."
             for run in evaluated
@@ -152,9 +158,26 @@ def _notes(groups: list[Group]) -> list[str]:
     for group in groups:
         recipe = RECIPES.get(group.config["recipe"])
         changed = _changes(group, recipe) if recipe else []
+        if recipe and not all(same_threat(recipe, run) for run in group.runs):
+            asked = {format_threat(*threat(run)) for run in group.runs}
+            changed.insert(0, f"evaluated at {' and '.join(sorted(asked))}")
         if recipe and recipe.reported and changed:
             notes.append(f"{group.label} is not the published run: {', '.join(changed[:8])}.")
     return notes
+
+
+def _suites(runs: list[Run]) -> list[str]:
+    """What every worst case is the worst of; figures of different suites are not about the same thing."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        worst = (run.evaluation or {}).get("worst_case", {})
+        names = [name for name in worst.get("attacks", ()) if name != "clean"]
+        if names:
+            found.setdefault(f"{', '.join(names)}, {worst['n']} images", []).append(run.name)
+    return [
+        f"Worst case{' of ' + ', '.join(names) if len(found) > 1 else ''}: images that withstood {suite}."
+        for suite, names in found.items()
+    ]
 
 
 def _changes(group: Group, recipe: Recipe) -> list[str]:

@@ -13,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.attacks import attack_batch
 from lasat_ray.data import Images, TrainingImages
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.learners import Learner
+from lasat_ray.methods import AttackContext
+from lasat_ray.methods.attack import attack_by_method
 from lasat_ray.models import frozen_eval
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
@@ -98,13 +100,21 @@ def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, key: Rand
 
 
 def attack_probe(
-    net: nn.Module, x: Tensor, y: Tensor, action_BK: Tensor, space: StrategySpace, norm: str
+    net: nn.Module, x: Tensor, y: Tensor, action_BK: Tensor, env: AttackStrategyVectorEnv
 ) -> Tensor:
-    """x_adv [B,C,H,W] by PGD on cross-entropy from a uniform start, each image by its own strategy."""
-    batch = Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x))
-    strategy = space.decode(action_BK)
-    key = RandomKey.of("probe start")
-    return attack_batch(net, batch, strategy, key, loss="ce", start_kind="uniform", norm=norm)
+    """x_adv [B,C,H,W] by the method's own attack, each image by its own strategy ``action_BK`` [B,K]."""
+    target = env.target
+    context = AttackContext(
+        batch=Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x)),
+        strategy=env.space.decode(action_BK),
+        key=RandomKey.of("probe start"),
+        config=env.config.loss,
+        epoch=target.epoch(max(env.round - 1, 0)),
+        epochs=env.config.epochs,
+        strength=target.strength,
+        group=ProcessGroup(),
+    )
+    return attack_by_method(net, target.method, context, env.config.attack)[0]
 
 
 def inspect_tracked(
@@ -115,7 +125,7 @@ def inspect_tracked(
     y = probe.images.y.to(x.device)
     probabilities = strategy_shares(learner, space, x, key)
     action_BK = torch.stack([share.argmax(1) for share in probabilities], 1)
-    x_adv = attack_probe(net, x, y, action_BK, space, env.config.attack.norm)
+    x_adv = attack_probe(net, x, y, action_BK, env)
     with torch.no_grad(), frozen_eval(net):
         seen, seen_adv = (net(images).argmax(1).tolist() for images in (x, x_adv))
     told = {

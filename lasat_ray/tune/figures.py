@@ -9,8 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lasat_ray.tune.results import pareto_front
-from lasat_ray.units import format_budget
+from lasat_ray.tune.results import pareto_front, threat
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"  # distinct to colour-blind eyes too
 
@@ -103,9 +102,9 @@ def _spelled(key: str) -> str:
 
 def _png(figure: Figure, record: dict[str, Any]) -> bytes:
     """The picture with what it rests on below it."""
-    eps = format_budget(record["eps"]) if record["eps"] else "-"
     seeds = max((len(row["seeds"]) for row in record["rows"]), default=0)
-    told = f"{record['definition']['config']['dataset']}, L-inf {eps}, {seeds} seed(s), mean and deviation"
+    dataset = record["definition"]["config"]["dataset"]
+    told = f"{dataset}, {threat(record)}, {seeds} seed(s), mean and deviation"
     figure.suptitle(f"{record['title']}: {told}", fontsize=9)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=130, metadata={"Software": None})

@@ -16,7 +16,7 @@ from lasat_ray.config.json_io import config_to_json
 from lasat_ray.runs.folder import provenance
 from lasat_ray.tune.options import Asked
 from lasat_ray.tune.trial import Outcome, Outcomes, Trial
-from lasat_ray.units import format_budget
+from lasat_ray.units import NORM_NAMES, format_budget
 
 Row = dict[str, Any]
 Draw = Callable[[dict[str, Any]], bytes]
@@ -73,7 +73,7 @@ def make_record(
     """Everything there is to know about a sweep, as JSON types; accuracies in [0,1]."""
     rows = make_rows(trials, outcomes, base)
     first = next((o.summary for o in outcomes.values() if o.summary), {})
-    facts = {name: first.get(name) for name in ("n_train", "n_test", "eps", "parameters")}
+    facts = {name: first.get(name) for name in ("n_train", "n_test", "norm", "eps", "parameters")}
     return {
         "title": title,
         "columns": list(columns),
@@ -244,13 +244,20 @@ def to_markdown(record: dict[str, Any]) -> str:
     return f"{table}\n\n{_caption(record)}."
 
 
+def threat(record: dict[str, Any]) -> str:
+    """``L2 0.5``, norm and eps of the evaluations behind a record; ``-`` where no trial was evaluated."""
+    if not record["eps"]:
+        return "-"
+    # Records from before trials told their norm were all made in L-inf, or say it in their settings.
+    asked = record["definition"]["config"].get("evaluation", {}).get("norm", "linf")
+    return f"{NORM_NAMES[record.get('norm') or asked]} {format_budget(record['eps'])}"
+
+
 def _caption(record: dict[str, Any]) -> str:
     """On what the figures rest."""
     config = record["definition"]["config"]
-    eps = format_budget(record["eps"]) if record["eps"] else "-"
-    told = (
-        f"{config['dataset']}, {record['n_train']} training and {record['n_test']} test images, L-inf {eps}"
-    )
+    images = f"{record['n_train']} training and {record['n_test']} test images"
+    told = f"{config['dataset']}, {images}, {threat(record)}"
     told += f", {config['epochs']} epochs" if record["definition"]["sweep"] != "search_strategy" else ""
     several = any(len(row["seeds"]) > 1 for row in record["rows"])
     told += "; mean ± standard deviation over seeds in %" if several else "; in %"

@@ -6,7 +6,7 @@ import numpy as np
 
 from lasat_ray.reporting.figure import Figure, Heat, Panel
 from lasat_ray.reporting.figures.per_class import MOST
-from lasat_ray.reporting.study import Study
+from lasat_ray.reporting.study import Study, net_budgets
 
 
 def confusion(study: Study) -> Figure | None:
@@ -53,5 +53,5 @@ def confusion(study: Study) -> Figure | None:
         about="Rows are true classes, columns what the net sees once the image is attacked; the diagonal is "
         "robust accuracy.",
         panels=panels,
-        note=f"{facts['attack']} at eps {facts['budget']}, untargeted; percent of each row, seeds pooled.",
+        note=f"{facts['attack']} at {net_budgets(study)}, untargeted; percent of each row, seeds pooled.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lasat_ray.reporting.figure import Figure, Heat, Panel
 from lasat_ray.reporting.study import Group, Study
-from lasat_ray.units import format_budget
+from lasat_ray.units import field_name, format_value
 
 
 def distributions(study: Study) -> Figure | None:
@@ -36,14 +36,15 @@ def _panels(group: Group) -> list[Panel]:
             runs=group.names,
             color=group.color,
             x=epochs,
-            y=[format_budget(value) for value in values],
+            y=[format_value(name, value) for value in values],
             z=[list(row) for row in zip(*shares, strict=True)],
             top=max(top, 200 / len(values)),
             unit="% of images",
         )
-        title = f"{name}: {group.label}"
+        label = field_name(name, group.config["attack"]["norm"])
+        title = f"{label}: {group.label}"
         panels.append(
-            Panel(title=title, marks=[heat], x_label="epoch", y_labels=[name], runs=group.names, height=280)
+            Panel(title=title, marks=[heat], x_label="epoch", y_labels=[label], runs=group.names, height=280)
         )
     return panels
 

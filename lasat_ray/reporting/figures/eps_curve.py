@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from lasat_ray.reporting.figure import Curve, Figure, Panel
+from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Study, over_seeds
+from lasat_ray.units import NORM_NAMES
 
 
 def eps_curve(study: Study) -> Figure | None:
     """None where no net was asked."""
-    marks, facts = [], None
+    marks: dict[str, list[Mark]] = {}
+    facts = None
     for group in study.groups:
         found = [study.nets[name] for name in group.names if name in study.nets]
         x, y, low, high = over_seeds(
@@ -18,19 +20,27 @@ def eps_curve(study: Study) -> Figure | None:
             continue
         facts = found[0]
         band = {"low": low, "high": high} if len(found) > 1 else {}
-        marks.append(
+        marks.setdefault(facts["norm"], []).append(
             Curve(name=group.label, runs=group.names, color=group.color, x=x, y=y, **band)  # type: ignore[arg-type]
         )
     if facts is None:
         return None
-    labels = ["L-inf budget eps, in [0,1] pixels", "accuracy, %"]
-    panel = Panel(title="", marks=marks, x_label=labels[0], y_labels=labels[1:], height=340)
+    panels = [
+        Panel(
+            title=NORM_NAMES[norm] if len(marks) > 1 else "",
+            marks=drawn,
+            x_label=f"{NORM_NAMES[norm]} budget eps, in [0,1] pixels",
+            y_labels=["accuracy, %"],
+            height=340,
+        )
+        for norm, drawn in marks.items()
+    ]
     return Figure(
         slug="accuracy-against-eps",
         title="Robustness against the budget",
         about="How accuracy falls as the attacker may change more. A curve that stays up far beyond the "
         "budget of training would be a sign of masked gradients, not of robustness.",
-        panels=[panel],
+        panels=panels,
         note=f"{facts['attack']}; an image once fooled counts as fooled at every larger budget. First "
         f"{facts['n']} test images; an upper bound on robustness.",
         wide=True,

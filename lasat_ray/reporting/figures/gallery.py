@@ -22,8 +22,9 @@ def gallery(study: Study) -> Figure | None:
         slug="gallery",
         title="What an attack looks like",
         about="An image, the perturbation stretched to full contrast (gray is unchanged), the attacked "
-        "image, and what the net sees in it. Each image is attacked by the strategy that the policy holds "
-        "most likely for it; without a learned policy, by the fixed attack of training.",
+        "image, and what the net sees in it. Each image is attacked as the run's method attacks, with the "
+        "strategy that the policy holds most likely for it; without a learned policy, by the fixed attack of "
+        "training. A method without an attack is shown under PGD on cross-entropy.",
         cards=cards,
         note="First test images, first run of each group. Of a random policy: its most frequent draw of 64.",
     )

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Study, over_seeds
+from lasat_ray.units import format_threat
 
 
 def overfitting(study: Study) -> Figure | None:
     """None where no run was validated."""
     panels = []
-    for title, last in (("Robust accuracy", "robust"), ("Clean accuracy", "clean")):
+    threats = {
+        format_threat(g.config["evaluation"]["norm"], g.config["evaluation"]["eps"]) for g in study.groups
+    }
+    robust = f"Robust accuracy, {', '.join(sorted(threats))}"
+    for title, last in ((robust, "robust"), ("Clean accuracy", "clean")):
         marks = [mark for group in study.groups for mark in _marks(group, last)]
         if marks:
             panels.append(Panel(title=title, marks=marks, x_label="epoch", y_labels=["accuracy, %"]))

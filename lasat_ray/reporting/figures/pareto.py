@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lasat_ray.recipes import RECIPES
 from lasat_ray.reporting.figure import Curve, Dots, Figure, Mark, Panel
-from lasat_ray.reporting.scores import STRENGTH, column_name, reported_row, scores
+from lasat_ray.reporting.scores import STRENGTH, column_name, reported_row, same_threat, scores, threat
 from lasat_ray.reporting.study import Study, mean_and_std
+from lasat_ray.units import format_threat
 
 GRAY = "#8b95a1"
 
@@ -17,16 +18,21 @@ def pareto(study: Study) -> Figure | None:
     if not shared:
         return None
     attack = shared[0]
+    threats = sorted({threat(run) for run, _ in tested})
     marks: list[Mark] = []
     centers: list[tuple[float, float]] = []
     for group in study.groups:
-        points = [(found["clean"], found[attack]) for run, found in tested if run.name in group.names]
+        members = [(run, found) for run, found in tested if run.name in group.names]
+        # Seeds that were evaluated at another budget than the first have no mean with it.
+        members = [pair for pair in members if threat(pair[0]) == threat(members[0][0])]
+        points = [(found["clean"], found[attack]) for _, found in members]
         if not points:
             continue
         (clean, clean_std), (robust, robust_std) = (mean_and_std(v) for v in zip(*points, strict=True))
         centers.append((clean, robust))
-        for run, found in tested:
-            if run.name in group.names and len(points) > 1:
+        budget = f", {format_threat(*threat(members[0][0]))}" if len(threats) > 1 else ""
+        for run, found in members:
+            if len(points) > 1:
                 where = {"x": [found["clean"]], "y": [found[attack]]}
                 marks.append(
                     Dots(name=run.name, runs=(run.name,), color=group.color, size=6, text=[""], **where)  # type: ignore[arg-type]
@@ -40,12 +46,13 @@ def pareto(study: Study) -> Figure | None:
                 y=[robust],
                 x_err=[clean_std] if len(points) > 1 else (),
                 y_err=[robust_std] if len(points) > 1 else (),
-                text=[group.label],
+                text=[f"{group.label}{budget}"],
                 size=13,
             )
         )
-        reported = reported_row(RECIPES.get(group.config["recipe"]))
-        if "clean" in reported and attack in reported:
+        recipe = RECIPES.get(group.config["recipe"])
+        reported = reported_row(recipe)
+        if recipe and same_threat(recipe, group.runs[0]) and "clean" in reported and attack in reported:
             name = f"{group.label}, reported"
             pair = {"x": [reported["clean"]], "y": [reported[attack]], "hollow": True, "text": ["reported"]}
             marks.append(Dots(name=name, runs=group.names, color=group.color, size=13, **pair))  # type: ignore[arg-type]
@@ -54,7 +61,8 @@ def pareto(study: Study) -> Figure | None:
         runs = tuple(run.name for run in study.runs)
         x, y = zip(*front, strict=True)
         marks.insert(0, Curve(name="not beaten in both", runs=runs, color=GRAY, x=x, y=y, dash="dot"))
-    labels = ["clean accuracy, %", f"{column_name(attack)} accuracy, %"]
+    budgets = f" ({format_threat(*threats[0])})" if len(threats) == 1 else ""
+    labels = ["clean accuracy, %", f"{column_name(attack)} accuracy{budgets}, %"]
     panel = Panel(title="", marks=marks, x_label=labels[0], y_labels=labels[1:], height=380)
     return Figure(
         slug="pareto",

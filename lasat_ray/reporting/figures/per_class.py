@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lasat_ray.reporting.figure import Bars, Figure, Panel
-from lasat_ray.reporting.study import Study
+from lasat_ray.reporting.study import Study, net_budgets
 
 MOST = 20  # classes that bars can still show
 
@@ -39,7 +39,7 @@ def per_class(study: Study) -> Figure | None:
         title="Class by class",
         about="Robustness is rarely shared evenly: classes that lie close together lose most.",
         panels=panels,
-        note=f"{facts['attack']} at eps {facts['budget']}; first {facts['n']} test images of each run, seeds "
+        note=f"{facts['attack']} at {net_budgets(study)}; first {facts['n']} test images of each run, seeds "
         "pooled.",
         wide=True,
     )

@@ -8,6 +8,7 @@ from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Run, Study
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.tracked_images import load_tracked
+from lasat_ray.units import field_name
 
 
 def single_images(study: Study) -> Figure | None:
@@ -20,6 +21,8 @@ def single_images(study: Study) -> Figure | None:
         chooses = group.config["strategy"] not in ("fixed", "random")
         if run is None or not chooses or not any(len(values) > 1 for values in group.grid().values()):
             continue
+        if chosen and group.config["attack"]["norm"] != chosen[0][0].config["attack"]["norm"]:
+            continue  # lengths of two norms share no axis
         labels = labels or run.of("probe")[0]["y"]
         if run.of("probe")[0]["y"] == labels:
             chosen.append((group, run))
@@ -28,13 +31,14 @@ def single_images(study: Study) -> Figure | None:
         return None
     images, class_names = found
     fields = [name for name, values in chosen[0][0].grid().items() if len(values) > 1]
+    norm = chosen[0][0].config["attack"]["norm"]
     panels = [
         Panel(
             title=f"class {class_names[label]}",
             picture=images.x[n].numpy().astype(np.uint8),
             marks=[mark for group, run in chosen for mark in _marks(group, run, n, fields)],
             x_label="epoch",
-            y_labels=fields,
+            y_labels=[field_name(name, norm) for name in fields],
             height=110 + 90 * len(fields),
         )
         for n, label in enumerate(labels)
