@@ -43,7 +43,8 @@ def linear(num_classes, image_shape):
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
 """
 TINY = (
-    *("--model", "our_net:linear", "--strategy-model", "our_net:linear", "--epochs", "1", "--batch-size", "48"),
+    *("--model", "our_net:linear", "--strategy-model", "our_net:linear"),
+    *("--epochs", "1", "--batch-size", "48"),
     *("--data.max-train", "120", "--data.max-test", "30", "--attack.grid", "eps=0.1,0.2 num_steps=1..2"),
     *("--reward.ref-num-steps", "1", "--evaluation.val-num-steps", "1", "--evaluation.test-num-steps", "1"),
 )
