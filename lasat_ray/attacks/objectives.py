@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from lasat_ray.types import Batch
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""(logits [S,N] of the images still moving, rows [S] int64: which images of the batch) -> [S]."""
+Rows = Tensor | slice
+"""Which images of a batch: their places [S] int64, or ``slice(None)`` for all of them in order."""
+Objective = Callable[[Tensor, Rows], Tensor]
+"""(logits [S,N] of the images still moving, rows: which S images of the batch) -> [S]."""
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -19,7 +21,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def batch_cross_entropy(logits: Tensor, batch: Batch, rows: Tensor | slice = slice(None)) -> Tensor:
+def batch_cross_entropy(logits: Tensor, batch: Batch, rows: Rows = slice(None)) -> Tensor:
     """Cross-entropy of the images ``rows`` of a batch against their labels; where labels are mixed
     (CutMix), the mean by shares; logits [S,N] -> [S]."""
     own = cross_entropy(logits, batch.y[rows])
@@ -52,7 +54,7 @@ def mixed(parts: dict[int, Objective], code_B: Tensor) -> Objective:
     All parts read the same logits, so a mixture costs no more passes than its dearest part.
     """
 
-    def objective(logits: Tensor, rows: Tensor) -> Tensor:
+    def objective(logits: Tensor, rows: Rows) -> Tensor:
         chosen = code_B[rows]
         values = [torch.where(chosen == code, part(logits, rows), 0.0) for code, part in parts.items()]
         return torch.stack(values).sum(0)

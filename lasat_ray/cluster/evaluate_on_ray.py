@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lasat_ray.cluster.session import wait_free, worker_resources
 from lasat_ray.data import Images
+from lasat_ray.device import indexed
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.part import Part, PartStore, run_job
 from lasat_ray.evaluation.progress import JobListener, JobQueue
@@ -30,7 +31,7 @@ class EvaluationWorker:
 
     def __init__(self, net: nn.Module, images: Images, suite: Suite, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.device = torch.device(device)
+        self.device = indexed(device)
         self.net, self.images, self.suite = net.to(self.device), images, suite
 
     def ready(self) -> int:

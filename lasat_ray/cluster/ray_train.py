@@ -28,6 +28,7 @@ from lasat_ray.cluster.session import check_free, worker_resources
 from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
+from lasat_ray.device import indexed
 from lasat_ray.errors import UserError, told_elsewhere
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
@@ -137,7 +138,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     folder, watchdog = RunFolder(Path(job["folder"])), Watchdog(job["hang_timeout"])
     place = RunContext(
         group=group,
-        device=ray.train.torch.get_device(),
+        device=indexed(ray.train.torch.get_device()),
         folder=folder,
         after_epoch=_report,
         prefetch=ray_data_prefetch,

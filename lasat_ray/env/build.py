@@ -18,6 +18,7 @@ from lasat_ray.data import (
     load_extra,
     thread_prefetch,
 )
+from lasat_ray.device import indexed
 from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
@@ -98,7 +99,7 @@ def build_game(
     prefetch: Prefetcher = thread_prefetch,
 ) -> AttackStrategyVectorEnv:
     """The env that the trainer steps, on this worker's share of every batch; streams are read ``ahead``."""
-    shape = images.image_shape
+    shape, device = images.image_shape, indexed(device)
     extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
     net = build_target_net(config, num_classes, shape).to(device)
@@ -121,6 +122,7 @@ def build_round(
     prefetch: Prefetcher = thread_prefetch,
 ) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
+    device = indexed(device)
     env = build_game(config, images, num_classes, group=group, device=device, prefetch=prefetch)
     context = LearnerContext(
         space=env.space,

@@ -69,7 +69,7 @@ def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, group:
 @torch.no_grad()
 def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
     """d/dt loss(weights + t direction) at 0 for each image, [B]: forward mode, or, where a layer
-    has none, a central difference."""
+    has none, a central difference. Failures of the device (memory, hardware) are raised as they are."""
     try:
         with fwd.dual_level(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its forward formulas
@@ -77,7 +77,9 @@ def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Wei
             tangent = fwd.unpack_dual(loss(duals)).tangent
         assert tangent is not None
         return tangent
-    except (RuntimeError, NotImplementedError):
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # RuntimeErrors too, but no sign of a layer without a forward formula
+    except RuntimeError:
         return central_difference(loss, weights, direction)
 
 
