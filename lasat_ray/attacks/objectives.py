@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,18 @@ Rows = Tensor | slice
 """Which images of a batch: their places [S] int64, or ``slice(None)`` for all of them in order."""
 Objective = Callable[[Tensor, Rows], Tensor]
 """(logits [S,N] of the images still moving, rows: which S images of the batch) -> [S]."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerImage:
+    """An objective that reads tensors [B,...] of the batch: ``loss(logits, *their rows)`` -> [S]."""
+
+    loss: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]
+
+    def __call__(self, logits: Tensor, rows: Rows) -> Tensor:
+        """logits [S,N] -> [S]."""
+        return self.loss(logits, *(tensor[rows] for tensor in self.tensors))
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -66,15 +79,23 @@ def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective
     """The named loss (ce, kl, margin, squared) against x [B,C,H,W], y [B]; ``kl`` and ``squared`` compare
     with the clean prediction, one forward pass more."""
     if name == "ce":
-        return lambda logits, rows: cross_entropy(logits, y[rows])
+        return PerImage(cross_entropy, (y,))
     if name == "margin":
-        return lambda logits, rows: margin(logits, y[rows])
+        return PerImage(margin, (y,))
     if name == "kl":
         with torch.no_grad():
             log_p = F.log_softmax(net(x), dim=1)
-        return lambda logits, rows: kl_divergence(log_p[rows], F.log_softmax(logits, dim=1))
+        return PerImage(_kl_from, (log_p,))
     if name == "squared":
         with torch.no_grad():
             p = F.softmax(net(x), dim=1)
-        return lambda logits, rows: squared_error(F.softmax(logits, dim=1), p[rows])
+        return PerImage(_squared_from, (p,))
     raise AssertionError(f"attack loss '{name}' passed validation unknown")
+
+
+def _kl_from(logits: Tensor, log_p: Tensor) -> Tensor:
+    return kl_divergence(log_p, F.log_softmax(logits, dim=1))
+
+
+def _squared_from(logits: Tensor, p: Tensor) -> Tensor:
+    return squared_error(F.softmax(logits, dim=1), p)

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import LINF, Ball, per_image
-from lasat_ray.attacks.objectives import Objective, Rows
+from lasat_ray.attacks.graphed import graphs_of
+from lasat_ray.attacks.objectives import Objective, PerImage, Rows
 from lasat_ray.device import to_device
 from lasat_ray.types import AttackStats, Strategy
 
@@ -79,10 +80,15 @@ def pgd(
     x [B,C,H,W] in [0,1]; ``delta0`` [B,C,H,W] is used as it is and projected after the first
     step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts, unless the host knows them.
     """
-    delta = delta0.clone()
     eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
+    passes = _passes(strategy, x.device, together=rule is not None)
+    if graphed := graphs_of(net, x) if rule is None and isinstance(objective, PerImage) else None:
+        found = graphed.run(net, objective, ball, [x, delta0, eps, size], passes)
+        if found is not None:
+            return x + found
+    delta = delta0.clone()
     live_B: Tensor | None = None  # what the rule has not stopped
-    for step, rows in enumerate(_passes(strategy, x.device, together=rule is not None)):
+    for step, rows in enumerate(passes):
         live: Tensor | None = None
         if live_B is not None and x.is_cuda:
             live = live_B[rows]
