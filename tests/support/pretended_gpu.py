@@ -372,7 +372,8 @@ class _Stream:
 def _grouped(lists: list[list[Any]], with_indices: bool = False) -> dict[Any, Any]:
     """Optimizers ask torch's own code for devices, which sees where the memory is."""
     found = torch._C._group_tensors_by_device_and_dtype(lists, with_indices)
-    return {(CARD, dtype): group for (_, dtype), group in found.items()}
+    on_card = any(isinstance(tensor, CardTensor) for tensor in lists[0])
+    return {(CARD if on_card else device, dtype): group for (device, dtype), group in found.items()}
 
 
 def _stands_ins() -> list[tuple[Any, str, Any]]:
