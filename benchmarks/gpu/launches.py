@@ -97,7 +97,11 @@ def counted(name: str, *, graph: bool) -> dict[str, Any]:
         play()
         with gpu.counting() as counts:
             play()
-    return {"waits": counts.num_waits, "launches": counts.num_launches, "places": sorted(map(str, counts.waits))}
+    return {
+        "waits": counts.num_waits,
+        "launches": counts.num_launches,
+        "places": sorted(map(str, counts.waits)),
+    }
 
 
 def table(record: dict[str, Any]) -> str:
@@ -128,7 +132,9 @@ def write_page(*, check: bool) -> int:
 def main() -> int:
     if "--check" in sys.argv[1:]:
         return write_page(check=True)
-    cases = {name: {"plain": counted(name, graph=False), "graph": counted(name, graph=True)} for name in CASES}
+    cases = {
+        name: {"plain": counted(name, graph=False), "graph": counted(name, graph=True)} for name in CASES
+    }
     RECORD.write_text(json.dumps({"torch": torch.__version__, "cases": cases}, indent=1) + "\n")
     return write_page(check=False)
 

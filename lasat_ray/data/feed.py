@@ -97,4 +97,3 @@ class _EndlessOrder:
 def _fits(x: Tensor, device: torch.device) -> bool:
     free, _ = torch.cuda.mem_get_info(device)
     return x.nbytes < 0.5 * free
-

@@ -89,7 +89,9 @@ def scales_and_shifts(norms: Sequence[nn.BatchNorm2d]) -> tuple[list[Tensor], li
     """The two numbers per channel, [C] each, that every BatchNorm applies in eval mode; all layers' channels
     as one vector, which on a GPU is a few launches instead of several a layer."""
     sizes = [norm.num_features for norm in norms]
-    means, variances = (torch.cat([norm.get_buffer(f"running_{name}") for norm in norms]) for name in ("mean", "var"))
+    means, variances = (
+        torch.cat([norm.get_buffer(f"running_{name}") for norm in norms]) for name in ("mean", "var")
+    )
     eps = {norm.eps for norm in norms}
     if len(eps) == 1:
         scale = torch.rsqrt(variances + eps.pop())
@@ -97,7 +99,9 @@ def scales_and_shifts(norms: Sequence[nn.BatchNorm2d]) -> tuple[list[Tensor], li
         padded = [norm.get_buffer("running_var") + norm.eps for norm in norms]
         scale = torch.rsqrt(torch.cat(padded))
     if any(norm.weight is not None for norm in norms):
-        ones = [norm.weight if norm.weight is not None else torch.ones_like(norm.running_var) for norm in norms]
+        ones = [
+            norm.weight if norm.weight is not None else torch.ones_like(norm.running_var) for norm in norms
+        ]
         scale = scale * torch.cat(ones)  # type: ignore[arg-type]
     shift = -means * scale
     if any(norm.bias is not None for norm in norms):

@@ -23,4 +23,6 @@ def test_a_round_waits_seldom(name: str):
 
 
 def test_the_page_holds_what_was_counted():
-    assert RECORD.exists() and write_page(check=True) == 0, f"python -m benchmarks.gpu.launches rewrites {PAGE}"
+    assert RECORD.exists() and write_page(check=True) == 0, (
+        f"python -m benchmarks.gpu.launches rewrites {PAGE}"
+    )

@@ -41,7 +41,9 @@ def weights_after(config: TrainConfig, device: str, rounds: int = 3) -> dict[str
 
 def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
     for name in theirs:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(
+            ours[name], theirs[name], rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
 def test_the_pretence_ends_with_its_block():
@@ -55,7 +57,11 @@ def test_the_pretence_ends_with_its_block():
 
 def test_mixed_devices_fail(gpu: PretendedGPU):
     card, host = torch.ones(3, device="cuda"), torch.ones(3)
-    for work in (lambda: card + host, lambda: torch.cat([card, host]), lambda: torch.where(host > 0, card, 0.0)):
+    for work in (
+        lambda: card + host,
+        lambda: torch.cat([card, host]),
+        lambda: torch.where(host > 0, card, 0.0),
+    ):
         with pytest.raises(RuntimeError, match="same device"):
             work()
     with pytest.raises(TypeError, match="numpy"):
@@ -178,7 +184,9 @@ def test_a_run_validates_records_resumes_and_ends_as_on_the_cpu(gpu: PretendedGP
         for stop in stops:
             folder = RunFolder(tmp_path / name)
             folder = folder if folder.path.exists() else RunFolder.create(tmp_path / name, config)
-            summary = Trainer(config, RunContext(group=ProcessGroup(), device=indexed(device), folder=folder)).run(stop)
+            summary = Trainer(
+                config, RunContext(group=ProcessGroup(), device=indexed(device), folder=folder)
+            ).run(stop)
         return {key: value for key, value in summary.items() if "second" not in key}
 
     whole = run("whole", "cuda", [None])

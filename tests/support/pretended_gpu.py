@@ -131,7 +131,11 @@ class CardTensor(torch.Tensor):
 
     @classmethod
     def __torch_dispatch__(
-        cls, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+        cls,
+        func: Any,
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         return _dispatch(func, args, dict(kwargs or {}))
 
@@ -241,13 +245,17 @@ class _Calls(TorchFunctionMode):
     def _get_(self, func: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
         answers = {"device": CARD, "is_cuda": True, "is_cpu": False}
         asked = getattr(getattr(func, "__self__", None), "__name__", "")
-        return answers[asked] if isinstance(args[0], CardTensor) and asked in answers else func(*args, **named)
+        return (
+            answers[asked] if isinstance(args[0], CardTensor) and asked in answers else func(*args, **named)
+        )
 
     def _to_(self, func: Any, args: Sequence[Any], named: dict[str, Any]) -> Tensor:
         tensor, rest = args[0], list(args[1:])
         if rest and isinstance(rest[0], Tensor):
             rest[:1] = [rest[0].device, rest[0].dtype]
-        devices = [each for each in rest if isinstance(each, (torch.device, str))] + [named.pop("device", None)]
+        devices = [each for each in rest if isinstance(each, (torch.device, str))] + [
+            named.pop("device", None)
+        ]
         plain = [each for each in rest if isinstance(each, (torch.dtype, torch.memory_format))]
         calm = named.pop("non_blocking", False) and getattr(tensor, "is_page_locked", False)
         out = func(tensor, *plain, **named) if plain or named else tensor
@@ -404,7 +412,11 @@ def _stands_ins() -> list[tuple[Any, str, Any]]:
         *((torch.optim.Optimizer, name, nothing) for name in checks),
         (torch, "autocast", _Autocast),
         (torch.utils._foreach_utils, "_foreach_supported_types", [torch.Tensor, CardTensor]),
-        (sys.modules["torch.optim.optimizer"], "_foreach_supported_types", [torch.Tensor, CardTensor, torch.nn.Parameter]),
+        (
+            sys.modules["torch.optim.optimizer"],
+            "_foreach_supported_types",
+            [torch.Tensor, CardTensor, torch.nn.Parameter],
+        ),
         (torch.nn.utils.clip_grad, "_group_tensors_by_device_and_dtype", _grouped),
     ]
 
