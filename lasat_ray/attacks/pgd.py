@@ -82,7 +82,7 @@ def pgd(
     """
     eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
     passes = _passes(strategy, x.device, together=rule is not None)
-    if graphed := graphs_of(net, x) if rule is None and isinstance(objective, PerImage) else None:
+    if rule is None and isinstance(objective, PerImage) and (graphed := graphs_of(net, x)):
         found = graphed.run(net, objective, ball, [x, delta0, eps, size], passes)
         if found is not None:
             return x + found

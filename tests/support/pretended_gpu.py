@@ -24,11 +24,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CARD = torch.device("cuda:0")
 _ROOTS = ("/lasat_ray/", "/benchmarks/")
-_VIEWS = """view _unsafe_view detach t transpose permute expand slice select unsqueeze squeeze as_strided alias
-unbind split split_with_sizes _reshape_alias diagonal unfold lift_fresh narrow set_ resize_ empty empty_like
-new_empty empty_strided new_empty_strided""".split()  # no kernel
-_WAITING = "nonzero masked_select _unique2 unique_dim unique_consecutive equal is_nonzero bincount".split()
-_INDEXING = "index index_put index_put_ _unsafe_index _index_put_impl_".split()
+_VIEWS = ["view", "_unsafe_view", "detach", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "as_strided", "alias", "unbind", "split", "split_with_sizes", "_reshape_alias", "diagonal", "unfold", "lift_fresh", "narrow", "set_", "resize_", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"]  # no kernel
+_WAITING = ["nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal", "is_nonzero", "bincount"]
+_INDEXING = ["index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"]
 
 
 class Counts:
