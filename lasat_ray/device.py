@@ -1,4 +1,4 @@
-"""The device that a worker computes on: its name, copies to it that nobody waits for, and its memory's end."""
+"""The device that a worker computes on: its name, copies to it that nobody waits for, its memory's end."""
 
 from __future__ import annotations
 

@@ -4,9 +4,10 @@ Cost: an image takes part in exactly its own ``num_steps`` forward and backward 
 many passes as the longest attack has steps, all of one size (give or take one image): a short attack may
 start late or pause, so that no pass is left with a few images, which cost more each. With a rule all
 start together, since it sees the step's number, and may stop earlier: on a CPU these too leave the batch;
-on a GPU, where the host would have to wait for every step to know them, they stay and stand still. Gradients are taken with respect to the input alone (the caller froze the
-net), 2 instead of 3 passes' worth a step. A compiled net wants few batch sizes: with ``bucket`` a pass
-is filled up to a multiple of it with images that do not move.
+on a GPU, where the host would have to wait for every step to know them, they stay and stand still.
+Gradients are taken with respect to the input alone (the caller froze the net), 2 instead of 3 passes' worth
+a step. A compiled net wants few batch sizes: with ``bucket`` a pass is filled up to a multiple of it with
+images that do not move.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ def _step(
 
 
 def _filled(rows: Rows, bucket: int, most: int) -> tuple[Rows, int]:
-    """``rows``, the first of them repeated up to a multiple of ``bucket`` or to ``most``; and their number."""
+    """``rows``, the first of them repeated up to a multiple of ``bucket`` or ``most``; their number."""
     if isinstance(rows, slice):
         return rows, most
     count = len(rows)

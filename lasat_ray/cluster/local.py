@@ -20,7 +20,7 @@ from lasat_ray.training.watchdog import Watchdog
 
 
 def choose_device(wanted: str) -> torch.device:
-    """auto, cpu or cuda -> a device that exists, a GPU with its index; UsageError if cuda is asked for in vain."""
+    """auto, cpu or cuda -> a device that exists, a GPU with its index; UsageError where there is none."""
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UsageError("--device: cuda is not here, PyTorch sees no GPU; use --device cpu or auto")

@@ -123,7 +123,7 @@ CASES: dict[str, dict[str, Any]] = {
     "reference": {"reward__mode": "reference", "reward__credit": "batch", "reward__ref_restarts": 2},
     "ppo": {"learner": "ppo", "policy__target_kl": 0.01},
     "a2c": {"learner": "a2c"},
-    "mirror descent": {"learner": "mirror-descent", "model": "small_cnn_bn", "strategy_model": "small_cnn_bn"},
+    "mirror descent": {"learner": "mirror-descent", "strategy_model": "small_cnn_bn"},
     "ucb": {"learner": "ucb"},
     "thompson": {"learner": "thompson"},
     "exp3": {"learner": "exp3"},
@@ -131,7 +131,7 @@ CASES: dict[str, dict[str, Any]] = {
     "curriculum": {"strategy": "curriculum"},
     "l2": {"attack__norm": "l2"},
     "mixed losses": {
-        "attack__grid": {"eps": (0.1, 0.2), "num_steps": (1.0, 2.0), "step_size": (0.1,), "attack_loss": (0.0, 2.0)},
+        "attack__grid": {"eps": (0.1,), "num_steps": (1.0, 2.0), "step_size": (0.1,), "attack_loss": (0.0, 2.0)},
     },
     "augmented": {"data__crop_padding": 1, "data__flip": True, "data__cutout": 3, "data__cutmix": True},
     "average": {"optim__ema_decay": 0.9, "model": "small_cnn_bn"},

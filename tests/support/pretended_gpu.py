@@ -24,8 +24,15 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 CARD = torch.device("cuda:0")
 _ROOTS = ("/lasat_ray/", "/benchmarks/")
-_VIEWS = ["view", "_unsafe_view", "detach", "t", "transpose", "permute", "expand", "slice", "select", "unsqueeze", "squeeze", "as_strided", "alias", "unbind", "split", "split_with_sizes", "_reshape_alias", "diagonal", "unfold", "lift_fresh", "narrow", "set_", "resize_", "empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"]  # no kernel
-_WAITING = ["nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive", "equal", "is_nonzero", "bincount"]
+_VIEWS = set(
+    "view _unsafe_view detach t transpose permute expand slice select unsqueeze squeeze as_strided alias unbind "
+    "split split_with_sizes _reshape_alias diagonal unfold lift_fresh narrow set_ resize_ empty empty_like "
+    "new_empty empty_strided new_empty_strided".split(" ")
+)
+"""Operations without a kernel."""
+_WAITING = set(
+    "nonzero masked_select _unique2 unique_dim unique_consecutive equal is_nonzero bincount".split(" ")
+)
 _INDEXING = ["index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"]
 
 
@@ -172,11 +179,16 @@ def _count(func: Any, name: str, args: Sequence[Any], kwargs: Mapping[str, Any])
         _GPU.wait("item")
     elif name in _WAITING or (name == "repeat_interleave" and kwargs.get("output_size") is None):
         _GPU.wait(name)
-    elif name in _INDEXING and any(index is not None and index.dtype == torch.bool for index in args[1]):
-        if name in ("index", "_unsafe_index") or args[2].numel() != 1:
-            _GPU.wait(f"{name} by a mask")
+    elif name in _INDEXING and _needs_count(name, args):
+        _GPU.wait(f"{name} by a mask")
     if name not in _VIEWS and not func.is_view and name != "_local_scalar_dense":
         _GPU.launch(name)
+
+
+def _needs_count(name: str, args: Sequence[Any]) -> bool:
+    """Whether the host has to know how many places a mask has; not where one number is written there."""
+    masked = any(index is not None and index.dtype == torch.bool for index in args[1])
+    return masked and ("put" not in name or args[2].numel() != 1)
 
 
 def _unwrapped(leaf: Any) -> Any:
