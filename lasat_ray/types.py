@@ -36,7 +36,8 @@ class Strategy:
     ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64, ``attack_loss`` int64 place in
     ``units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
     batch perturbs the weights that all images share). Fields that a grid does not name are None and
-    the attack's or the method's own setting holds.
+    the attack's or the method's own setting holds. ``common_steps``: the ``num_steps`` of every image
+    where the host knows it, so that nobody asks the device; whoever changes ``num_steps`` clears it.
     """
 
     eps: Tensor
@@ -46,15 +47,16 @@ class Strategy:
     trades_beta: Tensor | None = None
     attack_loss: Tensor | None = None
     awp_gamma: Tensor | None = None
+    common_steps: int | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:
         """The fields that are set, in the order of the class."""
-        pairs = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        pairs = [(f.name, getattr(self, f.name)) for f in fields(self) if f.name != "common_steps"]
         return [(name, value) for name, value in pairs if value is not None]
 
     def __getitem__(self, rows: Any) -> Strategy:
         """The strategies of some images: an index, slice or mask over B."""
-        return Strategy(**{name: value[rows] for name, value in self.items()})
+        return Strategy(**{name: value[rows] for name, value in self.items()}, common_steps=self.common_steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

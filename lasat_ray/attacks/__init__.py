@@ -21,6 +21,7 @@ def constant_strategy(x: Tensor, *, eps: float, num_steps: int, step_size: float
         eps=full + eps,
         num_steps=full.long() + num_steps,
         step_size=full + step_size,
+        common_steps=num_steps,
     )
 
 

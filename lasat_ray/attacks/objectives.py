@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,22 @@ from torch import Tensor, nn
 
 from lasat_ray.types import Batch
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""(logits [S,N] of the images still moving, rows [S] int64: which images of the batch) -> [S]."""
+Rows = Tensor | slice
+"""Which images of a batch: their places [S] int64, or ``slice(None)`` for all of them in order."""
+Objective = Callable[[Tensor, Rows], Tensor]
+"""(logits [S,N] of the images still moving, rows: which S images of the batch) -> [S]."""
+
+
+@dataclass(frozen=True, slots=True)
+class PerImage:
+    """An objective that reads tensors [B,...] of the batch: ``loss(logits, *their rows)`` -> [S]."""
+
+    loss: Callable[..., Tensor]
+    tensors: tuple[Tensor, ...]
+
+    def __call__(self, logits: Tensor, rows: Rows) -> Tensor:
+        """logits [S,N] -> [S]."""
+        return self.loss(logits, *(tensor[rows] for tensor in self.tensors))
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -19,7 +34,7 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
-def batch_cross_entropy(logits: Tensor, batch: Batch, rows: Tensor | slice = slice(None)) -> Tensor:
+def batch_cross_entropy(logits: Tensor, batch: Batch, rows: Rows = slice(None)) -> Tensor:
     """Cross-entropy of the images ``rows`` of a batch against their labels; where labels are mixed
     (CutMix), the mean by shares; logits [S,N] -> [S]."""
     own = cross_entropy(logits, batch.y[rows])
@@ -52,7 +67,7 @@ def mixed(parts: dict[int, Objective], code_B: Tensor) -> Objective:
     All parts read the same logits, so a mixture costs no more passes than its dearest part.
     """
 
-    def objective(logits: Tensor, rows: Tensor) -> Tensor:
+    def objective(logits: Tensor, rows: Rows) -> Tensor:
         chosen = code_B[rows]
         values = [torch.where(chosen == code, part(logits, rows), 0.0) for code, part in parts.items()]
         return torch.stack(values).sum(0)
@@ -64,15 +79,23 @@ def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective
     """The named loss (ce, kl, margin, squared) against x [B,C,H,W], y [B]; ``kl`` and ``squared`` compare
     with the clean prediction, one forward pass more."""
     if name == "ce":
-        return lambda logits, rows: cross_entropy(logits, y[rows])
+        return PerImage(cross_entropy, (y,))
     if name == "margin":
-        return lambda logits, rows: margin(logits, y[rows])
+        return PerImage(margin, (y,))
     if name == "kl":
         with torch.no_grad():
             log_p = F.log_softmax(net(x), dim=1)
-        return lambda logits, rows: kl_divergence(log_p[rows], F.log_softmax(logits, dim=1))
+        return PerImage(_kl_from, (log_p,))
     if name == "squared":
         with torch.no_grad():
             p = F.softmax(net(x), dim=1)
-        return lambda logits, rows: squared_error(F.softmax(logits, dim=1), p[rows])
+        return PerImage(_squared_from, (p,))
     raise AssertionError(f"attack loss '{name}' passed validation unknown")
+
+
+def _kl_from(logits: Tensor, log_p: Tensor) -> Tensor:
+    return kl_divergence(log_p, F.log_softmax(logits, dim=1))
+
+
+def _squared_from(logits: Tensor, p: Tensor) -> Tensor:
+    return squared_error(F.softmax(logits, dim=1), p)

@@ -3,10 +3,11 @@
 Cost: an image takes part in exactly its own ``num_steps`` forward and backward passes. There are as
 many passes as the longest attack has steps, all of one size (give or take one image): a short attack may
 start late or pause, so that no pass is left with a few images, which cost more each. With a rule all
-start together, since it sees the step's number, and may stop earlier; they too leave the batch, at the
-price of one host sync a step. Gradients are taken with respect to the input alone (the caller froze the
-net), 2 instead of 3 passes' worth a step. A compiled net wants few batch sizes: with ``bucket`` a pass
-is filled up to a multiple of it with images that do not move.
+start together, since it sees the step's number, and may stop earlier: on a CPU these too leave the batch;
+on a GPU, where the host would have to wait for every step to know them, they stay and stand still.
+Gradients are taken with respect to the input alone (the caller froze the net), 2 instead of 3 passes' worth
+a step. A compiled net wants few batch sizes: with ``bucket`` a pass is filled up to a multiple of it with
+images that do not move.
 """
 
 from __future__ import annotations
@@ -17,20 +18,30 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import LINF, Ball, per_image
-from lasat_ray.attacks.objectives import Objective
+from lasat_ray.attacks.graphed import graphs_of
+from lasat_ray.attacks.objectives import Objective, PerImage, Rows
+from lasat_ray.process_group import to_device
 from lasat_ray.types import AttackStats, Strategy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepState:
     """What a rule sees before a step (counted from 0): S images still in play, ``rows`` [S] their
-    places in the batch, ``logits`` [S,N] and ``grad`` at x + ``delta`` [S,C,H,W], before the step."""
+    places in the batch, ``logits`` [S,N] and ``grad`` at x + ``delta`` [S,C,H,W], before the step.
+
+    ``live`` [S] bool: where images that were refused stay in the batch, those that were not.
+    """
 
     step: int
     rows: Tensor
     logits: Tensor
     grad: Tensor
     delta: Tensor
+    live: Tensor | None = None
+
+    def allowed(self, moves: Tensor) -> Tensor:
+        """``moves`` [S] bool without the images that were refused before; what a rule counts by."""
+        return moves if self.live is None else moves & self.live
 
 
 class Rule:
@@ -68,73 +79,106 @@ def pgd(
     """Raise ``objective`` in each image's own ball (Madry et al. 2018, per-image as in LAS-AT).
 
     x [B,C,H,W] in [0,1]; ``delta0`` [B,C,H,W] is used as it is and projected after the first
-    step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts.
+    step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts, unless the host knows them.
     """
-    delta = delta0.clone()
     eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
+    passes = _passes(strategy, x.device, together=rule is not None)
+    if rule is None and isinstance(objective, PerImage) and (graphed := graphs_of(net, x)):
+        found = graphed.run(net, objective, ball, [x, delta0, eps, size], passes)
+        if found is not None:
+            return x + found
+    delta = delta0.clone()
     live_B: Tensor | None = None  # what the rule has not stopped
-    for step, rows in enumerate(_passes(strategy.num_steps, together=rule is not None)):
-        if live_B is not None:
-            rows = rows[live_B[rows]]
-        if not len(rows):
-            break
-        wide = _filled(rows, bucket, len(x))
-        moved, moves = _step(net, x[wide], delta[wide], rows, objective, size[rows], step, rule, ball)
-        delta[rows] = ball.project(moved, x[rows], eps[rows])
+    for step, rows in enumerate(passes):
+        live: Tensor | None = None
+        if live_B is not None and x.is_cuda:
+            live = live_B[rows]
+        elif live_B is not None:
+            rows = live_B.nonzero()[:, 0] if isinstance(rows, slice) else rows[live_B[rows]]
+            if not len(rows):
+                break
+        wide, count = _filled(rows, bucket, len(x))
+        seen = Seen(x[wide], delta[wide], rows, count, live)
+        moved, moves = _step(net, seen, objective, size[rows], step, rule, ball)
+        projected = ball.project(moved, x[rows], eps[rows])
+        if isinstance(rows, slice):
+            delta = projected
+        else:
+            delta[rows] = projected
         if rule is not None and rule.stops and moves is not None:
             live_B = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             live_B[rows] = moves
     return x + delta
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The images of one pass: ``x`` and ``delta`` hold those of ``rows``, ``count`` in number, and behind
+    them others that only fill the batch; ``live`` as in ``StepState``."""
+
+    x: Tensor
+    delta: Tensor
+    rows: Rows
+    count: int
+    live: Tensor | None
+
+
 def _step(
     net: nn.Module,
-    x: Tensor,
-    delta: Tensor,
-    rows: Tensor,
+    seen: Seen,
     objective: Objective,
     size: Tensor,
     step: int,
     rule: Rule | None,
     ball: Ball,
 ) -> tuple[Tensor, Tensor | None]:
-    """The perturbations after one step, not yet projected, and who was allowed to move.
-
-    ``x``, ``delta`` may hold more images than ``rows`` and ``size``: those behind only fill the batch.
-    """
-    count, delta = len(rows), delta.detach().requires_grad_(True)
+    """The perturbations after one step, not yet projected, and who was allowed to move."""
+    count, delta = seen.count, seen.delta.detach().requires_grad_(True)
     with torch.enable_grad():
-        logits = net(x + delta)[:count]
-        (grad,) = torch.autograd.grad(objective(logits, rows).sum(), delta)
+        logits = net(seen.x + delta)
+        logits = logits if len(logits) == count else logits[:count]
+        loss = objective(logits, seen.rows)
+        (grad,) = torch.autograd.grad(loss, delta, torch.ones_like(loss))
     delta, grad = delta.detach()[:count], grad[:count]
     ascent = ball.ascend(grad, size)
     if rule is None:
         return delta + ascent, None
-    state = StepState(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta)
+    rows = torch.arange(count, device=delta.device) if isinstance(seen.rows, slice) else seen.rows
+    state = StepState(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta, live=seen.live)
     moves, noise = rule.moves(state), rule.noise(state)
+    if moves is not None:
+        moves = state.allowed(moves)
     if noise is not None:
         ascent = ascent + noise
-    return delta + (ascent if moves is None else ascent * per_image(moves, x)), moves
+    return delta + (ascent if moves is None else ascent * per_image(moves, delta)), moves
 
 
-def _filled(rows: Tensor, bucket: int, most: int) -> Tensor:
-    """``rows``, the first of them repeated up to a multiple of ``bucket`` or to ``most``."""
-    size = min(most, -(-len(rows) // bucket) * bucket) if bucket else len(rows)
-    return rows if size == len(rows) else torch.cat([rows, rows[:1].expand(size - len(rows))])
+def _filled(rows: Rows, bucket: int, most: int) -> tuple[Rows, int]:
+    """``rows``, the first of them repeated up to a multiple of ``bucket`` or ``most``; their number."""
+    if isinstance(rows, slice):
+        return rows, most
+    count = len(rows)
+    size = min(most, -(-count // bucket) * bucket) if bucket else count
+    wide = rows if size == count else torch.cat([rows, rows[:1].expand(size - count)])
+    return wide, count
 
 
-def _passes(num_steps_B: Tensor, *, together: bool) -> list[Tensor]:
+def _passes(strategy: Strategy, device: torch.device, *, together: bool) -> list[Rows]:
     """The images of each pass; every image is in ``num_steps`` of them.
 
     ``together``: all start with the first pass. Otherwise McNaughton's wrap-around rule (1959): the attacks
     laid end to end are cut into rows as long as the longest, so that no image meets itself in a column;
     a pass is a column.
     """
-    if not len(num_steps_B):
+    if strategy.common_steps is not None:
+        return [slice(None)] * strategy.common_steps if len(strategy.num_steps) else []
+    steps_B = strategy.num_steps.cpu()
+    if not len(steps_B):
         return []
-    most, total = torch.stack([num_steps_B.max(), num_steps_B.sum()]).tolist()
-    every = torch.arange(len(num_steps_B), device=num_steps_B.device)
+    every, most = torch.arange(len(steps_B)), int(steps_B.max())
     if together:
-        return [every[num_steps_B > step] for step in range(most)]
-    laid = every.repeat_interleave(num_steps_B.long(), output_size=total)
+        parts = [every[steps_B > step] for step in range(most)]
+        # One copy to the device for all passes.
+        return list(to_device(torch.cat(parts), device).split([len(part) for part in parts])) if parts else []
+    laid = to_device(every.repeat_interleave(steps_B.long()), device)
     return [laid[step::most] for step in range(most)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,12 +11,14 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks import StillCorrect, constant_strategy
 from lasat_ray.attacks.ball import BALLS
-from lasat_ray.attacks.objectives import Objective, cross_entropy, margin
+from lasat_ray.attacks.objectives import Rows, cross_entropy, margin
 from lasat_ray.attacks.pgd import pgd
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
-LOSSES = {"ce": cross_entropy, "margin": margin}
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits [S,N], y [S]) -> [S]."""
+LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +88,7 @@ def _once(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> tupl
     return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, ball=ball), seen
 
 
-def _watching(loss: Objective, y: Tensor, seen: Tensor, logits: Tensor, rows: Tensor) -> Tensor:
+def _watching(loss: Loss, y: Tensor, seen: Tensor, logits: Tensor, rows: Rows) -> Tensor:
     """The objective, noting by the way which images the net gets wrong; the ascent is unchanged."""
     seen[rows] |= logits.detach().argmax(1) != y[rows]
     return loss(logits, y[rows])

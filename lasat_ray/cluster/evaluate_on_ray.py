@@ -20,6 +20,7 @@ from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.part import Part, PartStore, run_job
 from lasat_ray.evaluation.progress import JobListener, JobQueue
 from lasat_ray.evaluation.spec import Job, Suite
+from lasat_ray.process_group import indexed
 
 JobResult = Part | tuple[str, int]
 """A result, or (message, exit status) of an error that is the user's to mend."""
@@ -30,7 +31,7 @@ class EvaluationWorker:
 
     def __init__(self, net: nn.Module, images: Images, suite: Suite, device: str, threads: int) -> None:
         torch.set_num_threads(threads)
-        self.device = torch.device(device)
+        self.device = indexed(device)
         self.net, self.images, self.suite = net.to(self.device), images, suite
 
     def ready(self) -> int:

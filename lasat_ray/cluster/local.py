@@ -9,7 +9,7 @@ import torch
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import RecordListener
 from lasat_ray.training.context import AfterEpoch, RunContext
@@ -19,11 +19,11 @@ from lasat_ray.training.watchdog import Watchdog
 
 
 def choose_device(wanted: str) -> torch.device:
-    """auto, cpu or cuda -> a device that exists; UsageError if cuda is asked for in vain."""
+    """auto, cpu or cuda -> a device that exists, a GPU with its index; UsageError where there is none."""
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise UsageError("--device: cuda is not here, PyTorch sees no GPU; use --device cpu or auto")
-    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+    return indexed("cuda" if available and wanted != "cpu" else "cpu")
 
 
 def train_here(

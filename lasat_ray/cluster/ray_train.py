@@ -29,7 +29,7 @@ from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
 from lasat_ray.errors import UserError, told_elsewhere
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import RecordListener, follow
 from lasat_ray.training.context import RunContext
@@ -137,7 +137,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     folder, watchdog = RunFolder(Path(job["folder"])), Watchdog(job["hang_timeout"])
     place = RunContext(
         group=group,
-        device=ray.train.torch.get_device(),
+        device=indexed(ray.train.torch.get_device()),
         folder=folder,
         after_epoch=_report,
         prefetch=ray_data_prefetch,

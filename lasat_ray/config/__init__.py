@@ -188,8 +188,8 @@ class SpeedConfig:
     """Attack a copy of the net whose BatchNorms are folded into the convolutions before them."""
     channels_last: bool = False
     """Keep images and weights with the channel as the fastest axis; nets narrower than 8 stay as they are."""
-    compile: Literal["none", "eager", "aot_eager", "inductor", "cudagraphs"] = "none"
-    """torch.compile for attacks and training passes; cudagraphs: inductor with CUDA graphs."""
+    compile: Literal["none", "graph", "eager", "aot_eager", "inductor", "cudagraphs"] = "none"
+    """graph: a PGD step as one CUDA graph; else torch.compile; cudagraphs: inductor with CUDA graphs."""
     bucket: int = 0
     """Attack so many images or a multiple of it, finished ones along, so that few sizes occur; 0: off."""
     balance: bool = False

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lasat_ray.config import DataConfig
 from lasat_ray.errors import UsageError
+from lasat_ray.process_group import numbers_like
 from lasat_ray.rng import RandomKey
 
 
@@ -48,7 +49,7 @@ def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Ten
     if config.flip:
         x = random_flip(x, u_B5[:, 2] < 0.5)
     if config.cutout:
-        x = cutout(x, config.cutout, (u_B5[:, 3:] * u_B5.new_tensor([height, width])).long())
+        x = cutout(x, config.cutout, (u_B5[:, 3:] * numbers_like(u_B5, [height, width])).long())
     return x
 
 

@@ -19,7 +19,7 @@ from lasat_ray.data.feed import MemoryFeed, RoundSource, Shard, Store
 from lasat_ray.data.images import Images, TrainingImages
 from lasat_ray.data.stream import ImageStream, Reading, StreamFeed
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
@@ -56,7 +56,7 @@ class Batches:
                 what = "needs any two training images at once, which a stream does not hold"
                 raise UsageError(f"--data.cutmix: {what}; leave it out, or load them with parquet:")
         self._seed, self._dtype, self._augment = seed, dtype, augment
-        self._device = torch.device(device)
+        self._device = indexed(device)
         self.batch_size = batch_size
         self.rounds_per_epoch = len(images) // num_main
         first, end = group.shard_bounds(batch_size)
@@ -80,8 +80,7 @@ class Batches:
     def batch(self, round: int) -> Batch:
         """This worker's share of a round, from 0 on; any round, in any order, at about equal cost
         (a stream's rounds cost least in turn)."""
-        rows, x, y = self._gather(round)
-        index = rows.to(x.device)
+        index, x, y = self._gather(round)
         if self._augment is not None:
             x = vary(x, index, RandomKey.of(self._seed, "augment", round), self._augment)
         y_other, share = None, None
@@ -101,7 +100,8 @@ class Batches:
 
         Row r of the extra images is index n_train + r, and stands after the main ones.
         """
-        parts = [(rows + offset, x, y) for feed, offset in self._feeds for rows, x, y in (feed(round),)]
+        found = [(feed(round), offset) for feed, offset in self._feeds]
+        parts = [(rows + offset if offset else rows, x, y) for (rows, x, y), offset in found]
         rows, x, y = (
             tensors[0] if len(tensors) == 1 else torch.cat(tensors) for tensors in zip(*parts, strict=True)
         )
@@ -114,7 +114,7 @@ class Batches:
         becomes does not depend on who else is on this worker."""
         assert self._store is not None  # checked at the start
         key = RandomKey.of(self._seed, "cutmix", round)
-        other, y_other = self._store.gather(partners(index, self._store.count, key).cpu())
+        other, y_other = self._store.gather(partners(index, self._store.count, key).to(self._store.home))
         other = vary(other, index, key.fold_in("augment"), augment)
         x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], key))
         return x, y_other, share.to(self._dtype)

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from lasat_ray.data.images import Images
+from lasat_ray.process_group import indexed, to_device
 from lasat_ray.rng import RandomKey
 
 RoundSource = Callable[[int], tuple[Tensor, Tensor, Tensor]]
-"""round -> rows [M] int64 on the CPU, x [M,C,H,W] uint8 and y [M] int64 on the device."""
+"""round -> rows [M] int64, x [M,C,H,W] uint8 and y [M] int64, all on the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class MemoryFeed:
 
     def __init__(self, store: Store, share: Shard, *, endless: bool) -> None:
         self._store, self._share = store, share
-        self._order = _EndlessOrder(store.count, share.name)
+        self._order = _EndlessOrder(store.count, share.name, store.home)
         self._rounds = None if endless else store.count // share.per_round
 
     def __call__(self, round: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,40 +47,41 @@ class MemoryFeed:
             epoch, step = divmod(round, self._rounds)
             start = epoch * self._store.count + step * share.per_round
         rows = self._order.span(start + share.first, share.end - share.first)
-        return (rows, *self._store.gather(rows))
+        return (to_device(rows, self._store.device), *self._store.gather(rows))
 
 
 class Store:
-    """Images where they are quickest to pick from: on the device when they fit."""
+    """Images where they are quickest to pick from: ``home`` is the device when they fit there, else the
+    CPU."""
 
     def __init__(self, images: Images, device: torch.device) -> None:
         self.count = len(images)
-        self._device = device
-        fits = device.type == "cuda" and _fits(images.x, device)
-        home = device if fits or device.type == "cpu" else torch.device("cpu")
-        self._x, self._y = images.x.to(home), images.y.to(home)
+        self.device = indexed(device)
+        fits = self.device.type == "cuda" and _fits(images.x, self.device)
+        self.home = self.device if fits or self.device.type == "cpu" else torch.device("cpu")
+        self._x, self._y = images.x.to(self.home), images.y.to(self.home)
 
     def gather(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 [M,C,H,W] and int64 [M] on the device, for rows [M] on the CPU."""
-        if self._x.device == self._device or self._device.type != "cuda":
-            rows = rows.to(self._x.device)
-            x, y = self._x.index_select(0, rows), self._y.index_select(0, rows)
-            return x.to(self._device), y.to(self._device)
+        """uint8 [M,C,H,W] and int64 [M] on the device, for rows [M] at ``home``."""
+        if self.home == self.device:
+            return self._x.index_select(0, rows), self._y.index_select(0, rows)
         x = torch.empty(len(rows), *self._x.shape[1:], dtype=torch.uint8, pin_memory=True)
         torch.index_select(self._x, 0, rows, out=x)
-        return to_device(x, self._device), to_device(self._y.index_select(0, rows), self._device)
+        y = to_device(self._y.index_select(0, rows), self.device)
+        return x.to(self.device, non_blocking=True), y
 
 
 class _EndlessOrder:
-    """0..n-1 shuffled anew every epoch; keeps the epoch it was last asked for."""
+    """0..n-1 shuffled anew every epoch; keeps the epoch it was last asked for, on ``device``."""
 
-    def __init__(self, n: int, name: tuple[int | str, ...]) -> None:
-        self._n, self._name = n, name
+    def __init__(self, n: int, name: tuple[int | str, ...], device: torch.device) -> None:
+        self._n, self._name, self._device = n, name, device
         self._kept: tuple[int, Tensor] | None = None
 
     def epoch(self, epoch: int) -> Tensor:
         if self._kept is None or self._kept[0] != epoch:
-            self._kept = epoch, RandomKey.of(*self._name, epoch).permutation(self._n)
+            order = RandomKey.of(*self._name, epoch).permutation(self._n)
+            self._kept = epoch, to_device(order, self._device)
         return self._kept[1]
 
     def span(self, start: int, count: int) -> Tensor:
@@ -89,20 +91,9 @@ class _EndlessOrder:
             epoch, first = divmod(start, self._n)
             parts.append(self.epoch(epoch)[first : first + count])
             start, count = start + len(parts[-1]), count - len(parts[-1])
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _fits(x: Tensor, device: torch.device) -> bool:
     free, _ = torch.cuda.mem_get_info(device)
     return x.nbytes < 0.5 * free
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on the device, without waiting for the copy.
-
-    Pinning a batch, not the set: PyTorch's pinned allocator reuses that memory only after the copy
-    has finished.
-    """
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.data.decode import Encoded, decode_all
-from lasat_ray.data.feed import Shard, to_device
+from lasat_ray.data.feed import Shard
 from lasat_ray.data.guard import check_bytes
 from lasat_ray.data.images import ImageDataset, Images, Request, number_names
 from lasat_ray.data.parquet import REMEDY, find_test, load_test
@@ -21,6 +21,7 @@ from lasat_ray.data.prefetch import Prefetcher, thread_prefetch
 from lasat_ray.data.shards import Shards, find_folder, find_split, largest_label, read_labelled, read_shards
 from lasat_ray.data.stream_order import StreamOrder
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 
 MAX_HELD_OUT = 10_000
@@ -135,7 +136,7 @@ class StreamFeed:
         if (epoch, number) != self._at:
             self._go_to((epoch, number))
         rows, x, y = (part[step] for part in self._window)
-        return rows, to_device(x, self._device), to_device(y, self._device)
+        return to_device(rows, self._device), to_device(x, self._device), to_device(y, self._device)
 
     def _go_to(self, window: tuple[int, int]) -> None:
         if self._at is None or window != next(islice(self._windows(self._at), 1, None)):

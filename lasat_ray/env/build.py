@@ -27,7 +27,7 @@ from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
 from lasat_ray.models import FrozenNet, build_classifier
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.recipes import get_recipe
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.load import fill, load_checkpointed
@@ -109,7 +109,7 @@ def build_game(
     """
     if holds_out(config) and outcome_images is None:
         images, outcome_images = split_outcome(images, config.reward.outcome_fraction, config.seed)
-    shape = images.image_shape
+    shape, device = images.image_shape, indexed(device)
     extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
     net = build_target_net(config, num_classes, shape).to(device)
@@ -149,6 +149,7 @@ def build_round(
     outcome_images: Images | None = None,
 ) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
+    device = indexed(device)
     env = build_game(
         config,
         images,

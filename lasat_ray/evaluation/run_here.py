@@ -9,6 +9,7 @@ from lasat_ray.data import Images
 from lasat_ray.evaluation.part import PartStore, run_job
 from lasat_ray.evaluation.progress import JobListener, JobQueue
 from lasat_ray.evaluation.spec import Suite
+from lasat_ray.process_group import indexed
 
 
 def run_here(
@@ -21,7 +22,7 @@ def run_here(
     device: str | torch.device = "cpu",
 ) -> JobQueue:
     """Every job of the suite that the store does not hold yet, one after the other."""
-    device = torch.device(device)
+    device = indexed(device)
     queue = JobQueue(suite, store, listener)
     net = net.to(device)
     while (taken := queue.take()) is not None:

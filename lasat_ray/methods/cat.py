@@ -16,7 +16,8 @@ def limit(context: AttackContext) -> Strategy:
     """Batch mixing: each image gets a number of steps [B] drawn from 0..k, at most its strategy's own."""
     drawn = context.key.fold_in("cat strength").integers(context.batch.index, (), context.strength + 1)
     strategy = context.strategy
-    return dataclasses.replace(strategy, num_steps=torch.minimum(strategy.num_steps, drawn))
+    drawn = torch.minimum(strategy.num_steps, drawn)
+    return dataclasses.replace(strategy, num_steps=drawn, common_steps=None)
 
 
 def next_strength(strength: int, accuracy: float, threshold: float, most: int) -> int:

@@ -49,6 +49,7 @@ class ConvergedStop(Rule):
         if state.step:
             self.last[rows] = value
         go = torch.ones_like(rows, dtype=torch.bool) if state.step == 0 else value > self.enough
+        go = state.allowed(go)
         self.taken[rows] += go.long()
         return go
 

@@ -34,7 +34,7 @@ class FriendlyStop(Rule):
     def moves(self, state: StepState) -> Tensor:
         """[S] bool: not yet misclassified for longer than granted."""
         rows, wrong = state.rows, state.logits.argmax(1) != self.batch.y[state.rows]
-        go = ~(wrong & (self.left[rows] == 0))
+        go = state.allowed(~(wrong & (self.left[rows] == 0)))
         self.left[rows] -= (wrong & go).long()
         self.taken[rows] += go.long()
         return go

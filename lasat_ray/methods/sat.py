@@ -33,6 +33,7 @@ class HardEnough(Rule):
         go = difficulty(state.logits, self.y[state.rows]) < self.most
         if self.most >= 1:
             go = torch.ones_like(go)
+        go = state.allowed(go)
         self.taken[state.rows] += go.long()
         return go
 

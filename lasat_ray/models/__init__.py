@@ -16,7 +16,7 @@ from torch import nn
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.models.attack_net import AttackNet, AttackView
 from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageShape
-from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values
+from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values, full_precision
 from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.modes import (
     FrozenNet,
@@ -54,6 +54,7 @@ __all__ = [
     "compiled",
     "find_builder",
     "frozen_eval",
+    "full_precision",
     "norm_and_bias_parameters",
     "num_parameters",
     "parameter_groups",

@@ -7,14 +7,14 @@ round (``refresh``), into memory that stays where it is.
 from __future__ import annotations
 
 import copy
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models.compiled import begin_step, compiled
-from lasat_ray.models.folding import Pair, foldable, scale_and_shift
+from lasat_ray.models.folding import Pair, foldable, scales_and_shifts
 from lasat_ray.models.private import copy_all
 
 _LARGEST_CHANGE = {torch.float64: 1e-9, torch.float32: 1e-3, torch.bfloat16: 0.1}
@@ -34,6 +34,8 @@ class AttackNet(nn.Module):
         self.copy = copy.deepcopy(net).eval().requires_grad_(False)
         self.pairs: list[Pair] = []
         self.speed = speed
+        self.graphed: Any = None
+        """Where attacks keep the CUDA graphs of their steps on this net."""
         if speed.fold_batch_norm:
             self._fold(probe)
         self.refresh(net)
@@ -100,13 +102,16 @@ def _fill(merged: nn.Module, net: nn.Module, pairs: list[Pair]) -> None:
     carried = {name for pair in pairs for name in pair}
     ours, theirs = _tensors(merged, carried), _tensors(net, carried)
     copy_all(list(ours.values()), list(theirs.values()))
-    for conv_name, norm_name in pairs:
-        source = cast(nn.Conv2d, net.get_submodule(conv_name))
-        target = cast(nn.Conv2d, merged.get_submodule(conv_name))
-        scale, shift = scale_and_shift(cast(nn.BatchNorm2d, net.get_submodule(norm_name)))
-        assert target.bias is not None
+    if not pairs:
+        return
+    sources = [cast(nn.Conv2d, net.get_submodule(conv)) for conv, _ in pairs]
+    targets = [cast(nn.Conv2d, merged.get_submodule(conv)) for conv, _ in pairs]
+    scales, shifts = scales_and_shifts([cast(nn.BatchNorm2d, net.get_submodule(norm)) for _, norm in pairs])
+    biases = []
+    for source, target, scale, shift in zip(sources, targets, scales, shifts, strict=True):
         torch.mul(source.weight, scale.view(-1, 1, 1, 1), out=target.weight)
-        target.bias.copy_(shift if source.bias is None else shift + scale * source.bias)
+        biases.append(shift if source.bias is None else shift + scale * source.bias)
+    copy_all([cast(Tensor, target.bias) for target in targets], biases)
 
 
 def _tensors(net: nn.Module, without: set[str]) -> dict[str, Tensor]:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
 
 from lasat_ray.errors import UsageError, unknown_name
+
+_full_precision = ContextVar("full_precision", default=False)
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Inside the block bf16 nets pass without autocast, in the float32 of their weights: forward-mode
+    derivatives do not go through its casts."""
+    token = _full_precision.set(True)
+    try:
+        yield
+    finally:
+        _full_precision.reset(token)
+
 
 LEAST_CHANNELS = 8
 """Training narrower convolutions channels last ends in corrupted memory on a CPU (torch 2.15)."""
@@ -50,7 +65,7 @@ class Classifier(nn.Module):
         x = (x.to(self.mean.dtype) - self.mean) / self.std
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        bf16 = self.precision == "bf16"
+        bf16 = self.precision == "bf16" and not _full_precision.get()
         with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
             logits = self.backbone(x)
         return logits.to(self.mean.dtype)

@@ -18,7 +18,7 @@ def compiled(net: nn.Module, speed: SpeedConfig) -> Callable[[Tensor], Tensor]:
     batch cause none. ``cudagraphs`` also records one CUDA graph for each size that occurs:
     ``speed.bucket`` keeps these few.
     """
-    if speed.compile == "none":
+    if speed.compile in ("none", "graph"):  # graphs are of attack steps, not of passes
         return net
     if speed.compile == "cudagraphs":
         fast = torch.compile(net, mode="reduce-overhead")

@@ -19,11 +19,13 @@ WHOLE_FIELDS = ("num_steps", "attack_loss")
 class StrategySpace:
     """A grid: one categorical head per field, in the order of the mapping.
 
-    ``names`` the K fields; ``values`` one [V_k] tensor each, on the training device.
+    ``names`` the K fields; ``values`` one [V_k] tensor each, on the training device; ``common_steps``
+    the only number of steps, where there is but one.
     """
 
     names: tuple[str, ...]
     values: tuple[Tensor, ...]
+    common_steps: int | None = None
 
     @classmethod
     def of(cls, grid: Grid, *, device: torch.device | str, dtype: torch.dtype) -> StrategySpace:
@@ -33,7 +35,9 @@ class StrategySpace:
             v.round().long() if name in WHOLE_FIELDS else v.to(dtype)
             for name, v in zip(grid, values, strict=True)
         ]
-        return cls(tuple(grid), tuple(v.to(device) for v in kept))
+        steps = grid.get("num_steps", ())
+        common_steps = round(steps[0]) if len(steps) == 1 else None
+        return cls(tuple(grid), tuple(v.to(device) for v in kept), common_steps)
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -46,7 +50,7 @@ class StrategySpace:
             name: values[action_BK[:, k]]
             for k, (name, values) in enumerate(zip(self.names, self.values, strict=True))
         }
-        return Strategy(**chosen)
+        return Strategy(**chosen, common_steps=self.common_steps)
 
     def counts(self, action_BK: Tensor) -> Tensor:
         """How often each option was taken, heads one after the other, [sum V_k] float32."""

@@ -106,6 +106,9 @@ def _take_in(seen: Moments, share: float, momentum: float | None = None) -> None
     unbiased = (square - shift**2).clamp(min=0) * (n / max(n - 1, 1))
     count += 1
     momentum = layer.momentum if momentum is None else momentum
-    weight = 1 / count if momentum is None else mean.new_tensor(momentum)
-    mean.lerp_(seen.about + shift.to(mean.dtype), weight.to(mean.dtype))
-    var.lerp_(unbiased.to(var.dtype), weight.to(var.dtype))
+    if momentum is None:
+        weight: Tensor | float = (1 / count).to(mean.dtype)
+    else:  # rounded as a tensor of that dtype would be, but a number: nothing crosses to the device
+        weight = torch.tensor(momentum, dtype=mean.dtype).item()
+    mean.lerp_(seen.about + shift.to(mean.dtype), weight)
+    var.lerp_(unbiased.to(var.dtype), weight)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, load_dataset, split_outcome, split_validation
 from lasat_ray.env.build import build_round, holds_out
 from lasat_ray.errors import UserError
+from lasat_ray.process_group import out_of_memory_told
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import restoring
 from lasat_ray.runs.recorder import Recorder
@@ -89,13 +90,15 @@ class Trainer:
         self.restore()
         end = self.total_rounds if stop_after is None else min(stop_after, self.total_rounds)
         self._clock = time.perf_counter()
-        while self.env.round < end:
-            self._play_next(end)
+        with self._memory_told():
+            while self.env.round < end:
+                self._play_next(end)
         if self.env.round < self.total_rounds:
             with self._untimed():
                 self.save()
             return {}
-        return self.finish()
+        with self._memory_told():
+            return self.finish()
 
     def _play_next(self, end: int) -> None:
         """One round, and what is due after it; a round with nan may move ``env.round`` back."""
@@ -120,6 +123,10 @@ class Trainer:
                     self.save()
         if self.recovery.stop_asked:
             raise stopped(self.env.round, self.context.folder.path)
+
+    def _memory_told(self) -> AbstractContextManager[None]:
+        speed, evaluation = self.config.speed, self.config.evaluation
+        return out_of_memory_told(self.config.batch_size, speed.bucket, evaluation.batch_size)
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from rich.console import Console
 from lasat_ray.cluster.session import SMALLEST_SHARE
 from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.errors import UsageError
+from lasat_ray.process_group import indexed
 from lasat_ray.tune.options import SweepRun
 from lasat_ray.tune.trainable import TrialResources
 from lasat_ray.tune.trial import Outcome, Trial, Trials, all_trials
@@ -201,7 +202,7 @@ def measure_here(config: Any, place: TrialResources) -> Throughput:
     from lasat_ray.training.round import play_round
 
     torch.set_num_threads(max(1, int(place.cpus)))
-    device = torch.device("cuda" if place.gpus else "cpu")
+    device = indexed("cuda" if place.gpus else "cpu")
     config = dataclasses.replace(config, strategy="fixed")
     dataset = load_config_dataset(config)
     train, val = split_validation(dataset.train, config.data.val_fraction, config.seed)

@@ -10,6 +10,7 @@ This credit is the project's own; docs/method.md places it beside the paper's.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lasat_ray.config import LossConfig
+from lasat_ray.errors import one_line
+from lasat_ray.models import full_precision
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.update.task import Task, eval_mode
 
@@ -73,16 +76,27 @@ def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, group:
 @torch.no_grad()
 def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
     """d/dt loss(weights + t direction) at 0 for each image, [B]: forward mode, or, where a layer
-    has none, a central difference."""
-    try:
-        with fwd.dual_level(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its forward formulas
-            duals = {name: fwd.make_dual(w, direction[name]) for name, w in weights.items()}
-            tangent = fwd.unpack_dual(loss(duals)).tangent
-        assert tangent is not None
-        return tangent
-    except RuntimeError:
-        return central_difference(loss, weights, direction)
+    has none, a central difference. Failures of the device (memory, hardware) are raised as they are."""
+    with full_precision():
+        try:
+            with fwd.dual_level(), warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its forward formulas
+                duals = {name: fwd.make_dual(w, direction[name]) for name, w in weights.items()}
+                tangent = fwd.unpack_dual(loss(duals)).tangent
+            assert tangent is not None
+            return tangent
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # RuntimeErrors too, but no sign of a layer without a forward formula
+        except RuntimeError as error:
+            _tell_fallback(one_line(str(error))[:120])
+            return central_difference(loss, weights, direction)
+
+
+@functools.cache
+def _tell_fallback(cause: str) -> None:
+    """Once a process, for warnings forget what they told whenever a filter changes."""
+    told = f"--reward.credit: a layer has no forward derivative ({cause}); a central difference is used"
+    warnings.warn(told, RuntimeWarning, stacklevel=3)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from lasat_ray.attacks import constant_strategy, worst_of_restarts
 from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import batch_cross_entropy
 from lasat_ray.config import RewardConfig
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, numbers_like
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, RewardTerms
 
@@ -94,7 +94,7 @@ def combine(
         if price is not None:
             influence = influence - price
         columns = standardized(torch.stack([terms.l1, influence], dim=1), global_size, group)
-        return columns @ columns.new_tensor([config.l1_weight, 1.0])
+        return columns @ numbers_like(columns, [config.l1_weight, 1.0])
     if config.mode == "reference":
         columns = _reference_columns(terms, config, global_size, group)
     else:
@@ -103,7 +103,7 @@ def combine(
             columns = standardized(columns, global_size, group)
         if config.credit == "batch":
             columns = (group.sum(columns.sum(0)) / global_size).expand_as(columns)
-    weights = columns.new_tensor([config.l1_weight, config.alpha, config.beta])
+    weights = numbers_like(columns, [config.l1_weight, config.alpha, config.beta])
     total = columns @ weights
     return total if price is None else total - price
 

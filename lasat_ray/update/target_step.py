@@ -60,7 +60,7 @@ class TargetStep:
     @property
     def passes(self) -> Net:
         """The net for training passes, compiled where the settings ask for it."""
-        if self.config.speed.compile == "none":
+        if self.config.speed.compile in ("none", "graph"):
             return self.net
         if self._compiled is None:
             self._compiled = compiled(self.net, self.config.speed)

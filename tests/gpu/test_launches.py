@@ -1,0 +1,28 @@
+"""How often a round makes the host wait, and how many operations it launches: counted, and bounded."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.gpu.launches import CASES, PAGE, RECORD, counted, write_page
+
+MOST_WAITS = {"PGD-AT": 1, "LAS-AT k=40": 1, "LAS-AT k=1": 2, "influence k=1": 2} | dict.fromkeys(
+    ("FAT", "GAIRAT", "DART", "SAT", "CAT"), 2
+)
+MOST_LAUNCHES = {"PGD-AT": 1893, "LAS-AT k=40": 2584, "influence k=1": 6395}
+"""Of ca9d488, where a step was not yet a graph."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_round_waits_seldom(name: str):
+    graph = name in MOST_LAUNCHES
+    found = counted(name, graph=graph)
+    assert found["waits"] <= MOST_WAITS[name], found["places"]
+    if graph:
+        assert found["launches"] <= 0.6 * MOST_LAUNCHES[name]
+
+
+def test_the_page_holds_what_was_counted():
+    assert RECORD.exists() and write_page(check=True) == 0, (
+        f"python -m benchmarks.gpu.launches rewrites {PAGE}"
+    )
