@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lasat_ray.recipes.published import LAS_AT_GRID
+from lasat_ray.recipes.paper import LAS_AT_GRID
 
 from benchmarks.tables.marked import put_blocks
 from lasat_ray.config import (

@@ -373,4 +373,6 @@ def test_a_gpu_that_is_not_there_is_told(monkeypatch):
     with pytest.raises(UserError, match="--device: cuda is not here"):
         choose_device("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert choose_device("cuda") == torch.device("cuda:1")
     assert [choose_device(name).type for name in ("auto", "cuda", "cpu")] == ["cuda", "cuda", "cpu"]
