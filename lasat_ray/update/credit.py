@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lasat_ray.config import LossConfig
+from lasat_ray.models import eval_mode
 from lasat_ray.process_group import ProcessGroup
-from lasat_ray.update.task import Task, eval_mode
+from lasat_ray.update.task import Task
 
 Weights = dict[str, Tensor]
 LossOfWeights = Callable[[Weights], Tensor]
