@@ -26,7 +26,7 @@ from lasat_ray.data.decode import opened
 from lasat_ray.data.guard import read_file, reading
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
-from lasat_ray.models import frozen_eval
+from lasat_ray.models import dtype_of, frozen_eval
 from lasat_ray.reporting.figure import Card, Figure
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
@@ -115,7 +115,6 @@ def read_images(names: Sequence[str], subject: EvaluationTarget) -> tuple[Tensor
 
     UsageError for a place outside the test set, UserError for a file that is no image.
     """
-    double = any(tensor.dtype == torch.float64 for tensor in subject.net.state_dict().values())
     rows: list[Tensor] = []
     labels: list[int | None] = []
     for name in names:
@@ -127,7 +126,7 @@ def read_images(names: Sequence[str], subject: EvaluationTarget) -> tuple[Tensor
         else:
             rows.append(_read_file(Path(name), subject.image_shape))
             labels.append(None)
-    return torch.stack(rows).to(torch.float64 if double else torch.float32).div_(255), labels
+    return torch.stack(rows).to(dtype_of(subject.net)).div_(255), labels
 
 
 def _read_file(path: Path, shape: tuple[int, int, int]) -> Tensor:

@@ -24,7 +24,7 @@ from tyro.conf import Positional, arg
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.models import build_classifier
+from lasat_ray.models import build_classifier, dtype_of
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.load import load_checkpointed
 from lasat_ray.runs.trust import check_folder
@@ -118,9 +118,7 @@ def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolera
 
 def probe_images(net: nn.Module, card: dict[str, Any], count: int) -> Tensor:
     """[count,C,H,W] uniform in [0,1], in the precision of the weights."""
-    double = any(tensor.dtype == torch.float64 for tensor in net.state_dict().values())
-    dtype = torch.float64 if double else torch.float32
-    return RandomKey.of("export").uniform(torch.arange(count), tuple(card["image_shape"]), dtype)
+    return RandomKey.of("export").uniform(torch.arange(count), tuple(card["image_shape"]), dtype_of(net))
 
 
 def write_torch_export(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lasat_ray.recipes.paper import LAS_AT_GRID
 
 from benchmarks.tables.marked import put_blocks
 from lasat_ray.config import (
@@ -31,6 +30,7 @@ from lasat_ray.config import (
 from lasat_ray.data import Images
 from lasat_ray.env.build import build_round
 from lasat_ray.process_group import ProcessGroup
+from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.runs.numerics import RoundStatus
 from lasat_ray.training.round import play_round
 

@@ -17,7 +17,7 @@ from lasat_ray.errors import UserError
 from lasat_ray.evaluation.attacks import COMPONENTS, Attacked, attack_chunk
 from lasat_ray.evaluation.counted import Counted
 from lasat_ray.evaluation.spec import Job, Suite
-from lasat_ray.models import frozen_eval
+from lasat_ray.models import dtype_of, frozen_eval
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.types import Batch
 
@@ -67,7 +67,7 @@ def run_job(
     always[chosen] = ~(found.fooled if found.fooled_ever is None else found.fooled_ever)
     return Part(
         robust=robust.cpu(),
-        robust_always=(robust & always).cpu(),
+        robust_always=always.cpu(),
         loss=loss.float().cpu(),
         forward=counted.forward_images,
         backward=counted.backward_images,
@@ -82,9 +82,7 @@ def run_job(
 def _batch(net: nn.Module, images: Images, job: Job, device: torch.device) -> Batch:
     """The images of a job in [0,1], in double precision for a net of that precision."""
     rows = torch.arange(job.first, job.last)
-    double = any(tensor.dtype == torch.float64 for tensor in net.state_dict().values())
-    dtype = torch.float64 if double else torch.float32
-    (batch,) = ordered_batches(images, batch_size=len(rows), device=device, dtype=dtype, rows=rows)
+    (batch,) = ordered_batches(images, batch_size=len(rows), device=device, dtype=dtype_of(net), rows=rows)
     return batch
 
 

@@ -31,7 +31,6 @@ from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import divergence, entropies
 from lasat_ray.types import Action, LearnerReport, Rollout
 
-ALGORITHMS = {"sb3:PPO": PPO, "sb3:A2C": A2C}
 _NO_CLIPPING = 1e30  # SB3 always clips gradients
 
 

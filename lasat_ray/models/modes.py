@@ -16,6 +16,20 @@ NORMS = (*RUNNING_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 @contextmanager
+def eval_mode(*nets: nn.Module | None) -> Iterator[None]:
+    """Evaluation mode inside the block; each module's own mode after it."""
+    modes = [(module, module.training) for net in nets if net is not None for module in net.modules()]
+    try:
+        for net in nets:
+            if net is not None:
+                net.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def frozen_eval(net: nn.Module) -> Iterator[nn.Module]:
     """Evaluation mode and no parameter gradients inside the block; all as before after it.
 
@@ -23,16 +37,13 @@ def frozen_eval(net: nn.Module) -> Iterator[nn.Module]:
     module's mode and every parameter's ``requires_grad`` come back one by one, also after an
     exception: a net may be in mixed modes, such as frozen BatchNorm in a training net.
     """
-    modes = [(module, module.training) for module in net.modules()]
     wants_grad = [(parameter, parameter.requires_grad) for parameter in net.parameters()]
     try:
-        net.eval()
         for parameter, _ in wants_grad:
             parameter.requires_grad_(False)
-        yield net
+        with eval_mode(net):
+            yield net
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, wanted in wants_grad:
             parameter.requires_grad_(wanted)
 
@@ -89,6 +100,12 @@ class FrozenNet(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
+
+
+def dtype_of(net: nn.Module) -> torch.dtype:
+    """What images for ``net`` are computed in: float64 where any of its tensors is, else float32."""
+    double = any(tensor.dtype == torch.float64 for tensor in net.state_dict().values())
+    return torch.float64 if double else torch.float32
 
 
 def num_parameters(net: nn.Module) -> int:

@@ -22,7 +22,7 @@ from lasat_ray.evaluation.part import check_logits
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.methods import AttackContext, find_method
 from lasat_ray.methods.attack import attack_by_method
-from lasat_ray.models import frozen_eval
+from lasat_ray.models import dtype_of, frozen_eval
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.reporting.study import Record, Run, Study
 from lasat_ray.rng import RandomKey
@@ -106,10 +106,8 @@ def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
 
 def first_batch(subject: EvaluationTarget, n: int) -> Batch:
     """The first ``n`` test images in the net's own precision."""
-    double = any(tensor.dtype == torch.float64 for tensor in subject.net.state_dict().values())
     images = subject.images.take(torch.arange(min(n, len(subject.images))))
-    dtype = torch.float64 if double else torch.float32
-    (batch,) = ordered_batches(images, batch_size=len(images), device="cpu", dtype=dtype)
+    (batch,) = ordered_batches(images, batch_size=len(images), device="cpu", dtype=dtype_of(subject.net))
     return batch
 
 

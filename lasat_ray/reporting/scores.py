@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lasat_ray.recipes import Recipe
 from lasat_ray.reporting.study import Record, Run
 
@@ -70,3 +72,13 @@ def column_name(key: str) -> str:
         "time_min": "Time (min)",
     }
     return known.get(key) or key.replace("pgd", "PGD-").replace("apgd", "APGD")
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Places of the points that no other beats in one figure without losing in the other; by the first."""
+    front = [
+        n
+        for n, (x, y) in enumerate(points)
+        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
+    ]
+    return sorted(front, key=lambda n: points[n])

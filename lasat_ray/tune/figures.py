@@ -9,7 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lasat_ray.tune.results import pareto_front, threat
+from lasat_ray.reporting.scores import pareto_front
+from lasat_ray.tune.results import threat
 
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#999999"  # distinct to colour-blind eyes too
 

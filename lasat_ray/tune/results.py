@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lasat_ray.config.json_io import config_to_json
+from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.runs.folder import provenance
 from lasat_ray.tune.options import Asked
 from lasat_ray.tune.trial import Outcome, Outcomes, Trial
@@ -111,16 +112,6 @@ def make_rows(trials: Sequence[Trial], outcomes: Outcomes, base: str | None) -> 
     for n, row in enumerate(known):
         row["front"] = "yes" if n in front else "no"
     return rows
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Places of the points that no other beats in one figure without losing in the other; by the first."""
-    front = [
-        n
-        for n, (x, y) in enumerate(points)
-        if not any(a >= x and b >= y and (a, b) != (x, y) for a, b in points)
-    ]
-    return sorted(front, key=lambda n: points[n])
 
 
 def kept(trials: Sequence[Trial], outcomes: Outcomes) -> Trial | None:

@@ -7,18 +7,16 @@ the one before, so an upload that was cut off costs an epoch and no more.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lasat_ray.errors import UserError
+from lasat_ray.runs.lock import InUse, locked
 
 TRIALS = "trials"
 _LAST = ("best.safetensors", "previous.safetensors", "last.safetensors", "summary.json")
@@ -96,8 +94,13 @@ class Store:
             return
         path = Path(self._at(f"{TRIALS}/{trial}"))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(path.with_suffix(path.suffix + ".lock"), patience):
-            yield path
+        try:
+            with locked(path.with_suffix(path.suffix + ".lock"), patience_s=patience):
+                yield path
+        except InUse as error:
+            raise UserError(
+                f"{path}: is in use by another process of this sweep; end that one first"
+            ) from error
 
     def send(self, trial: str, folder: Path) -> None:
         """Upload what changed in a run folder; nothing to do where trials work in place."""
@@ -146,21 +149,3 @@ def _filesystem(url: str) -> tuple[Any, str]:
             f"--out: '{url}' cannot be opened ({error}); install what it names, or give a path"
         ) from error
     return fs, root.rstrip("/")
-
-
-@contextmanager
-def _lock(path: Path, patience: float) -> Iterator[None]:
-    """Hold ``path`` alone among all processes; the system lets go when a process dies."""
-    deadline = time.monotonic() + patience
-    with open(path, "w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() > deadline:
-                    held = f"{path.with_suffix('')}: is in use by another process of this sweep"
-                    raise UserError(f"{held}; end that one first") from error
-            time.sleep(0.2)
-        yield
-        os.utime(path)

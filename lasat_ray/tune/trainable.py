@@ -25,6 +25,7 @@ from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.cluster.session import wait_free, worker_resources
 from lasat_ray.cost import counted_passes
 from lasat_ray.errors import UserError
+from lasat_ray.reporting.study import read_records
 from lasat_ray.runs.checkpoint import load_checkpoint, write_atomically
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.tune.storage import TRIALS, Store
@@ -162,14 +163,8 @@ def outcome_in(folder: RunFolder) -> Outcome | None:
     return Outcome.from_json(json.loads(path.read_text())) if path.is_file() else None
 
 
-def _records(folder: RunFolder) -> list[dict[str, Any]]:
-    """Whole lines of metrics.jsonl."""
-    text = folder.metrics.read_text() if folder.metrics.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
-
-
 def _curve(folder: RunFolder) -> tuple[tuple[int, float, float], ...]:
-    return _curve_of(_records(folder))
+    return _curve_of(read_records(folder.metrics))
 
 
 def _curve_of(records: list[dict[str, Any]]) -> tuple[tuple[int, float, float], ...]:
@@ -183,7 +178,7 @@ def _curve_of(records: list[dict[str, Any]]) -> tuple[tuple[int, float, float], 
 
 def outcome_of(trial: Trial, folder: RunFolder, status: Any, place: TrialResources | None = None) -> Outcome:
     """What the run folder says so far; passes are this trial's own, without its parent's."""
-    records = _records(folder)
+    records = read_records(folder.metrics)
     rounds = [record for record in records if record["kind"] == "round"]
     epochs = [record for record in records if record["kind"] == "epoch"]
     first = folder.read_json(START)["round"] if (folder.path / START).exists() else 0

@@ -21,9 +21,9 @@ from torch.func import functional_call
 
 from lasat_ray.config import LossConfig
 from lasat_ray.errors import one_line
-from lasat_ray.models import full_precision
+from lasat_ray.models import eval_mode, full_precision
 from lasat_ray.process_group import ProcessGroup
-from lasat_ray.update.task import Task, eval_mode
+from lasat_ray.update.task import Task
 
 Weights = dict[str, Tensor]
 LossOfWeights = Callable[[Weights], Tensor]

@@ -13,11 +13,11 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.methods import Method, find_method
 from lasat_ray.methods.awp import WeightPerturbation, awp_perturbation, perturbed
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
-from lasat_ray.models import begin_step, compiled
+from lasat_ray.models import begin_step, compiled, eval_mode
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, StepReport
 from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
-from lasat_ray.update.task import Net, Task, backward, eval_mode, forward, plain_step
+from lasat_ray.update.task import Net, Task, backward, forward, plain_step
 
 
 class TargetStep:
@@ -41,7 +41,7 @@ class TargetStep:
         self.strength = 0
         self.rate_factor = 1.0
         """Every rollback after a nan makes it smaller."""
-        # The reward's L1 is the method's loss itself: smoothing is a habit of training, not of the paper.
+        # Label smoothing belongs to training alone: the reward's L1 is the method's loss without it.
         self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
         self.trained: nn.Module = net
         if companion is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -59,19 +58,6 @@ def forward(net: Net, method: Method, attacked: AttackedBatch, companion: Net | 
     helper = net(x + 2 * (x_adv - x)) if method.needs_helper else None
     seen = x if method.companion_sees == "clean" else x_adv
     return Logits(adv=adv, clean=clean, helper=helper, companion=companion(seen) if companion else None)
-
-
-@contextlib.contextmanager
-def eval_mode(*nets: nn.Module | None) -> Iterator[None]:
-    """Evaluation mode inside the block; each module's own mode after it."""
-    modes = [(module, module.training) for net in nets if net is not None for module in net.modules()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def plain_step(

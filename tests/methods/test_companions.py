@@ -93,14 +93,11 @@ def test_a_helper_stands_twice_as_far_out():
         seen.append(x)
         return x.flatten(1)
 
-    from lasat_ray.attacks import constant_strategy
-    from lasat_ray.types import AttackedBatch, Batch
     from lasat_ray.update.task import forward
 
     x, x_adv = torch.rand(2, 3, 1, 2, 2, dtype=F64)
-    batch = Batch(x=x, y=torch.zeros(3, dtype=torch.int64), index=torch.arange(3), global_size=3)
-    strategy = constant_strategy(x, eps=0.1, num_steps=1, step_size=0.1)
-    attacked = AttackedBatch(batch=batch, x_adv=x_adv, strategy=strategy, round=0)
-    forward(net, METHODS["hat"], attacked, companion=net)
+    ones = torch.ones(3, dtype=F64)
+    given = attacked(make_batch(x, torch.zeros(3).long()), x_adv, strategy_of(ones, ones.long(), ones))
+    forward(net, METHODS["hat"], given, companion=net)
     for got, want in zip(seen, (x, x_adv, x + 2 * (x_adv - x), x_adv), strict=True):
         close(got, want)

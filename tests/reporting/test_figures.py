@@ -14,9 +14,9 @@ from lasat_ray.reporting.figures import FIGURES, draw_all
 from lasat_ray.reporting.figures.convergence import running_mean, slope
 from lasat_ray.reporting.figures.cost import cost, passes
 from lasat_ray.reporting.figures.distributions import distributions
-from lasat_ray.reporting.figures.pareto import _front
 from lasat_ray.reporting.figures.single_images import single_images
 from lasat_ray.reporting.nets import LEVELS, evaluate_net_for_report, evaluate_nets_for_report
+from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.reporting.study import read_study
 from lasat_ray.reporting.tables import all_tables
 from lasat_ray.reporting.to_plotly import to_plotly
@@ -76,7 +76,8 @@ def test_theorem_1_is_the_running_mean_of_squares(study):
 
 
 def test_the_front_is_what_nothing_beats_in_both():
-    assert _front([(1, 5), (2, 4), (2, 3), (0, 6), (1.5, 3.5)]) == [(0, 6), (1, 5), (2, 4)]
+    points = [(1, 5), (2, 4), (2, 3), (0, 6), (1.5, 3.5)]
+    assert [points[n] for n in pareto_front(points)] == [(0, 6), (1, 5), (2, 4)]
 
 
 def test_passes_follow_the_cost_model(study):

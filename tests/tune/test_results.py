@@ -9,8 +9,9 @@ import io
 import pytest
 from rich.console import Console
 
+from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.tune.figures import draw_k, draw_search, draw_weights
-from lasat_ray.tune.results import make_record, pareto_front, report, to_csv, to_markdown, to_table
+from lasat_ray.tune.results import make_record, report, to_csv, to_markdown, to_table
 from lasat_ray.tune.trial import Outcome, Trial
 from tests.support.helpers import small_config
 from tests.support.trials import asked_of, finished

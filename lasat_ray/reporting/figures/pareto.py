@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from lasat_ray.recipes import RECIPES
 from lasat_ray.reporting.figure import Curve, Dots, Figure, Mark, Panel
-from lasat_ray.reporting.scores import STRENGTH, column_name, reported_row, same_threat, scores, threat
+from lasat_ray.reporting.scores import (
+    STRENGTH,
+    column_name,
+    pareto_front,
+    reported_row,
+    same_threat,
+    scores,
+    threat,
+)
 from lasat_ray.reporting.study import Study, mean_and_std
 from lasat_ray.units import format_threat
 
@@ -56,7 +64,7 @@ def pareto(study: Study) -> Figure | None:
             name = f"{group.label}, reported"
             pair = {"x": [reported["clean"]], "y": [reported[attack]], "hollow": True, "text": ["reported"]}
             marks.append(Dots(name=name, runs=group.names, color=group.color, size=13, **pair))  # type: ignore[arg-type]
-    front = _front(centers)
+    front = sorted({centers[n] for n in pareto_front(centers)})
     if len(front) > 1:
         runs = tuple(run.name for run in study.runs)
         x, y = zip(*front, strict=True)
@@ -73,9 +81,3 @@ def pareto(study: Study) -> Figure | None:
         note="Test set, best checkpoint on validation.",
         wide=True,
     )
-
-
-def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points that no other point beats in both coordinates, from left to right."""
-    best = [p for p in points if not any(o != p and o[0] >= p[0] and o[1] >= p[1] for o in points)]
-    return sorted(set(best))
