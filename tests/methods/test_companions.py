@@ -12,7 +12,7 @@ from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.models import FrozenNet, build_classifier
 from lasat_ray.runs.checkpoint import save_checkpoint
-from tests.support.helpers import close, inputs_of, make_game, small_config, strategy_of
+from tests.support.helpers import attacked, close, inputs_of, make_batch, make_game, small_config, strategy_of
 
 F64 = torch.float64
 SHAPE = (1, 8, 8)
