@@ -11,14 +11,18 @@ from torch import nn
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import (
     Batches,
+    Images,
+    OutcomeBatches,
     Prefetcher,
     Reading,
     TrainingImages,
     load_dataset,
     load_extra,
+    split_outcome,
     thread_prefetch,
 )
-from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.env.one_image import AttackStrategyEnv
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
@@ -96,8 +100,15 @@ def build_game(
     device: torch.device,
     train_target: bool = True,
     prefetch: Prefetcher = thread_prefetch,
+    outcome_images: Images | None = None,
 ) -> AttackStrategyVectorEnv:
-    """The env that the trainer steps, on this worker's share of every batch; streams are read ``ahead``."""
+    """The env that the trainer steps, on this worker's share of every batch.
+
+    ``outcome_images``: what was held out for the reward by ``split_outcome``; where the settings ask for
+    such images and none are given, they are split off here.
+    """
+    if holds_out(config) and outcome_images is None:
+        images, outcome_images = split_outcome(images, config.reward.outcome_fraction, config.seed)
     shape = images.image_shape
     extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
@@ -108,7 +119,23 @@ def build_game(
         net, config, group, rounds_per_epoch, companion.to(device) if companion is not None else None
     )
     space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
-    return AttackStrategyVectorEnv(target, make_batches, space, config, train_target=train_target)
+    outcome = None
+    if outcome_images is not None:
+        outcome = OutcomeBatches(
+            outcome_images,
+            config.reward.outcome_images,
+            group=group,
+            device=device,
+            dtype=dtype_of(config),
+        )
+    return AttackStrategyVectorEnv(
+        target, make_batches, space, config, train_target=train_target, outcome=outcome
+    )
+
+
+def holds_out(config: TrainConfig) -> bool:
+    """Whether a run sets training images aside to measure the reward on."""
+    return config.strategy == "learned" and config.reward.outcome == "heldout"
 
 
 def build_round(
@@ -119,9 +146,18 @@ def build_round(
     group: ProcessGroup,
     device: torch.device,
     prefetch: Prefetcher = thread_prefetch,
+    outcome_images: Images | None = None,
 ) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
-    env = build_game(config, images, num_classes, group=group, device=device, prefetch=prefetch)
+    env = build_game(
+        config,
+        images,
+        num_classes,
+        group=group,
+        device=device,
+        prefetch=prefetch,
+        outcome_images=outcome_images,
+    )
     context = LearnerContext(
         space=env.space,
         image_shape=images.image_shape,
