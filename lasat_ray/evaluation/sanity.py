@@ -8,7 +8,7 @@ et al. 2019, "On Evaluating Adversarial Robustness").
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -23,8 +23,8 @@ HUGE_EPS = 0.5
 """Any image can be made uniformly gray within this L-inf budget, and within its length in L2."""
 HUGE = "sanity-huge-eps"
 QUERIES = 200
-SLACK = 0.02
-"""Share of images by which two attacks may miss their order through chance; at least one image."""
+CHANCE = 0.05
+"""Two attacks are out of order where chance alone would part them like that less often than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,20 +62,46 @@ def sanity_specs(*, norm: str, eps: float, step_size: float, limit: int, image_s
     ]
 
 
-def judge(parts: Mapping[Job, Part], full: Mapping[str, float], n_full: int) -> list[Check]:
-    """The checks from the parts of ``sanity_specs``; ``full``: attack -> accuracy on ``n_full`` images."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Two attacks image by image: how many images only the weaker one broke, and only the stronger one.
+
+    A stronger attack of an honest net may miss a few images that a weaker one breaks. Were both
+    equally strong, each image that only one of them breaks would be a fair coin; ``chance`` is the
+    probability of so many or more on the weaker one's side (the sign test).
+    """
+
+    only_weak: int
+    only_strong: int
+
+    @property
+    def chance(self) -> float:
+        n = self.only_weak + self.only_strong
+        return sum(math.comb(n, k) for k in range(self.only_weak, n + 1)) / 2**n
+
+    @property
+    def holds(self) -> bool:
+        return self.chance >= CHANCE
+
+
+def order_of(weak: Tensor, strong: Tensor) -> Order:
+    """Compare flags of robust images, [n] bool each, of the same images."""
+    return Order(int((~weak & strong).sum()), int((weak & ~strong).sum()))
+
+
+def judge(parts: Mapping[Job, Part], full: Mapping[str, Tensor]) -> list[Check]:
+    """The checks from the parts of ``sanity_specs``; ``full``: attack -> [n] bool, who withstood it, for
+    the attacks that were asked for."""
     found = _joined(parts)
-    acc = {name: float(part["robust"].float().mean()) for name, part in found.items()}
+    flags = {name: part["robust"] for name, part in found.items()}
     loss = {name: float(part["loss"].double().mean()) for name, part in found.items()}
-    n = len(found["sanity-probe"]["robust"])
-    slack = max(SLACK, 1 / n) + 1e-9
     return [
         *_probe_checks(found["sanity-probe"]),
-        _steps(acc, slack),
-        _black_box(acc, slack),
+        _steps(flags),
+        _black_box(flags),
         _rising_loss(loss),
         _huge(found[HUGE]["robust"], next(j.spec for j in parts if j.spec.name == HUGE)),
-        *_suite_checks(full, max(SLACK / 2, 1 / n_full) + 1e-9),
+        *_suite_checks(full),
     ]
 
 
@@ -114,17 +140,37 @@ def _probe_checks(probe: dict[str, Tensor]) -> list[Check]:
     ]
 
 
-def _steps(acc: dict[str, float], slack: float) -> Check:
-    weak, mid, strong = (acc[f"sanity-{name}"] for name in ("fgsm", "pgd-10", "pgd-50"))
-    passed = mid <= weak + slack and strong <= mid + slack
-    found = f"accuracy FGSM {weak:.3f}, PGD-10 {mid:.3f}, PGD-50 {strong:.3f}"
-    return Check("more steps are stronger", passed, found, "more steps attack less")
+def _share(flags: Tensor) -> float:
+    return float(flags.double().mean())
 
 
-def _black_box(acc: dict[str, float], slack: float) -> Check:
-    square, pgd = acc["sanity-square"], acc["sanity-pgd-50"]
-    found = f"accuracy Square ({QUERIES} queries) {square:.3f}, PGD-50 {pgd:.3f}"
-    return Check("white box beats black box", pgd <= square + slack, found, "black box beats white box")
+def _steps(flags: dict[str, Tensor]) -> Check:
+    """Each attack against the next stronger one, image by image."""
+    ladder = [flags[f"sanity-{name}"] for name in ("fgsm", "pgd-10", "pgd-50")]
+    orders = [order_of(weak, strong) for weak, strong in pairwise(ladder)]
+    told = [f"{name} {_share(f):.3f}" for name, f in zip(("FGSM", "PGD-10", "PGD-50"), ladder, strict=True)]
+    found = f"accuracy {', '.join(told)}; {_images_missed(orders)}"
+    return Check(
+        "more steps are stronger", all(order.holds for order in orders), found, "more steps attack less"
+    )
+
+
+def _images_missed(orders: Sequence[Order]) -> str:
+    """``2, 0 images broken by the weaker attack alone and 5, 1 by the stronger``."""
+    weak, strong = ([str(getattr(order, side)) for order in orders] for side in ("only_weak", "only_strong"))
+    return f"{', '.join(weak)} images broken by the weaker attack alone, {', '.join(strong)} by the stronger"
+
+
+def _black_box(flags: dict[str, Tensor]) -> Check:
+    square, pgd = flags["sanity-square"], flags["sanity-pgd-50"]
+    order = order_of(square, pgd)
+    found = f"accuracy Square ({QUERIES} queries) {_share(square):.3f}, PGD-50 {_share(pgd):.3f}"
+    return Check(
+        "white box beats black box",
+        order.holds,
+        f"{found}; {_images_missed([order])}",
+        "black box beats white box",
+    )
 
 
 def _rising_loss(loss: dict[str, float]) -> Check:
@@ -140,20 +186,26 @@ def _huge(robust: Tensor, spec: AttackSpec) -> Check:
     return Check("a huge eps breaks all", left == 0, found, "images survive an unbounded attack")
 
 
-def _suite_checks(full: Mapping[str, float], slack: float) -> list[Check]:
+def _suite_checks(full: Mapping[str, Tensor]) -> list[Check]:
     """The same order among the attacks that were asked for, on all their images."""
     white = [full[name] for name in full if name.startswith(("pgd", "cw", "apgd"))]
     checks = []
     if "square" in full and white:
-        found = f"accuracy Square {full['square']:.4f}, best white box {min(white):.4f}"
-        passed = min(white) <= full["square"] + slack
-        checks.append(Check("suite: white box beats black box", passed, found, "black box beats white box"))
+        best = min(white, key=_share)
+        order = order_of(full["square"], best)
+        found = f"accuracy Square {_share(full['square']):.4f}, best white box {_share(best):.4f}"
+        found = f"{found}; {_images_missed([order])}"
+        checks.append(
+            Check("suite: white box beats black box", order.holds, found, "black box beats white box")
+        )
     # Fewer than ten short steps may well do less than FGSM's long one.
     steps = {name: int(name.removeprefix("pgd-")) for name in full if name.startswith("pgd-")}
     names = sorted((name for name in steps if steps[name] >= 10), key=steps.__getitem__)
-    order = [full[name] for name in (["fgsm"] if "fgsm" in full else []) + names]
-    if len(order) > 1:
-        found = "accuracy from weak to strong: " + ", ".join(f"{acc:.4f}" for acc in order)
-        passed = all(later <= earlier + slack for earlier, later in pairwise(order))
+    ladder = [full[name] for name in (["fgsm"] if "fgsm" in full else []) + names]
+    if len(ladder) > 1:
+        orders = [order_of(weak, strong) for weak, strong in pairwise(ladder)]
+        shares = ", ".join(f"{_share(flags):.4f}" for flags in ladder)
+        found = f"accuracy from weak to strong: {shares}; {_images_missed(orders)}"
+        passed = all(order.holds for order in orders)
         checks.append(Check("suite: more steps are stronger", passed, found, "more steps attack less"))
     return checks

@@ -15,3 +15,9 @@ def net():
 def images():
     """60 test images of the digits."""
     return nets.digits(count=60)
+
+
+@pytest.fixture(scope="session")
+def digit_images():
+    """All test images of the digits."""
+    return nets.digits()

@@ -1,8 +1,10 @@
 """The sanity check: dishonest nets are called unreliable for the right reason, a normal one is not."""
 
 import pytest
+import torch
 
 from lasat_ray.evaluation import EvaluationPlan, evaluate_net
+from lasat_ray.evaluation.sanity import Order, order_of
 from tests.support import evaluation_nets as nets
 from tests.support.evaluation_nets import EPS
 
@@ -46,3 +48,37 @@ def test_a_net_whose_figures_mean_nothing_is_unreliable(images, kind, reason):
 def test_leaving_the_check_out_is_not_passing_it(net, images):
     plan = EvaluationPlan(attacks=("clean",), n_examples=5, sanity_examples=0)
     assert evaluate_net(net, images, plan)["sanity"]["verdict"] == "unreliable"
+
+
+@pytest.mark.parametrize("mask", nets.MASKS)
+def test_every_mask_is_seen_through(images, mask):
+    sanity = verdict(nets.Masked(mask), images)
+    assert sanity["verdict"] == "unreliable"
+
+
+@pytest.mark.parametrize("eps", [0.2, 0.05])
+@pytest.mark.parametrize(
+    ("updates", "trained_eps", "seed", "model"),
+    [
+        (20, 0.2, 0, "small_cnn"),
+        (20, 0.2, 1, "small_cnn"),
+        (40, 0.1, 0, "small_cnn"),
+        (40, 0.1, 1, "tiny_cnn"),
+        (60, 0.0, 0, "tiny_cnn"),
+    ],
+)
+def test_an_honest_short_run_is_not_called_unreliable(digit_images, updates, trained_eps, seed, model, eps):
+    net = nets.briefly_trained(updates, trained_eps, seed, model)
+    plan = EvaluationPlan(attacks=("clean", "fgsm", "pgd-10", "pgd-20"), eps=eps, n_examples=64)
+    sanity = evaluate_net(net, digit_images, plan)["sanity"]
+    assert sanity["verdict"] == "passed", sanity["reasons"]
+
+
+def test_images_are_compared_one_by_one_and_chance_is_the_sign_test():
+    weak = torch.tensor([False] * 7 + [True] * 3 + [False] * 2)
+    strong = torch.tensor([True] * 7 + [True] * 3 + [False] * 2)
+    order = order_of(weak, strong)
+    assert (order.only_weak, order.only_strong, order.chance) == (7, 0, 2**-7)
+    assert not order.holds  # seven images that only the weaker attack breaks are no chance
+    assert Order(2, 0).holds and Order(2, 0).chance == 0.25  # two of 64 are
+    assert Order(0, 0).chance == 1.0 and Order(9, 8).holds and not Order(20, 4).holds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 
 import torch
@@ -23,22 +24,7 @@ def digits(split: str = "test", count: int | None = None) -> Images:
 @cache
 def trained_state() -> dict[str, Tensor]:
     """80 updates of FGSM training: about 95 % clean, half of the images robust at EPS."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        net = build_classifier("small_cnn", num_classes=10, image_shape=SHAPE)
-        train = digits("train")
-        x_all, y_all = train.x.float() / 255, train.y
-        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
-        for _ in range(80):
-            rows = torch.randint(len(y_all), (64,))
-            x, y = x_all[rows], y_all[rows]
-            delta = (torch.rand_like(x) * 2 - 1).mul_(EPS).requires_grad_(True)
-            (grad,) = torch.autograd.grad(nn.functional.cross_entropy(net(x + delta), y), delta)
-            x_adv = (x + (delta.detach() + EPS * grad.sign()).clamp(-EPS, EPS)).clamp(0, 1)
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x_adv), y).backward()
-            optimizer.step()
-    return net.state_dict()
+    return briefly_trained(80, EPS, seed=0).state_dict()
 
 
 def trained() -> nn.Module:
@@ -124,3 +110,55 @@ class Broken(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits = self.net(x)
         return torch.where(x.mean((1, 2, 3), keepdim=False)[:, None] > 0.35, logits * float("nan"), logits)
+
+
+class Masked(nn.Module):
+    """The trained net as ``kind`` of ``MASKS`` hides its gradients: its figures under PGD mean nothing."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.net, self.kind = trained(), kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        return MASKS[self.kind](self.net, x)
+
+
+def _grid_noise(net: nn.Module, x: Tensor) -> Tensor:
+    noise = torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(1)).to(x)
+    return net(x.detach()) + 1e-2 * (x * noise).flatten(1)[:, :10]
+
+
+MASKS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "gradient of the negative image": lambda net, x: net(x.detach()) + 0.01 * net(1 - x),
+    "high waves": lambda net, x: net(x) + 3 * torch.sin(3000 * x.flatten(1)[:, :10]),
+    "clipped logits": lambda net, x: net(x).clamp(-2, 2),
+    "saturated tanh": lambda net, x: torch.tanh(8 * net(x)),
+    "rounded logits": lambda net, x: (4 * net(x)).round() / 4 + 0 * x.sum(),
+    "two grays": lambda net, x: net((x - 0.5).sign() * 0.5 + 0.5),
+    "reversed gradient": lambda net, x: 2 * net(x).detach() - net(x),
+    "logits times 100": lambda net, x: 100 * net(x),
+    "logits times 1000": lambda net, x: 1000 * net(x),
+    "gradient of noise": _grid_noise,
+    "eight grays": lambda net, x: net((8 * x).floor() / 8),
+}
+"""Ways to hide a gradient, each without making the net any more robust."""
+
+
+def briefly_trained(updates: int, eps: float, seed: int, widths: str = "small_cnn") -> nn.Module:
+    """An honest net after so few updates of FGSM training that its attacks still miss images by chance."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = build_classifier(widths, num_classes=10, image_shape=SHAPE)
+        train = digits("train")
+        x_all, y_all = train.x.float() / 255, train.y
+        optimizer = torch.optim.Adam(net.parameters(), lr=3e-3)
+        for _ in range(updates):
+            rows = torch.randint(len(y_all), (64,))
+            x, y = x_all[rows], y_all[rows]
+            delta = (torch.rand_like(x) * 2 - 1).mul_(eps).requires_grad_(True)
+            (grad,) = torch.autograd.grad(nn.functional.cross_entropy(net(x + delta), y), delta)
+            x_adv = (x + (delta.detach() + eps * grad.sign()).clamp(-eps, eps)).clamp(0, 1)
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(net(x_adv), y).backward()
+            optimizer.step()
+    return net.eval()
