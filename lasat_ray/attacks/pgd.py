@@ -113,8 +113,8 @@ def pgd(
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The images of one pass: ``x`` and ``delta`` hold those of ``rows``, ``count`` in number, and behind
-    them others that only fill the batch; ``live`` as in ``StepState``."""
+    """The images of one pass: ``x`` and ``delta`` [M,C,H,W] hold those of ``rows``, ``count`` in number, and
+    behind them others that only fill the batch; ``live`` [M] as in ``StepState``."""
 
     x: Tensor
     delta: Tensor
