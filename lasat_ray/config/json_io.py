@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.files import check_regular
 from lasat_ray.errors import UserError
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ def read_config(path: Path, *, complete: bool = False) -> TrainConfig:
 def read_json(path: Path) -> Any:
     """The content of a JSON file of a run folder; UserError naming the file where there is none."""
     remedy = "restore it from the original run folder"
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_JSON_BYTES + 1)

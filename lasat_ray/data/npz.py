@@ -13,6 +13,7 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.data.images import ImageDataset, Images, Request, number_names
 from lasat_ray.errors import UserError
@@ -47,6 +48,7 @@ def read(
     ``rows(n)`` chooses among n, int64 [M]; ``prefix`` stands before ``image`` and ``label``. UserError
     naming the file and array that is missing, damaged or of another type or shape.
     """
+    check_regular(file)
     label_N = _array(file, f"{prefix}label")
     if label_N.ndim != 1 or label_N.dtype.kind not in "iu":
         raise UserError(f"{file} {prefix}label: {label_N.dtype} of shape {label_N.shape}; want integers [N]")

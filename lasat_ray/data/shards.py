@@ -11,13 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import partial
+from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lasat_ray.config.files import check_regular
+from lasat_ray.config.urls import filesystem_of, is_url
 from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.errors import UserError
 
@@ -55,7 +57,7 @@ def find_folder(place: str, kind: str) -> str:
     UserError where there is none or more than one; ``kind`` is the source's name in the message.
     """
     with reading(place, _REMOTE):
-        fs, root = fsspec.core.url_to_fs(place)
+        fs, root = filesystem_of(place)
         root = root.rstrip("/") or root
         if not fs.isdir(root):
             spelled = f"write {kind}:PATH with the folder of train-*.parquet"
@@ -209,28 +211,30 @@ def _rows(
 
 
 def _size(name: str) -> int:
-    fs, path = fsspec.core.url_to_fs(name)
+    fs, path = filesystem_of(name)
     return int(fs.size(path))
 
 
 @contextmanager
 def _open(name: str) -> Iterator[pq.ParquetFile]:
-    fs, path = fsspec.core.url_to_fs(name)
+    fs, path = filesystem_of(name)
     # pyarrow reads local files faster by itself
-    filesystem = None if "://" not in name else fs
+    filesystem = fs if is_url(name) else None
+    if filesystem is None:
+        check_regular(path)
     with pq.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True) as file:
         yield file
 
 
 def _matching(folder: str, prefix: str) -> tuple[str, ...]:
-    fs, root = fsspec.core.url_to_fs(folder)
+    fs, root = filesystem_of(folder)
     listed = sorted(entry["name"] for entry in fs.ls(root, detail=True))
     return tuple(
         _address(fs, path) for path in listed if fnmatch(path.rpartition("/")[2], f"{prefix}-*.parquet")
     )
 
 
-def _address(fs: fsspec.AbstractFileSystem, path: str) -> str:
+def _address(fs: Any, path: str) -> str:
     """How a file is named and opened again: a plain path where it is local, else its URL."""
     return path if "file" in fs.protocol else fs.unstrip_protocol(path)
 

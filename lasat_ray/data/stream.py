@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.config.urls import is_url
 from lasat_ray.data.decode import Encoded, decode_all
 from lasat_ray.data.feed import Shard
 from lasat_ray.data.guard import check_bytes
@@ -166,7 +167,7 @@ def open_stream(
     ``image_shape``, ``num_classes``: what the images must have, else what they are found to have.
     UserError naming file and remedy.
     """
-    where = place if "://" in place else str(Path(place).expanduser())
+    where = place if is_url(place) else str(Path(place).expanduser())
     shards = read_shards(find_split(find_folder(where, "stream"), "train"))
     if not shards.count:
         raise UserError(f"{spelling}: holds no training images; check the path")

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.data.decode import Encoded, decode_all
 from lasat_ray.data.guard import reading
 from lasat_ray.data.images import ImageDataset, Images, Request
@@ -76,6 +77,7 @@ def _names(words: Path, wnids: list[str]) -> tuple[str, ...]:
 
 def _lines(file: Path) -> list[str]:
     with reading(str(file)):
+        check_regular(file)
         lines = file.read_text(encoding="utf-8").splitlines()
         if not lines:
             raise UserError(f"{file}: is empty; unzip {_URL} again")
