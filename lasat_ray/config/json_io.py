@@ -43,9 +43,32 @@ def config_to_json(config: TrainConfig) -> dict[str, Any]:
     return {field.name: _to_json(getattr(config, field.name)) for field in fields(config)}
 
 
+BEFORE: dict[str, Any] = {
+    "reward.objective": "total",
+    "reward.cost_target": 0.0,
+    "reward.outcome": "batch",
+    "reward.outcome_images": 32,
+    "reward.outcome_fraction": 0.1,
+}
+"""What every run did before the setting existed: a file without it means this, whatever the default is."""
+
+
 def config_from_json(data: Any, source: str = "config.json") -> TrainConfig:
-    """The inverse of config_to_json; UserError naming ``source`` and the field otherwise."""
-    return _read_dataclass(TrainConfig, data, source, "")
+    """The inverse of config_to_json; UserError naming ``source`` and the field otherwise. Settings that the
+    file's older version did not have take the meaning that they had then (``BEFORE``)."""
+    return _read_dataclass(TrainConfig, _with_old_meaning(data), source, "")
+
+
+def _with_old_meaning(data: Any) -> Any:
+    """``data`` with the settings of ``BEFORE`` that groups of it lack."""
+    if not isinstance(data, dict):
+        return data
+    filled = dict(data)
+    for path, value in BEFORE.items():
+        group, _, name = path.rpartition(".")
+        if isinstance(filled.get(group), dict):
+            filled[group] = {name: value, **filled[group]}
+    return filled
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
