@@ -144,7 +144,7 @@ def table(runs: Sequence[Outcome], budget: int) -> str:
         if label.endswith(f"@{budget}")
     }
     lines = [
-        "| strategy | clean | PGD-50 | APGD-T | PGD-50 - PGD-AT | APGD-T - PGD-AT | rounds | passes | seeds |",
+        "| strategy | clean | PGD-50 | APGD-T | PGD-50 gain | APGD-T gain | rounds | passes | seeds |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in [row for row in ROWS if row in rows]:
