@@ -77,9 +77,11 @@ def image_passes(config: TrainConfig, attacked: AttackedBatch, epoch: int) -> Te
     return none + (one - none) * steps.to(attacked.strategy.eps.dtype)
 
 
-def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:
+def round_passes(
+    config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0, policy_epochs: float | None = None
+) -> Passes:
     """The sums of ``round_parts`` by net."""
-    parts = round_parts(config, steps=steps, paid=paid, epoch=epoch)
+    parts = round_parts(config, steps=steps, paid=paid, epoch=epoch, policy_epochs=policy_epochs)
     strategy = parts.pop("strategy net")
     return sum(parts.values()), strategy
 

@@ -85,7 +85,7 @@ def format_mean(values: Sequence[float], mean: float) -> str:
 
 
 def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    """Accuracy on the test set, one row per run: (name, summary); passes of both nets per training image."""
+    """Accuracy on the test set, one row per run: (name, summary); passes as --budget counts them."""
     first = summaries[0][1]
     threat = format_threat(first["norm"], first["eps"])
     table = Table(title=f"Test set, {first['n_test']} images, {threat}")

@@ -225,7 +225,8 @@ class TrainConfig:
     epochs: int = 30
     """Passes over the training images; with a budget the length that schedules are written for."""
     budget_passes: float = 0.0
-    """Ends the run after so many passes of both nets per training image, schedules follow; 0: epochs do."""
+    """Ends the run after so many forward passes of the target net per training image, those of the strategy
+    net weighed by its arithmetic; schedules follow; 0: epochs do."""
     budget_minutes: float = 0.0
     """Ends the run after so many minutes of training, schedules follow; 0: epochs do."""
     stop_on: Literal["none", "validation", "gain"] = "none"

@@ -10,8 +10,12 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.cost import counted_passes, record_steps, round_parts
+from lasat_ray.cost import counted_passes, record_steps, round_passes
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.learners import Learner
+from lasat_ray.models import eval_mode
 from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
 from lasat_ray.types import RoundReport
 
 _KEPT = 4  # rounds whose spending is remembered one by one
@@ -25,11 +29,11 @@ class Budget:
     with the round after which the amount is nearest to the limit, if the last rounds cost alike.
 
     ``num_images``: training images, those that are held out for the reward among them; a limit in passes
-    is per such image, of both nets together.
+    is per such image. ``strategy_pass``: what a pass of the strategy net costs in passes of the target net.
     """
 
-    def __init__(self, config: TrainConfig, num_images: int):
-        self.config = config
+    def __init__(self, config: TrainConfig, num_images: int, strategy_pass: float = 1.0):
+        self.config, self.strategy_pass = config, strategy_pass
         self.limit = 60 * config.budget_minutes or config.budget_passes * num_images
         self.by_time = config.budget_minutes > 0
         self._rounds, self._spent = [-1], [0.0]
@@ -76,14 +80,14 @@ class Budget:
         self._rounds, self._spent = self._rounds[-_KEPT:], self._spent[-_KEPT:]
 
     def _passes(self, report: RoundReport, record: dict[str, float]) -> float:
-        parts = round_parts(
+        target, strategy = round_passes(
             self.config,
             steps=record_steps(record),
             paid="reward" in report.sums,
             epoch=int((report.progress or 0.0) * self.config.epochs),
             policy_epochs=record.get("policy_epochs"),
         )
-        return self.config.batch_size * sum(parts.values())
+        return self.config.batch_size * (target + self.strategy_pass * strategy)
 
     def state_dict(self) -> dict[str, Any]:
         """The last rounds and what was spent through each."""
@@ -98,14 +102,37 @@ def _sums_of(report: RoundReport) -> list[str]:
     return [name for name in ("num_steps", "steps_taken") if name in report.sums]
 
 
-def budget_of(config: TrainConfig, num_images: int) -> Budget | None:
+def budget_of(config: TrainConfig, num_images: int, strategy_pass: float) -> Budget | None:
     """The budget of a run of ``num_images`` training images; None where epochs end it."""
-    return Budget(config, num_images) if config.budget_passes or config.budget_minutes else None
+    if not config.budget_passes and not config.budget_minutes:
+        return None
+    return Budget(config, num_images, strategy_pass)
 
 
-def spent_passes(config: TrainConfig, metrics: Path, num_images: int) -> dict[str, float]:
-    """What training cost by its records: ``passes`` of both nets, and per training image."""
+def strategy_pass(env: AttackStrategyVectorEnv, learner: Learner) -> float:
+    """The arithmetic of a look of the strategy net over that of a forward pass of the target net, as
+    PyTorch counts it on the present batch; 0 where nothing is learned, 1 where the counter sees nothing."""
+    from torch.utils.flop_counter import FlopCounterMode  # late: a second of imports
+
+    if env.config.strategy != "learned":
+        return 0.0
+    before, batch = learner.state_dict(), env.batch
+    with torch.no_grad(), eval_mode(env.net), FlopCounterMode(display=False) as target:
+        env.net(batch.x)
+    with torch.no_grad(), FlopCounterMode(display=False) as strategy:
+        learner.act(batch.x, batch.index, RandomKey.of(env.seed, "arithmetic"))
+    learner.load_state_dict(before)
+    found = target.get_total_flops()
+    return strategy.get_total_flops() / found if found else 1.0
+
+
+def spent_passes(
+    config: TrainConfig, metrics: Path, num_images: int, strategy_pass: float
+) -> dict[str, float]:
+    """What training cost by its records, in passes of the target net: ``passes``, and per training image."""
     with open(metrics, encoding="utf-8") as lines:
         records = (json.loads(line) for line in lines)
-        passes = sum(counted_passes(config, (record for record in records if record["kind"] == "round")))
-    return {"passes": passes, "passes_per_image": passes / num_images}
+        rounds = (record for record in records if record["kind"] == "round")
+        target, strategy = counted_passes(config, rounds)
+    passes = target + strategy_pass * strategy
+    return {"passes": passes, "passes_per_image": passes / num_images, "strategy_pass": strategy_pass}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.update.price import Price
 
 
 class EarlyStopping:
@@ -32,6 +33,14 @@ class EarlyStopping:
             self.best = max(self.best, robust)
         if self.on == "gain" and gain is not None:
             self.waited = 0 if gain > 0 else self.waited + 1
+
+    def hear(self, record: dict[str, Any], price: Price | None) -> dict[str, Any]:
+        """``update`` by the record of a validated epoch and the price; returns what is to be recorded."""
+        if self.on == "none":
+            return {}
+        robust = next((v for k, v in record.items() if k.startswith("val_robust_acc")), None)
+        self.update(robust, None if price is None or price.means is None else price.means[0].item())
+        return {"epochs_without_progress": self.waited}
 
     def state_dict(self) -> dict[str, Any]:
         """The count and the best accuracy so far."""

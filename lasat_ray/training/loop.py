@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from lasat_ray.process_group import out_of_memory_told
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import restoring
 from lasat_ray.runs.recorder import Recorder
-from lasat_ray.training.budget import budget_of, spent_passes
+from lasat_ray.training.budget import budget_of, spent_passes, strategy_pass
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
@@ -45,7 +46,6 @@ class Trainer:
         )
         self.num_images = len(self.train_images)
         """Training images, those that are held out for the reward among them."""
-        self.budget = budget_of(config, self.num_images)
         self.early_stopping = EarlyStopping(config)
         outcome_images = None
         if holds_out(config):
@@ -61,6 +61,8 @@ class Trainer:
             prefetch=context.prefetch,
             outcome_images=outcome_images,
         )
+        self.strategy_pass = strategy_pass(self.env, self.learner)
+        self.budget = budget_of(config, self.num_images, self.strategy_pass)
         self.rounds_per_epoch = self.env.target.rounds_per_epoch
         self.recorder = Recorder(
             context.folder,
@@ -164,8 +166,7 @@ class Trainer:
         return play_round(self.env, self.learner)
 
     def end_epoch(self, epoch: int) -> None:
-        """Write the epoch's record; every ``evaluation.every`` epochs, and at the end of the run, validate
-        and checkpoint."""
+        """Write the epoch's record; every ``evaluation.every`` epochs, and at the end, validate and save."""
         self.recorder.flush()
         record: dict[str, Any] = {
             "kind": "epoch",
@@ -175,6 +176,7 @@ class Trainer:
             "lr": self.env.target.rate(self.env.round - 1),
             "train_seconds": self.train_seconds,
             "img_per_second": self.img_per_second,
+            "strategy_pass": self.strategy_pass,
             "options": self.env.space.per_field(self.recorder.sum_option_counts()),
         }
         self.recorder.option_counts = None
@@ -186,22 +188,13 @@ class Trainer:
         if validate:
             if len(self.val_images):
                 record |= self.evaluator.validate()
-            record |= self._early_stopping(record)
+            record |= self.early_stopping.hear(record, self.env.price)
         self.recorder.write(record)
         self.recorder.by_first(lambda: self._show_probe(epoch))
         if validate:
             self.save()
             if self.context.after_epoch:
                 self.context.after_epoch(record)
-
-    def _early_stopping(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Tell it of the epoch; returns what its record says of it."""
-        if self.early_stopping.on == "none":
-            return {}
-        price, robust = self.env.price, f"val_robust_acc_pgd{self.config.evaluation.val_num_steps}"
-        gain = None if price is None or price.means is None else price.means[0].item()
-        self.early_stopping.update(record.get(robust), gain)
-        return {"epochs_without_progress": self.early_stopping.waited}
 
     def _show_probe(self, epoch: int) -> None:
         """The probe's record and pictures; one worker looks, nothing of the run is touched."""
@@ -228,10 +221,11 @@ class Trainer:
             "img_per_second": self.img_per_second,
         }
         if self.early_stopping.is_over:
-            spent = self.env.round / self.total_rounds if self.budget is None else self.budget.share
-            summary |= {"stopped_on": self.early_stopping.on, "budget_left": 1 - spent}
+            done = self.env.round / self.total_rounds if self.budget is None else self.budget.share
+            summary |= {"stopped_on": self.early_stopping.on, "budget_left": 1 - done}
         metrics = self.context.folder.metrics
-        self.recorder.by_first(lambda: summary.update(spent_passes(self.config, metrics, self.num_images)))
+        spent = partial(spent_passes, self.config, metrics, self.num_images, self.strategy_pass)
+        self.recorder.by_first(lambda: summary.update(spent()))
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})
         self.recorder.by_first(self.recorder.close)
         self.recorder.by_first(lambda: self.context.folder.write_json("summary.json", summary))

@@ -13,11 +13,11 @@ from lasat_ray.errors import UsageError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
-from lasat_ray.training.budget import Budget
+from lasat_ray.training.budget import Budget, strategy_pass
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.types import RoundReport
 from lasat_ray.validation import check
-from tests.support.helpers import small_config
+from tests.support.helpers import make_game, seeded_learner, small_config
 
 RATE = {
     **{"reward__credit": "influence", "reward__standardize": True, "update_interval": 2},
@@ -45,7 +45,8 @@ def test_a_run_spends_its_budget_to_half_a_round_and_its_schedules_follow(case, 
     folder = RunFolder.create(tmp_path / "run", config)
     summary = train_here(config, folder)
     rounds = [r for r in records(folder) if r["kind"] == "round"]
-    spent = [sum(counted_passes(config, [r])) for r in rounds]
+    weight = summary["strategy_pass"]
+    spent = [target + weight * strategy for target, strategy in (counted_passes(config, [r]) for r in rounds)]
     images = summary["passes"] / summary["passes_per_image"]
     assert sum(spent) == pytest.approx(summary["passes"])
     # The round that would end it best was guessed from the two before: rounds of unlike cost add to that.
@@ -177,3 +178,17 @@ def test_two_workers_count_as_one():
     one.add(report, one.figures(report, 0.0, ProcessGroup()).tolist())
     two.add(half, (2 * two.figures(half, 0.0, group)).tolist())
     assert one.spent == two.spent > 0
+
+
+@pytest.mark.parametrize(
+    ("strategy_model", "low", "high"), [("small_cnn", 0.99, 1.01), ("tiny_cnn", 0.01, 0.5)]
+)
+def test_a_pass_of_the_strategy_net_is_weighed_by_its_arithmetic(strategy_model, low, high):
+    config = small_config(model="small_cnn", strategy_model=strategy_model)
+    env = make_game(config)
+    learner = seeded_learner(config, env.space)
+    before = learner.state_dict()
+    assert low < strategy_pass(env, learner) < high
+    assert learner.state_dict().keys() == before.keys()
+    fixed = small_config(strategy="fixed")
+    assert strategy_pass(make_game(fixed), learner) == 0.0

@@ -29,11 +29,11 @@ def compute(study: Study) -> Figure | None:
         slug="accuracy-for-compute",
         title="Accuracy for your compute",
         about="Accuracy on the validation images against what training had cost by then: forward passes of "
-        "both nets per training image, counted. Higher and further to the left is better; compare runs at "
-        "equal passes, not at equal epochs. Bands are one standard deviation over seeds.",
+        "the target net per training image, counted. Higher and further to the left is better; compare "
+        "runs at equal passes, not at equal epochs. Bands are one standard deviation over seeds.",
         panels=panels,
         note="A run's schedule belongs to its whole length: a point before the end is not what a run of that "
-        "budget would have reached. Passes of the strategy net are counted like the target's.",
+        "budget would have reached. Passes of the strategy net are weighed by its arithmetic.",
         wide=True,
     )
 
@@ -67,7 +67,9 @@ def passes_and_accuracy(run: Run, what: str) -> list[tuple[float, float]]:
     images = config.batch_size * rounds_per_epoch
     if run.summary and run.summary.get("passes_per_image"):
         images = run.summary["passes"] / run.summary["passes_per_image"]
-    spent = list(accumulate(sum(counted_passes(config, [record])) for record in rounds))
+    weight = next((record["strategy_pass"] for record in run.of("epoch") if "strategy_pass" in record), 1.0)
+    counted = (counted_passes(config, [record]) for record in rounds)
+    spent = list(accumulate(target + weight * strategy for target, strategy in counted))
     pairs = []
     for record in run.of("epoch"):
         key = next((k for k in record if k.startswith(f"val_{what}")), None)
