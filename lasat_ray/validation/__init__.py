@@ -83,7 +83,7 @@ def check(
             check_bound(flag(path), value, bounds[path])
     if methods is not None:
         _check_method(config.method, methods)
-    if learners is not None and config.strategy == "learned":
+    if learners is not None and config.learns:
         check_name("--learner", config.learner, learners)
     _check_dataset(config.dataset)
     _check_extra(config)
@@ -195,7 +195,7 @@ def _check_attack(config: TrainConfig) -> None:
 
 def _check_reward(config: TrainConfig) -> None:
     reward = config.reward
-    if config.strategy != "learned":
+    if not config.learns:
         return
     if reward.mode == "reference" and reward.credit != "batch":
         what = "does not go with --reward.mode reference, which pays one scalar a batch"
