@@ -259,4 +259,6 @@ def grid_of(config: TrainConfig) -> Grid:
         "num_steps": (float(attack.num_steps),),
         "step_size": (attack.step_size,),
     }
+    if attack.start_radius is not None:
+        fixed["start_radius"] = (attack.start_radius,)
     return fixed if config.strategy == "fixed" else {**fixed, **attack.grid}
