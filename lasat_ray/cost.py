@@ -44,7 +44,9 @@ def round_parts(
     parts: dict[str, float] = dict.fromkeys(PARTS, 0)
     parts["attack"] = attack
     parts["target update"] = 3 * looks + companion + run_pgd
-    parts["strategy net"] = look = 1 if config.strategy == "learned" and "lr" in _reads(config) else 0
+    if config.strategy == "margin":
+        parts["attack"] += 1  # a look at the clean image
+    parts["strategy net"] = look = 1 if _has_net(config) else 0
     if not paid:
         return parts
     reward, restarts = config.reward, config.reward.ref_restarts
@@ -71,10 +73,16 @@ def round_parts(
 
 def image_passes(config: TrainConfig, attacked: AttackedBatch, epoch: int) -> Tensor:
     """Passes of the target net that each image's attack and update cost, [B]; what a reward is priced by."""
-    asked, taken = attacked.strategy.num_steps, attacked.stats.get("steps_taken")
-    steps = asked if taken is None else (taken + 1).minimum(asked)
+    steps = steps_looked(attacked)
     none, one = (sum(round_passes(config, steps=steps, paid=False, epoch=epoch)[:1]) for steps in (0.0, 1.0))
     return none + (one - none) * steps.to(attacked.strategy.eps.dtype)
+
+
+def steps_looked(attacked: AttackedBatch) -> Tensor:
+    """Attack steps for which each image was passed, [B]: one that a rule stopped was looked at once more
+    than it moved."""
+    asked, taken = attacked.strategy.num_steps, attacked.stats.get("steps_taken")
+    return asked if taken is None else (taken + 1).minimum(asked)
 
 
 def round_passes(
@@ -94,7 +102,7 @@ def expected_passes(config: TrainConfig, rounds_per_epoch: int, epochs: int | No
     epochs = config.epochs if epochs is None else epochs
     steps = fmean(grid_of(config)["num_steps"])
     rounds = epochs * rounds_per_epoch
-    paid = rounds // config.update_interval if config.strategy == "learned" else 0
+    paid = rounds // config.update_interval if config.learns else 0
     plain = sum(round_passes(config, steps=steps, paid=False, epoch=epochs))
     rewarded = sum(round_passes(config, steps=steps, paid=True, epoch=epochs)) if paid else 0.0
     return config.batch_size * ((rounds - paid) * plain + paid * rewarded)
@@ -121,7 +129,9 @@ def record_parts(config: TrainConfig, record: Mapping[str, Any]) -> dict[str, fl
 
 
 def record_steps(record: Mapping[str, Any]) -> float:
-    """Mean attack steps of a round. An image that a rule stopped was looked at once more."""
+    """Mean attack steps of a round, as ``steps_looked``; records of before it was told say about how many."""
+    if "steps_looked" in record:
+        return record["steps_looked"]
     taken, asked = record.get("steps_taken"), record["num_steps"]
     return asked if taken is None else min(taken + 1, asked)
 
@@ -138,11 +148,16 @@ def _reads(config: TrainConfig) -> frozenset[str]:
     return READS.get(config.learner, READS["reinforce"])
 
 
+def _has_net(config: TrainConfig) -> bool:
+    """Whether images pass a strategy net: neither of blind learners nor of a table of classes."""
+    return config.strategy == "learned" and "lr" in _reads(config)
+
+
 def _learning_passes(config: TrainConfig, policy_epochs: float | None) -> float:
     """Of the strategy net, an image, beside the look that acts: what learning passes back and anew, and a
     look at the policy that it made."""
     reads, policy = _reads(config), config.policy
-    if "lr" not in reads:  # blind: no net
+    if not _has_net(config):
         return 0.0
     epochs = policy.update_epochs if policy_epochs is None else policy_epochs
     if config.learner.startswith("sb3:"):  # three looks for metrics and buffer

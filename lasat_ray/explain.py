@@ -24,9 +24,11 @@ from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.config import Budget
 from lasat_ray.data.decode import opened
 from lasat_ray.data.guard import read_file, reading
+from lasat_ray.env.observation import observed
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.models import dtype_of, frozen_eval
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.reporting.figure import Card, Figure
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
@@ -89,7 +91,8 @@ def _explain(argv: Sequence[str]) -> int:
     goal = torch.where(y < 0, p.argmax(1), y)
     norm = subject.config.evaluation.norm
     eps, x_adv = smallest_eps(subject.net, x, goal, options, norm)
-    shares = _shares(path, subject, x, options.trust)
+    batch = Batch(x=x, y=goal, index=torch.arange(len(x)), global_size=len(x))
+    shares = _shares(path, subject, batch, len(classes), options.trust)
     console = Console()
     console.print(_image_table(options, classes, y, p, eps, subject, x_adv))
     for table in _strategy_tables(shares, options.images, subject.config.attack.norm):
@@ -191,12 +194,13 @@ def _attempt(
 
 
 def _shares(
-    path: Path, subject: EvaluationTarget, x: Tensor, trust: bool
+    path: Path, subject: EvaluationTarget, batch: Batch, num_classes: int, trust: bool
 ) -> dict[str, tuple[list[float], Tensor]]:
     """Field -> (values, probability of each for each image [B,V]); fields with a choice only."""
     assert subject.config is not None
     trained_policy = load_policy(RunFolder(path), subject.config, subject.image_shape, trust=trust)
-    shares = strategy_shares(trained_policy.learner, trained_policy.space, x, RandomKey.of("explain"))
+    seen = observed(subject.config, batch, subject.net, num_classes, ProcessGroup())
+    shares = strategy_shares(trained_policy.learner, trained_policy.space, seen, RandomKey.of("explain"))
     grid = {name: list(subject.config.attack.grid.get(name, ())) for name in trained_policy.space.names}
     return {
         name: (grid[name], share)

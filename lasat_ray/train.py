@@ -49,7 +49,7 @@ def train_command() -> int:
     from lasat_ray.methods import METHODS
 
     check(config, METHODS, LEARNERS)
-    if config.strategy == "learned":
+    if config.learns:
         find_learner(config.learner)  # outside code and extras that are missing, before a folder is made
     check_run(config, options, METHODS)
     rival = compared(config, options.compare) if options.compare else None

@@ -60,7 +60,7 @@ def throughput(bench: Bench, config: TrainConfig) -> dict[str, Any]:
         blocks.append(time.perf_counter() - began)
         rounds += size
     images = rounds * config.batch_size
-    rewarded = config.strategy == "learned"
+    rewarded = config.learns
     share = rewarded / config.update_interval  # of rounds that pay for a reference attack and a policy step
     looks = (1 + 3 * share) * images * forward_flops(config.strategy_model) if rewarded else 0.0
     passes = 2 * float(steps) + 3 * images + 22 * images * share

@@ -199,7 +199,7 @@ class Meter:
         self.trainer = trainer
         self.passes: dict[str, float] = {}
         self.file: Path | None = None
-        interval = trainer.config.update_interval if trainer.config.strategy == "learned" else 1
+        interval = trainer.config.update_interval if trainer.config.learns else 1
         interval = min(interval, trainer.total_rounds)
         last = (trainer.total_rounds - interval) // interval
         self.watched = {start * interval + n for start in {0, last // 2, last} for n in range(interval)}

@@ -46,6 +46,7 @@ class DataConfig:
 
 
 __all__ = [
+    "LEARNED",
     "AttackConfig",
     "Budget",
     "DataConfig",
@@ -216,8 +217,8 @@ class TrainConfig:
     """Run folder or checkpoint of the frozen net that hat and ltd learn from."""
     teacher_model: str | None = None
     """Net of the teacher that lbgat trains, spelled as --model; none: the target's."""
-    strategy: Literal["learned", "random", "fixed", "curriculum"] = "learned"
-    """Who chooses each image's attack; curriculum walks through the grid's values over the run."""
+    strategy: Literal["learned", "class-wise", "random", "fixed", "curriculum", "margin"] = "learned"
+    """Who chooses: a net for each image, a learned table for each class, or a rule (docs/learners.md)."""
     learner: str = "reinforce"
     """How a learned strategy learns: a name or module:Class."""
     update_interval: int = 1
@@ -249,6 +250,15 @@ class TrainConfig:
     speed: SpeedConfig = field(default_factory=SpeedConfig)
     numerics: NumericsConfig = field(default_factory=NumericsConfig)
 
+    @property
+    def learns(self) -> bool:
+        """Whether somebody is rewarded for the strategies."""
+        return self.strategy in LEARNED
+
+
+LEARNED = ("learned", "class-wise")
+"""The strategies that are learned from rewards."""
+
 
 def grid_of(config: TrainConfig) -> Grid:
     """The fields and values in play: the fixed strategy's single values, overridden by the grid."""
@@ -258,4 +268,6 @@ def grid_of(config: TrainConfig) -> Grid:
         "num_steps": (float(attack.num_steps),),
         "step_size": (attack.step_size,),
     }
+    if attack.start_radius is not None:
+        fixed["start_radius"] = (attack.start_radius,)
     return fixed if config.strategy == "fixed" else {**fixed, **attack.grid}

@@ -75,6 +75,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         space: StrategySpace,
         config: TrainConfig,
         *,
+        num_classes: int,
         train_target: bool = True,
         outcome: OutcomeBatches | None = None,
     ):
@@ -85,6 +86,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.target = target
         self.space = space
         self.config = config
+        self.num_classes = num_classes
         self.train_target = train_target
         self.outcome = outcome
         """The held-out images that rewarded rounds ask; None: the round's own."""
@@ -122,7 +124,7 @@ class AttackStrategyVectorEnv(VectorEnv):
     @property
     def is_reward_round(self) -> bool:
         """True in every k-th round, k = update_interval, where there is somebody to be rewarded."""
-        learned = self.config.strategy == "learned"
+        learned = self.config.learns
         return learned and (self.round + 1) % self.config.update_interval == 0
 
     @property

@@ -22,6 +22,7 @@ from lasat_ray.data import (
     thread_prefetch,
 )
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.env.observation import observation_shape
 from lasat_ray.env.one_image import AttackStrategyEnv
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
@@ -129,13 +130,19 @@ def build_game(
             dtype=dtype_of(config),
         )
     return AttackStrategyVectorEnv(
-        target, make_batches, space, config, train_target=train_target, outcome=outcome
+        target,
+        make_batches,
+        space,
+        config,
+        num_classes=num_classes,
+        train_target=train_target,
+        outcome=outcome,
     )
 
 
 def holds_out(config: TrainConfig) -> bool:
     """Whether a run sets training images aside to measure the reward on."""
-    return config.strategy == "learned" and config.reward.outcome == "heldout"
+    return config.learns and config.reward.outcome == "heldout"
 
 
 def build_round(
@@ -161,7 +168,7 @@ def build_round(
     )
     context = LearnerContext(
         space=env.space,
-        image_shape=images.image_shape,
+        image_shape=observation_shape(config, images.image_shape, num_classes),
         config=config,
         group=group,
         device=device,

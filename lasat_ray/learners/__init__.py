@@ -10,7 +10,7 @@ import torch
 from lasat_ray.errors import UsageError, UserError, unknown_name
 from lasat_ray.learners.a2c import A2C
 from lasat_ray.learners.base import Learner, LearnerContext, RemembersActing
-from lasat_ray.learners.controls import Curriculum, Fixed, Random
+from lasat_ray.learners.controls import Curriculum, Fixed, Margin, Random
 from lasat_ray.learners.exp3 import Exp3
 from lasat_ray.learners.mirror_descent import MirrorDescent
 from lasat_ray.learners.ppo import PPO
@@ -43,8 +43,8 @@ def make_learner(context: LearnerContext) -> Learner:
     outside code fails while it is built.
     """
     config = context.config
-    name = config.learner if config.strategy == "learned" else config.strategy
-    build = find_learner(name)
+    name = config.learner if config.learns else config.strategy
+    build = Margin if name == "margin" else find_learner(name)
     try:
         learner = build(context)
     except Exception as error:
@@ -53,7 +53,7 @@ def make_learner(context: LearnerContext) -> Learner:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"--learner: building '{name}' raised {told}; correct that class") from error
     needed = ["act", "update", "state_dict", "load_state_dict"]
-    if config.strategy == "learned" and config.policy.baseline == "greedy":
+    if config.learns and config.policy.baseline == "greedy":
         needed.append("greedy")
     if missing := [method for method in needed if not hasattr(learner, method)]:
         raise UsageError(f"--learner: '{name}' lacks {', '.join(missing)}; see lasat_ray/learners/base.py")

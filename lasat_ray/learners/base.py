@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.models import Classifier, build_features
+from lasat_ray.models import build_features
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import StrategyNet, log_prob, sample
@@ -56,8 +56,9 @@ class RemembersActing(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerContext:
-    """What a learner may build itself from. ``image_shape`` (C,H,W); ``total_rounds``: length of the run;
-    ``progress``: where the run has a budget, returns the share in [0,1) that schedules go by, else None."""
+    """What a learner may build itself from. ``image_shape`` (C,H,W) of what it sees, for the strategy
+    ``class-wise`` a one-hot label, (N,1,1); ``total_rounds``: length of the run; ``progress``: where the run
+    has a budget, returns the share in [0,1) that schedules go by, else None."""
 
     space: StrategySpace
     image_shape: tuple[int, int, int]
@@ -72,9 +73,12 @@ class LearnerContext:
         """How many rounds of the run are rewarded; at least 1."""
         return max(1, self.total_rounds // self.config.update_interval)
 
-    def features(self) -> tuple[Classifier, int]:
-        """A fresh strategy backbone, images [B,C,H,W] -> [B,F], and F."""
+    def features(self) -> tuple[nn.Module, int]:
+        """A fresh strategy backbone, images [B,C,H,W] -> [B,F], and F. Labels need none: a linear head on
+        a one-hot label is a table of logits, a row a class."""
         config = self.config
+        if config.strategy == "class-wise":
+            return nn.Flatten(), self.image_shape[0]
         return build_features(
             config.strategy_model,
             image_shape=self.image_shape,

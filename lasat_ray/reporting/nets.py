@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.config import EvalConfig, TrainConfig
 from lasat_ray.data import ordered_batches
+from lasat_ray.env.observation import observed
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.part import check_logits
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
@@ -88,7 +89,7 @@ def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
         check_logits(logits, batch.y, batch.index)
         predicted = logits.argmax(1)
         accuracies, predicted_adv = _curve(net, batch, predicted, settings, subject.config.seed)
-        gallery = _gallery(run, subject, _rows(batch, slice(GALLERY)), trust)
+        gallery = _gallery(run, subject, _rows(batch, slice(GALLERY)), logits.shape[1], trust)
     return {
         "n": len(batch.y),
         "norm": settings.norm,
@@ -142,13 +143,14 @@ def _curve(
     return accuracies, at_own
 
 
-def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, trust: bool) -> Record:
+def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, num_classes: int, trust: bool) -> Record:
     """A few images attacked by the method as the policy would have it; by the fixed attack where there
     is none."""
     config = subject.config
     assert config is not None
     trained_policy = load_policy(RunFolder(run.path), config, subject.image_shape, trust=trust)
-    shares = strategy_shares(trained_policy.learner, trained_policy.space, batch.x, RandomKey.of("gallery"))
+    seen = observed(config, batch, subject.net, num_classes, ProcessGroup())
+    shares = strategy_shares(trained_policy.learner, trained_policy.space, seen, RandomKey.of("gallery"))
     action_BK = torch.stack([share.argmax(1) for share in shares], 1)
     context = _context(run, config, batch, trained_policy.space.decode(action_BK))
     if names_code(config.method) and not trust:
@@ -156,13 +158,13 @@ def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, trust: bool) -> 
     method = find_method(config.method)
     x_adv, strategy = attack_by_method(subject.net, method, context, config.attack)
     with torch.no_grad():
-        seen, seen_adv = subject.net(batch.x).argmax(1), subject.net(x_adv).argmax(1)
+        predicted, predicted_adv = subject.net(batch.x).argmax(1), subject.net(x_adv).argmax(1)
     return {
         "x": (batch.x * 255).round().to(torch.uint8),
         "x_adv": (x_adv * 255).round().to(torch.uint8),
         "y": batch.y.tolist(),
-        "predicted": seen.tolist(),
-        "predicted_adv": seen_adv.tolist(),
+        "predicted": predicted.tolist(),
+        "predicted_adv": predicted_adv.tolist(),
         "strategy": [describe(strategy, n, config.attack.norm) for n in range(len(batch.y))],
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lasat_ray.config import LEARNED
 from lasat_ray.config.json_io import config_to_json
 from lasat_ray.evaluation.subject import dataset_label
 from lasat_ray.recipes import RECIPES, Recipe
@@ -124,7 +125,7 @@ def _reported(recipe: Recipe) -> Line:
 
 
 def _terms(strategy: str, reward: dict[str, float]) -> dict[str, bool] | None:
-    if strategy != "learned":
+    if strategy not in LEARNED:
         return None
     names = {"L1": "l1_weight", "L2": "alpha", "L3": "beta"}
     return {term: bool(reward[name]) for term, name in names.items()}

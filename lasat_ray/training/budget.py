@@ -99,7 +99,7 @@ class Budget:
 
 
 def _sums_of(report: RoundReport) -> list[str]:
-    return [name for name in ("num_steps", "steps_taken") if name in report.sums]
+    return [name for name in ("num_steps", "steps_taken", "steps_looked") if name in report.sums]
 
 
 def budget_of(config: TrainConfig, num_images: int, strategy_pass: float) -> Budget | None:

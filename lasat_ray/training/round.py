@@ -6,7 +6,9 @@ import dataclasses
 
 from torch import Tensor
 
+from lasat_ray.cost import steps_looked
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv, PlayedRound
+from lasat_ray.env.observation import observed
 from lasat_ray.learners import Learner, RemembersActing
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action, Batch, LearnerReport, RewardReport, Rollout, RoundReport
@@ -21,38 +23,41 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
     """Play the env's present round. With lookahead ``real`` the action that trains the target is the one
     that is rewarded; with ``copy`` an action is rewarded on a copy first and a fresh one trains."""
     batch, rewards, learned = env.batch, env.is_reward_round, LearnerReport()
+    seen = observed(env.config, batch, env.net, env.num_classes, env.target.group)
     act = learner.act_to_learn if rewards and isinstance(learner, RemembersActing) else learner.act
-    action = act(batch.x, batch.index, RandomKey.of(env.seed, "action", env.round))
+    action = act(seen, batch.index, RandomKey.of(env.seed, "action", env.round))
     if rewards and env.config.reward.lookahead == "copy":
         rewarded = env.evaluate_on_copy(action.index).rewarded
         assert rewarded is not None
-        learned = learner.update(_rollout(batch, action, rewarded, _greedy_reward(env, learner)))
+        greedy_reward = _greedy_reward(env, learner, seen)
+        learned = learner.update(_rollout(batch, seen, action, rewarded, greedy_reward))
         key = RandomKey.of(env.seed, "action after rehearsal", env.round)
-        action = learner.act(batch.x, batch.index, key)
+        action = learner.act(seen, batch.index, key)
         played = env.play(action.index)
     else:
         played = env.play(action.index)
         rewarded = played.rewarded
         if rewarded is not None:
-            learned = learner.update(_rollout(batch, action, rewarded))
+            learned = learner.update(_rollout(batch, seen, action, rewarded))
     report = _report(played, rewarded, action, learned, env.space.counts(action.index))
     return dataclasses.replace(report, progress=env.target.progress)
 
 
-def _greedy_reward(env: AttackStrategyVectorEnv, learner: Learner) -> Tensor | None:
-    """Self-critical baseline [B]: what the likeliest strategies earn on a copy of their own."""
+def _greedy_reward(env: AttackStrategyVectorEnv, learner: Learner, seen: Tensor) -> Tensor | None:
+    """Self-critical baseline [B]: what the likeliest strategies for ``seen`` [B,C,H,W] earn on a copy of
+    their own."""
     if env.config.policy.baseline != "greedy":
         return None
-    greedy: Action = learner.greedy(env.batch.x)  # type: ignore[attr-defined] # make_learner asked for it
+    greedy: Action = learner.greedy(seen)  # type: ignore[attr-defined] # make_learner asked for it
     rewarded = env.evaluate_on_copy(greedy.index).rewarded
     return None if rewarded is None else rewarded.reward
 
 
 def _rollout(
-    batch: Batch, action: Action, rewarded: RewardReport, greedy_reward: Tensor | None = None
+    batch: Batch, seen: Tensor, action: Action, rewarded: RewardReport, greedy_reward: Tensor | None = None
 ) -> Rollout:
     return Rollout(
-        x=batch.x,
+        x=seen,
         action=action.index,
         log_prob=action.log_prob,
         reward=rewarded.reward,
@@ -72,6 +77,8 @@ def _report(
     attacked, update = played.attacked, played.update
     assert update is not None, "the trainer's rounds train"
     stats = {name: value for name, value in attacked.stats.items() if name in _STATS}
+    if "steps_taken" in stats:
+        stats["steps_looked"] = steps_looked(attacked)
     fields = {name: value for name, value in attacked.strategy.items() if name in _FIELDS}
     per_image = {"loss": update.loss, "adv_correct": update.adv_correct, **fields, **stats}
     earned = {} if rewarded is None else {**rewarded.per_image(), "reward": rewarded.reward}

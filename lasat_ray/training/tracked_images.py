@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lasat_ray.data import Images, TrainingImages
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.env.observation import observed
 from lasat_ray.learners import Learner
 from lasat_ray.methods import AttackContext
 from lasat_ray.methods.attack import attack_by_method
@@ -79,7 +80,9 @@ def load_tracked(folder: RunFolder) -> tuple[Images, tuple[str, ...]] | None:
 
 @torch.no_grad()
 def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, key: RandomKey) -> list[Tensor]:
-    """How likely each value of each field is for each image of ``x`` [B,C,H,W]: K tensors [B,V_k].
+    """How likely each value of each field is for each of B images: K tensors [B,V_k].
+
+    ``x`` [B,C,H,W]: what the learner sees of them (``env.observation.observed``).
 
     Exact where the learner chooses by a strategy net, else the shares among ``DRAWS`` draws. The
     learner stays as it is: nothing here can change a run.
@@ -99,13 +102,11 @@ def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, key: Rand
     return [(draws[:, :, k, None] == option).to(x.dtype).mean(1) for k, option in enumerate(options)]
 
 
-def attack_probe(
-    net: nn.Module, x: Tensor, y: Tensor, action_BK: Tensor, env: AttackStrategyVectorEnv
-) -> Tensor:
+def attack_probe(net: nn.Module, batch: Batch, action_BK: Tensor, env: AttackStrategyVectorEnv) -> Tensor:
     """x_adv [B,C,H,W] by the method's own attack, each image by its own strategy ``action_BK`` [B,K]."""
     target = env.target
     context = AttackContext(
-        batch=Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x)),
+        batch=batch,
         strategy=env.space.decode(action_BK),
         key=RandomKey.of("probe start"),
         config=env.config.loss,
@@ -123,16 +124,18 @@ def inspect_tracked(
     """What the probe shows now: the facts of its record, and its pictures by name, [P,C,H,W] in [0,1]."""
     space, x = env.space, probe.images.x.to(env.batch.x).div_(255)
     y = probe.images.y.to(x.device)
-    probabilities = strategy_shares(learner, space, x, key)
+    batch = Batch(x=x, y=y, index=torch.arange(len(x), device=x.device), global_size=len(x))
+    seen = observed(env.config, batch, net, env.num_classes, ProcessGroup())
+    probabilities = strategy_shares(learner, space, seen, key)
     action_BK = torch.stack([share.argmax(1) for share in probabilities], 1)
-    x_adv = attack_probe(net, x, y, action_BK, env)
+    x_adv = attack_probe(net, batch, action_BK, env)
     with torch.no_grad(), frozen_eval(net):
-        seen, seen_adv = (net(images).argmax(1).tolist() for images in (x, x_adv))
+        predicted, predicted_adv = (net(images).argmax(1).tolist() for images in (x, x_adv))
     told = {
         name: [[round(p, 5) for p in row] for row in share.tolist()]
         for name, share in zip(space.names, probabilities, strict=True)
     }
-    facts = {"share": told, "y": y.tolist(), "predicted": seen, "predicted_adv": seen_adv}
+    facts = {"share": told, "y": y.tolist(), "predicted": predicted, "predicted_adv": predicted_adv}
     widest = max(float(value.max()) for value in (x_adv - x).abs())
     delta = (x_adv - x) / (2 * max(widest, 1e-12)) + 0.5  # gray is unchanged
     return facts, {"1_x": x, "2_delta": delta, "3_x_adv": x_adv}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.env.observation import observation_shape
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.process_group import ProcessGroup
@@ -29,7 +30,7 @@ def load_policy(
     folder: RunFolder, config: TrainConfig, image_shape: tuple[int, int, int], *, trust: bool = False
 ) -> TrainedPolicy:
     """UserError where there is no last checkpoint, or the learner's own code is not trusted."""
-    named = [config.learner, config.strategy_model] if config.strategy == "learned" else []
+    named = [config.learner, config.strategy_model] if config.learns else []
     if not trust and (code := [name for name in named if names_code(name)]):
         raise UsageError(f"--trust: the run's strategy is code, '{code[0]}'; pass --trust if you trust it")
     state = load_checkpoint(checkpoint_file(folder.path, "last"))
@@ -38,7 +39,11 @@ def load_policy(
     dtype = torch.float64 if config.precision == "fp64" else torch.float32
     space = StrategySpace.of(grid_of(config), device="cpu", dtype=dtype)
     context = LearnerContext(
-        space=space, image_shape=image_shape, config=config, group=ProcessGroup(), device=torch.device("cpu")
+        space=space,
+        image_shape=observation_shape(config, image_shape, state["card"]["num_classes"]),
+        config=config,
+        group=ProcessGroup(),
+        device=torch.device("cpu"),
     )
     learner = seeded_learner(context)
     with restoring(folder.path):

@@ -183,7 +183,7 @@ def check_rounds(trials: Sequence[Trial], rounds_per_epoch: int) -> None:
     """Refuse a k so large that the strategy net would never learn."""
     for trial in trials:
         rounds = trial.config.epochs * rounds_per_epoch
-        if trial.config.strategy == "learned" and trial.config.update_interval > rounds:
+        if trial.config.learns and trial.config.update_interval > rounds:
             raise UsageError(
                 f"{trial.row}: the run has {rounds} rounds, the strategy net would never learn; "
                 "give a smaller k, more --epochs or a smaller --batch-size"

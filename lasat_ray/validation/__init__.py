@@ -85,7 +85,7 @@ def check(
             check_bound(flag(path), value, bounds[path])
     if methods is not None:
         _check_method(config.method, methods)
-    if learners is not None and config.strategy == "learned":
+    if learners is not None and config.learns:
         check_name("--learner", config.learner, learners)
     _check_dataset(config.dataset)
     _check_extra(config)
@@ -107,7 +107,7 @@ def _check_length(config: TrainConfig) -> None:
     if config.budget_passes and config.budget_minutes:
         shown, what = f"{config.budget_minutes:g}", "stands beside --budget-passes"
         raise refusal("--budget-minutes", shown, what, "give one of the two")
-    if config.stop_on == "gain" and (config.strategy != "learned" or config.reward.objective != "rate"):
+    if config.stop_on == "gain" and (not config.learns or config.reward.objective != "rate"):
         what = "needs the gain that the rate objective measures"
         raise refusal("--stop-on", "'gain'", what, "add --reward.objective rate, or use validation")
     if config.stop_on == "validation" and config.data.val_fraction == 0:
@@ -214,7 +214,7 @@ def _check_attack(config: TrainConfig) -> None:
 
 def _check_reward(config: TrainConfig) -> None:
     reward = config.reward
-    if config.strategy != "learned":
+    if not config.learns:
         return
     if reward.mode == "reference" and reward.credit != "batch":
         what = "does not go with --reward.mode reference, which pays one scalar a batch"

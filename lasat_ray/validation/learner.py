@@ -36,10 +36,12 @@ MOST_ARMS = 4096
 
 def check_learner(config: TrainConfig) -> None:
     """UsageError for the first --policy setting that cannot work, or that the learner would ignore."""
-    if config.strategy != "learned":
+    if not config.learns:
         return
     if config.learner in READS:
         _check_read(config)
+    if config.strategy == "class-wise":
+        _check_table(config)
     _check_step(config.policy)
     _check_baseline(config)
     _check_arms(config)
@@ -61,6 +63,18 @@ def _check_read(config: TrainConfig) -> None:
 
 
 _OWN = PolicyConfig()
+
+
+def _check_table(config: TrainConfig) -> None:
+    """A table of classes wants a learner that looks at what it acts on, and no net of images."""
+    reads = READS.get(config.learner)
+    if reads is not None and "lr" not in reads:
+        what = "looks at nothing, so it cannot tell classes apart (--strategy class-wise)"
+        raise refusal("--learner", f"'{config.learner}'", what, "use ppo, say, or --strategy learned")
+    recipe = RECIPES.get(config.recipe)
+    if config.strategy_model not in (TrainConfig().strategy_model, recipe and recipe.config.strategy_model):
+        what = "has no effect with --strategy class-wise, whose logits are a table"
+        raise refusal("--strategy-model", f"'{config.strategy_model}'", what, "leave it out")
 
 
 def _check_step(policy: PolicyConfig) -> None:

@@ -35,11 +35,14 @@ def _check_cutmix(config: TrainConfig) -> None:
     if traits_of(method).rule_reads == "labels":
         what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
         raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
+    if config.strategy in ("class-wise", "margin"):
+        what = f"mixes labels, of which --strategy {config.strategy} reads one an image"
+        raise refusal("--data.cutmix", "True", what, "leave it out or take another strategy")
     if config.attack.loss == "margin":
         what = "mixes labels, which a margin between one class and the others cannot read"
         raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
     counts = reward.mode == "reference" or reward.ref_moves == "correct"
-    if config.strategy == "learned" and counts:
+    if config.learns and counts:
         what = "mixes labels, but --reward.mode reference counts correct classifications"
         raise refusal("--data.cutmix", "True", what, "use --reward.mode paper --reward.ref-moves all")
 
@@ -72,7 +75,7 @@ def _check_pruning(config: TrainConfig) -> None:
     if loss.awp_gamma is not None:
         what = f"would move weights that --method {method} has pruned"
         raise refusal("--loss.awp-gamma", loss.awp_gamma, what, "leave it out")
-    if config.strategy == "learned" and config.reward.lookahead == "copy":
+    if config.learns and config.reward.lookahead == "copy":
         what = f"steps a copy that knows nothing of the pruning of --method {method}"
         raise refusal("--reward.lookahead", "'copy'", what, "use --reward.lookahead real")
     if config.epochs < 2 or (loss.hydra_epochs or 1) >= config.epochs:

@@ -10,11 +10,20 @@ from lasat_ray.attacks import attack_batch, constant_strategy, worst_of_restarts
 from lasat_ray.attacks.ball import project, start
 from lasat_ray.attacks.objectives import cross_entropy, kl_divergence, make_objective, margin
 from lasat_ray.attacks.pgd import Rule, pgd
+from lasat_ray.config import grid_of
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.rng import RandomKey
 from lasat_ray.units import ATTACK_LOSSES
 from tests.support.golden_nets import TinyNet
-from tests.support.helpers import Counted, close, make_batch, plain_pgd, strategy_of
+from tests.support.helpers import (
+    Counted,
+    close,
+    make_batch,
+    make_game,
+    plain_pgd,
+    small_config,
+    strategy_of,
+)
 
 LOSSES = ("ce", "kl", "margin")
 STARTS = ("uniform", "normal", "zero")
@@ -359,3 +368,17 @@ def test_of_equally_bad_restarts_the_later_counts():
     net.fc.weight.data.zero_()
     x_adv = worst_of_restarts(net, batch, strategy, starts, only_correct=False)
     close(x_adv, batch.x - 0.01, atol=1e-15)
+
+
+def test_a_start_radius_of_the_settings_is_that_of_every_attack():
+    """Beside a grid and without one; a grid that names it has the last word."""
+    for strategy in ("fixed", "learned"):
+        config = small_config(strategy=strategy, attack__start_radius=0.4)
+        assert grid_of(config)["start_radius"] == (0.4,)
+        env = make_game(config)
+        chosen = env.space.decode(torch.zeros(len(env.batch.x), len(env.space.sizes), dtype=torch.int64))
+        assert torch.equal(chosen.start_radius, torch.full_like(chosen.eps, 0.4))
+    assert grid_of(small_config(attack__start_radius=0.4, attack__grid={"start_radius": (0.1, 0.2)}))[
+        "start_radius"
+    ] == (0.1, 0.2)
+    assert "start_radius" not in grid_of(small_config())

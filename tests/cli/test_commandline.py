@@ -84,7 +84,8 @@ BAD_LINES = [
     ("--device tpu", "--device: 'tpu' is not accepted; give one of: auto, cpu, cuda"),
     (
         "--strategy=best",
-        "--strategy: 'best' is not accepted; give one of: learned, random, fixed, curriculum",
+        "--strategy: 'best' is not accepted; give one of: learned, class-wise, random, "
+        "fixed, curriculum, margin",
     ),
     ("--epochs ten", "--epochs: 'ten' is not accepted; give a whole number"),
     ("--epochs 1.5", "--epochs: '1.5' is not accepted; give a whole number"),
