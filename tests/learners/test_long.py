@@ -50,7 +50,7 @@ def test_updates_leave_a_learner_sane(name, floor, shared, updates):
 
 def test_at_the_limit_nothing_moves_what_nothing_would_answer():
     """One option far above the others, which are held: raising it further changes no probability, so the
-    exact gradient is nothing; where the held options are wanted, gradients close the gap and sum to nothing."""
+    exact gradient is nothing; where held options are wanted, gradients close the gap and sum to nothing."""
     logits = torch.tensor([[9.0, 0.0, -1.0]], dtype=torch.float64, requires_grad=True)
     for taken, reward in ((0, 1.0), (0, -1.0), (1, 1.0)):
         log_p = _Held.apply(logits, 2.0).log_softmax(1)
