@@ -76,19 +76,25 @@ class StrategyNet(nn.Module):
 class _Held(torch.autograd.Function):
     """Logits no further than ``spread`` below their image's largest. Past that an option's own
     probability is a tenth of what exploration gives it, and its gradient would soon be nothing: a
-    policy that saturated would never come back. At the limit only gradients that raise an option pass.
+    policy that saturated would never come back. At the limit gradients that raise an option pass to it;
+    those that lower it go to the largest logit, which the limit follows: lowering both changes nothing, so
+    they cancel what would raise the largest. Were they dropped instead, nothing would answer that rise: it
+    went on at a constant rate for ever, took the features along, and gradients grew with both.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, spread: float) -> Tensor:
-        lowest = logits.amax(1, keepdim=True) - spread
-        ctx.save_for_backward(logits < lowest)
+        largest, place = logits.max(1, keepdim=True)
+        lowest = largest - spread
+        ctx.save_for_backward(logits < lowest, place)
         return torch.maximum(logits, lowest)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (held,), (grad,) = ctx.saved_tensors, grads
-        return grad.masked_fill(held & (grad > 0), 0.0), None  # descent on it would lower the logit
+        (held, place), (grad,) = ctx.saved_tensors, grads
+        lowers = held & (grad > 0)  # descent on it would lower the logit
+        moved = grad.masked_fill(~lowers, 0.0).sum(1, keepdim=True)
+        return grad.masked_fill(lowers, 0.0).scatter_add(1, place, moved), None
 
 
 def explored(log_p: Tensor, rho: float) -> Tensor:

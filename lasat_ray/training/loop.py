@@ -25,6 +25,7 @@ from lasat_ray.training.budget import budget_of, spent_passes, strategy_pass
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
+from lasat_ray.training.policy_watch import policy_warnings
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
 from lasat_ray.training.stopping import stopped
@@ -191,6 +192,7 @@ class Trainer:
             record |= self.early_stopping.hear(record, self.env.price)
         self.recorder.write(record)
         self.recorder.by_first(lambda: self._show_probe(epoch))
+        self.recorder.by_first(self._warn_of_policy)
         if validate:
             self.save()
             if self.context.after_epoch:
@@ -202,6 +204,10 @@ class Trainer:
         facts, pictures = inspect_tracked(self.probe, self.env.target.deployed, self.learner, self.env, key)
         self.recorder.write({"kind": "probe", "round": self.env.round, "epoch": epoch, **facts})
         self.recorder.events.pictures(pictures, self.env.round - 1)
+
+    def _warn_of_policy(self) -> None:
+        for told in policy_warnings(self.context.folder.metrics, self.env.space.sizes):
+            self.recorder.write({"kind": "warning", "round": self.env.round, "told": told})
 
     def save(self) -> None:
         """All the next process needs. Random numbers have no state: seed, round and image name them."""
