@@ -23,7 +23,6 @@ from lasat_ray.cli.run_options import (
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.config.traits import traits_of
 from lasat_ray.errors import UsageError
-from lasat_ray.runs.lock import InUse
 from lasat_ray.validation import check
 
 if TYPE_CHECKING:
@@ -58,7 +57,8 @@ def train_command() -> int:
     if options.dry_run:
         console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
         return 0
-    from lasat_ray.runs.folder import fresh_path, undone_if_refused
+    from lasat_ray.runs.cleanup import undone_if_refused
+    from lasat_ray.runs.folder import fresh_path
 
     out = Path(options.resume or options.out or fresh_path(config))
     with _trainer(options) as train, undone_if_refused(out):
@@ -97,6 +97,7 @@ def _run_all(
     train: Train,
     console: Console,
 ) -> None:
+    from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import RunFolder
 
     if options.resume:
@@ -109,9 +110,10 @@ def _run_all(
     if rival:
         path = folder.path / f"compare-{rival.method}"
         rival = _for_equal(options.compare_by, rival, results[0][1][0])
-        beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
-        rival = beside.config()
-        results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
+        with undone_if_refused(path):
+            beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
+            rival = beside.config()
+            results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":
@@ -127,19 +129,13 @@ def _run_all(
 def _run_one(
     config: TrainConfig, folder: RunFolder, options: RunOptions, train: Train, console: Console
 ) -> tuple[dict[str, Any], TrainingDisplay]:
-    """Train ``folder``'s run unless it is finished; a folder in which nothing happened is removed."""
+    """Train ``folder``'s run unless it is finished."""
     display = TrainingDisplay(console, f"{config.method} {config.strategy}", grid_of(config))
     finished = folder.summary()
     if finished:
         return finished, display
-    try:
-        with display, _tracked(options.log, folder, display) as listener:
-            return train(config, folder, listener), display
-    except InUse:  # it is another run's
-        raise
-    except BaseException:
-        folder.discard_if_untouched()
-        raise
+    with display, _tracked(options.log, folder, display) as listener:
+        return train(config, folder, listener), display
 
 
 @contextlib.contextmanager

@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +22,7 @@ from lasat_ray import __version__
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, read_json
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, sync_folder, write_atomically
 from lasat_ray.runs.lock import locked
 
 _AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last
@@ -47,6 +45,7 @@ class RunFolder:
         folder = cls(path)
         try:
             folder.checkpoints.mkdir(parents=True)
+            sync_folder(path.parent)
         except OSError as error:
             raise UsageError(
                 f"--out: cannot make '{path}' ({error.strerror}); choose another folder"
@@ -96,6 +95,7 @@ class RunFolder:
         if last.exists():
             os.replace(last, previous)
         os.replace(newest, last)
+        sync_folder(self.checkpoints)
 
     def load_last(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole checkpoint (None if there is none yet), and what was wrong with newer ones."""
@@ -129,27 +129,10 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a process left behind that died while it wrote; the caller holds the lock."""
+        self.checkpoints.mkdir(exist_ok=True)
         ours = [("." + name + ".*.tmp") for name in ("config.json", "summary.json", "probe.safetensors")]
         for path in [*self.checkpoints.glob(".*.tmp"), *(p for name in ours for p in self.path.glob(name))]:
             path.unlink(missing_ok=True)
-
-    def discard_if_untouched(self) -> None:
-        """Remove a folder in which nothing was trained, so that a refused run leaves no trace."""
-        if not any(self.checkpoints.glob("*.safetensors")):
-            shutil.rmtree(self.path, ignore_errors=True)
-
-
-@contextmanager
-def undone_if_refused(path: Path) -> Iterator[None]:
-    """Where the block fails, the folders above ``path`` that were not there before go, if empty."""
-    new = [folder for folder in path.absolute().parents if not folder.exists()]
-    try:
-        yield
-    except BaseException:
-        for folder in new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def fresh_path(config: TrainConfig) -> Path:

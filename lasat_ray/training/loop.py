@@ -215,9 +215,11 @@ class Trainer:
         self.recorder.flush()
         self.recorder.events.flush()
         counts = self.recorder.sum_option_counts()
-        self.recorder.by_first(
-            lambda: self.context.folder.save_last({**self.state_dict(), "option_counts": counts})
-        )
+        self.recorder.by_first(lambda: self._save({**self.state_dict(), "option_counts": counts}))
+
+    def _save(self, state: dict[str, Any]) -> None:
+        self.recorder.sync()
+        self.context.folder.save_last(state)
 
     def finish(self) -> dict[str, Any]:
         """Open the test set once, evaluate the best net, write summary.json."""
@@ -233,6 +235,7 @@ class Trainer:
         metrics = self.context.folder.metrics
         self.recorder.by_first(lambda: summary.update(spent_passes(self.config, metrics, self.num_images)))
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})
+        self.recorder.by_first(self.recorder.sync)
         self.recorder.by_first(self.recorder.close)
         self.recorder.by_first(lambda: self.context.folder.write_json("summary.json", summary))
         return summary
@@ -263,10 +266,24 @@ class Trainer:
         if state is None and self.config.numerics.on_nan == "rollback":
             self.save()  # else a nan in the first epoch would have nothing to go back to
 
+    def _check_not_lost(self) -> None:
+        """UserError where the records tell of rounds behind a checkpoint and there is none: going on would
+        begin anew, over the records."""
+        first_due = self.config.evaluation.every * self.rounds_per_epoch
+        if (told := self.recorder.last_round()) is not None and told >= first_due:
+            raise UserError(
+                f"{self.context.folder.checkpoints}: holds no checkpoint, but records reach round {told}; "
+                "put last.safetensors back from a copy, or start anew with another --out"
+            )
+
     def _restore(self, state: dict[str, Any] | None) -> None:
-        self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
+        if state is None:
+            self._check_not_lost()
+        lost = self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
         self.context.group.barrier()  # all have read before the first one writes
         self.recorder.by_first(self._prepare_folder)
+        for warning in lost:
+            self.recorder.write(warning)
         if state is not None:
             self.load_state_dict(state)
 

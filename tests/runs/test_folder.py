@@ -135,16 +135,6 @@ def test_a_disk_that_turns_read_only_costs_no_checkpoint(folder, monkeypatch):
     assert not list(folder.checkpoints.glob(".*"))
 
 
-def test_a_folder_in_which_nothing_was_trained_can_go(tmp_path):
-    untouched = RunFolder.create(tmp_path / "a", CONFIG)
-    untouched.discard_if_untouched()
-    assert not untouched.path.exists()
-    trained = RunFolder.create(tmp_path / "b", CONFIG)
-    trained.save_last({"round": 1})
-    trained.discard_if_untouched()
-    assert trained.load_last()[0] == {"round": 1}
-
-
 def test_best_is_told_when_there_is_none(folder):
     with pytest.raises(UserError, match=r"best\.safetensors: no such checkpoint"):
         folder.load_best()
