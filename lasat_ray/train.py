@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,9 +21,10 @@ from lasat_ray.cli.run_options import (
     render_recipes,
     run_command,
 )
+from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.config.traits import traits_of
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, told_elsewhere
 from lasat_ray.validation import check
 
 if TYPE_CHECKING:
@@ -39,10 +41,10 @@ def main() -> int:
 
 def train_command() -> int:
     config, options = parse_train(sys.argv[1:])
-    console = Console()
+    console = make_console()
     if options.list_recipes:
         console.print(render_recipes())
-        return 0
+        return printed_status()
     # Below this line torch is loaded: help and lists answer without it.
     from lasat_ray.learners import LEARNERS, find_learner
     from lasat_ray.methods import METHODS
@@ -56,14 +58,25 @@ def train_command() -> int:
         check(rival, METHODS, LEARNERS)
     if options.dry_run:
         console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
-        return 0
+        return printed_status()
     from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import fresh_path
 
     out = Path(options.resume or options.out or fresh_path(config))
-    with _trainer(options) as train, undone_if_refused(out):
+    with _told_how_to_go_on(out), undone_if_refused(out), _trainer(options) as train:
         _run_all(config, rival, options, out, train, console)
     return 0
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(out: Path) -> Iterator[None]:
+    """Ctrl-C ends the run in one line, with the status that a shell expects of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (out / "config.json").is_file()
+        told = f"interrupted; continue with --resume {out}" if kept else "interrupted; nothing was written"
+        raise told_elsewhere(told, 128 + signal.SIGINT) from None
 
 
 def compared(config: TrainConfig, method: str) -> TrainConfig:

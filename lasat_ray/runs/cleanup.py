@@ -58,14 +58,17 @@ def has_rounds(folder: Path) -> bool:
 
 def _remove_new(path: Path, before: set[Path]) -> None:
     """Files and folders of ours below ``path`` that are not in ``before``; none where another process is."""
-    lock = path / ".run.lock"
+    locks = [path / ".run.lock", path / ".writer.lock"]
     try:
-        with locked(lock):
+        with locked(locks[0]), locked(locks[1], patience_s=10.0):  # a worker may have a moment to live
+            if has_rounds(path):
+                return
             for inner in sorted(path.rglob("*"), reverse=True):  # what lies in a folder comes before it
-                if inner not in before and inner != lock:
+                if inner not in before and inner not in locks:
                     _remove(inner)
-            if lock not in before:
-                lock.unlink(missing_ok=True)
+            for lock in locks:
+                if lock not in before:
+                    lock.unlink(missing_ok=True)
     except (UserError, OSError):
         return
     if path not in before:
