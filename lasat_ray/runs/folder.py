@@ -29,6 +29,17 @@ _AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it i
 _PACKAGES = ("torch", "torchvision", "ray", "gymnasium", "numpy", "safetensors", "pyautoattack")
 
 
+_SUMMARY: dict[str, Any] = {
+    "clean_acc": (int, float),
+    "rounds": int,
+    "n_test": int,
+    "norm": str,
+    "eps": (int, float),
+    "img_per_second": (int, float),
+}
+"""What every summary holds; the figures of attacks depend on the settings."""
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Names of files, and the few ways they are written."""
@@ -75,8 +86,17 @@ class RunFolder:
         return config_from_json(self.read_json("config.json"))
 
     def summary(self) -> dict[str, Any] | None:
-        """The final figures, None while the run is not finished."""
-        return self.read_json("summary.json") if (self.path / "summary.json").is_file() else None
+        """The final figures, None while the run is not finished; UserError where the file has others."""
+        if not (self.path / "summary.json").is_file():
+            return None
+        summary = self.read_json("summary.json")
+        for name, kind in _SUMMARY.items():
+            if not isinstance(summary.get(name), kind):
+                raise UserError(
+                    f"{self.path / 'summary.json'}: its {name} is {summary.get(name)!r}; remove the file and "
+                    f"--resume {self.path}, which writes it anew"
+                )
+        return summary
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())

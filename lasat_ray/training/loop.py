@@ -24,6 +24,7 @@ from lasat_ray.training.budget import budget_of, spent_passes
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
+from lasat_ray.training.machine import differences, keep_threads, machine_state
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
 from lasat_ray.training.stopping import stopped
@@ -251,6 +252,7 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "metrics_offset": self.recorder.offset,
             "numeric_faults": self.recovery.faults,
+            "machine": machine_state(self.context.device),
             "budget": None if self.budget is None else self.budget.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "card": model_card(self.config, self.dataset),
@@ -285,7 +287,14 @@ class Trainer:
         for warning in lost:
             self.recorder.write(warning)
         if state is not None:
+            self._compare_machine(state)
             self.load_state_dict(state)
+
+    def _compare_machine(self, state: dict[str, Any]) -> None:
+        saved = state.get("machine")
+        keep_threads(saved, state["world_size"] == self.context.group.size)
+        if told := differences(saved, machine_state(self.context.device)):
+            self.recorder.write({"kind": "warning", "round": state["round"], "told": told})
 
     def _prepare_folder(self) -> None:
         self.context.folder.sweep()

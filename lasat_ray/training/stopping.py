@@ -1,4 +1,4 @@
-"""SIGTERM (and SIGHUP, of a terminal that is closed), the notice of a machine that is about to be taken away: finish the round, save, end."""
+"""SIGTERM, a machine's notice that it is taken away, and SIGHUP: finish the round, save, end."""
 
 from __future__ import annotations
 

@@ -148,7 +148,17 @@ def test_a_fresh_path_is_free(tmp_path, monkeypatch):
     assert str(fresh_path(CONFIG)) == "runs/digits-pgd-at-learned-s7-2"
 
 
+SUMMARY = {"clean_acc": 0.5, "rounds": 3, "n_test": 9, "norm": "linf", "eps": 0.1, "img_per_second": 1.0}
+
+
 def test_a_summary_reads_back(folder):
-    folder.write_json("summary.json", {"clean_acc": 0.5})
-    assert folder.summary() == {"clean_acc": 0.5}
-    assert json.loads((folder.path / "summary.json").read_text()) == {"clean_acc": 0.5}
+    folder.write_json("summary.json", SUMMARY)
+    assert folder.summary() == SUMMARY
+    assert json.loads((folder.path / "summary.json").read_text()) == SUMMARY
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, {**SUMMARY, "clean_acc": "good"}, {**SUMMARY, "eps": None}])
+def test_a_summary_of_other_content_is_one_line(folder, content):
+    folder.write_json("summary.json", content)
+    with pytest.raises(UserError, match=r"summary\.json: its \w+ is .*; remove the file and --resume"):
+        folder.summary()
