@@ -70,10 +70,15 @@ class Recorder:
         except OSError as error:
             raise self._refused(error) from error
 
-    def last_round(self) -> int | None:
-        """The last round whose record can be read; None if there is none."""
+    def check_not_lost(self, first_due: int) -> None:
+        """For a run without checkpoint: UserError where its records reach beyond round ``first_due``, the
+        first one to be saved. It would begin anew, over the records."""
         rounds = [record["round"] for record in records_in(self.folder.metrics) if record["kind"] == "round"]
-        return max(rounds, default=None)
+        if rounds and max(rounds) >= first_due:
+            raise UserError(
+                f"{self.folder.checkpoints}: holds no checkpoint, but records reach round {max(rounds)}; "
+                "put last.safetensors back from a copy, or start anew with another --out"
+            )
 
     @property
     def offset(self) -> int:

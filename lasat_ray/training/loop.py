@@ -24,7 +24,7 @@ from lasat_ray.training.budget import budget_of, spent_passes
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
-from lasat_ray.training.machine import differences, keep_threads, machine_state
+from lasat_ray.training.machine import machine_state, moved
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
 from lasat_ray.training.stopping import stopped
@@ -268,33 +268,16 @@ class Trainer:
         if state is None and self.config.numerics.on_nan == "rollback":
             self.save()  # else a nan in the first epoch would have nothing to go back to
 
-    def _check_not_lost(self) -> None:
-        """UserError where the records tell of rounds behind a checkpoint and there is none: going on would
-        begin anew, over the records."""
-        first_due = self.config.evaluation.every * self.rounds_per_epoch
-        if (told := self.recorder.last_round()) is not None and told >= first_due:
-            raise UserError(
-                f"{self.context.folder.checkpoints}: holds no checkpoint, but records reach round {told}; "
-                "put last.safetensors back from a copy, or start anew with another --out"
-            )
-
     def _restore(self, state: dict[str, Any] | None) -> None:
         if state is None:
-            self._check_not_lost()
+            self.recorder.check_not_lost(self.config.evaluation.every * self.rounds_per_epoch)
         lost = self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
         self.context.group.barrier()  # all have read before the first one writes
         self.recorder.by_first(self._prepare_folder)
-        for warning in lost:
+        for warning in [*lost, *moved(state, self.context)]:
             self.recorder.write(warning)
         if state is not None:
-            self._compare_machine(state)
             self.load_state_dict(state)
-
-    def _compare_machine(self, state: dict[str, Any]) -> None:
-        saved = state.get("machine")
-        keep_threads(saved, state["world_size"] == self.context.group.size)
-        if told := differences(saved, machine_state(self.context.device)):
-            self.recorder.write({"kind": "warning", "round": state["round"], "told": told})
 
     def _prepare_folder(self) -> None:
         self.context.folder.sweep()

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from lasat_ray.training.context import RunContext
+
 
 def machine_state(device: torch.device) -> dict[str, Any]:
     """Threads, dtype, versions and instruction set: where all are equal, a resumed run has the same bits."""
@@ -39,3 +41,12 @@ def differences(saved: dict[str, Any] | None, here: dict[str, Any]) -> str | Non
     if not changed:
         return None
     return f"goes on where other bits are computed ({', '.join(changed)}): results are equal up to rounding"
+
+
+def moved(state: dict[str, Any] | None, context: RunContext) -> list[dict[str, Any]]:
+    """Keeps the threads of a checkpoint, and gives a warning for the records where the machine differs."""
+    if state is None:
+        return []
+    keep_threads(state.get("machine"), state["world_size"] == context.group.size)
+    told = differences(state.get("machine"), machine_state(context.device))
+    return [{"kind": "warning", "round": state["round"], "told": told}] if told else []
