@@ -77,10 +77,9 @@ class CrashDisk:
         log = self.log[:count]
         files: dict[int, bytearray] = {}
         names: dict[str, int] = {}
-        for place, operation in enumerate(log):
+        for operation, safe in zip(log, self._safe(count), strict=True):
             if operation[0].startswith("sync"):
                 continue
-            safe = self._safe(operation, log[place:])
             if not (safe or (keep if isinstance(keep, bool) else keep.random() < 0.5)):
                 continue
             if operation[0] == "names":
@@ -99,16 +98,25 @@ class CrashDisk:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(bytes(files.get(inode, b"")))
 
-    @staticmethod
-    def _safe(operation: Operation, after: list[Operation]) -> bool:
-        synced = ("sync folder", operation[1]) if operation[0] == "names" else ("sync", operation[1])
-        return synced in after
+    def _safe(self, count: int) -> list[bool]:
+        """Which of the first ``count`` operations a later sync among them has made safe."""
+        synced: set[Any] = set()
+        safe = []
+        for operation in reversed(self.log[:count]):
+            if operation[0].startswith("sync"):
+                synced.add(operation[1])
+            safe.append(operation[1] in synced)
+        return safe[::-1]
 
     def _names(self, path: Any, change: dict[str, int | None]) -> None:
         self.log.append(("names", str(Path(path).parent), change))
 
     def _ours(self, path: Any) -> bool:
-        return isinstance(path, (str, Path)) and Path(path).is_relative_to(self.root)
+        return (
+            isinstance(path, (str, Path))
+            and Path(path).is_relative_to(self.root)
+            and "tfevents" not in str(path)
+        )
 
 
 class _Watched:
