@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.streams import printed_status
 from lasat_ray.errors import UsageError
 
 GROUPS = {
@@ -34,7 +35,7 @@ def _list(argv: list[str]) -> int:
     if argv and argv[0] not in ("--help", "-h"):
         raise UsageError(f"'{argv[0]}' is no option; a command is written python -m lasat_ray.train")
     print(render_commands(shutil.get_terminal_size().columns))  # noqa: T201
-    return 0
+    return printed_status()
 
 
 def render_commands(width: int) -> str:

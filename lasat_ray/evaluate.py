@@ -11,11 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from rich.console import Console
 from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from lasat_ray.cli.parsing import flags_of, parse
 from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import Budget, EvalConfig
 from lasat_ray.errors import UsageError
@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _evaluate(options: EvaluateOptions) -> int:
-    console = Console()
+    console = make_console()
     _check(options)
     device = choose_device(options.device)
     subject = _subject(options)

@@ -12,15 +12,15 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.streams import make_console
 from lasat_ray.config import Budget
 from lasat_ray.data.decode import opened
 from lasat_ray.data.guard import read_file, reading
@@ -93,7 +93,7 @@ def _explain(argv: Sequence[str]) -> int:
     eps, x_adv = smallest_eps(subject.net, x, goal, options, norm)
     batch = Batch(x=x, y=goal, index=torch.arange(len(x)), global_size=len(x))
     shares = _shares(path, subject, batch, len(classes), options.trust)
-    console = Console()
+    console = make_console()
     console.print(_image_table(options, classes, y, p, eps, subject, x_adv))
     for table in _strategy_tables(shares, options.images, subject.config.attack.norm):
         console.print(table)
@@ -235,9 +235,9 @@ def _image_table(
         label = "" if y[n] < 0 else classes[int(y[n])]
         after = classes[int(fooled_to[n])] if torch.isfinite(eps[n]) else ""
         table.add_row(
-            *(escape(cell) for cell in (name, label, told[0], told[1] if len(told) > 1 else "")),
+            *(name, label, told[0], told[1] if len(told) > 1 else ""),
             format_eps(float(eps[n]), largest_eps(norm, x_adv[0].numel())),
-            escape(after),
+            after,
         )
     return table
 
@@ -255,14 +255,15 @@ def _strategy_tables(
     """How likely the policy takes each value, a table a field; the likeliest in bold."""
     tables = []
     for field, (values, share) in shares.items():
-        table = Table(title=f"Strategy: {escape(field_name(field, norm))}, probability in %")
+        table = Table(title=f"Strategy: {field_name(field, norm)}, probability in %")
         table.add_column("image")
         for value in values:
             table.add_column(format_value(field, value), justify="right")
         for name, row in zip(names, share.tolist(), strict=True):
-            cells = [f"{100 * p:.0f}" for p in row]
-            cells[row.index(max(row))] = f"[bold]{cells[row.index(max(row))]}[/bold]"
-            table.add_row(escape(name), *cells)
+            likeliest = row.index(max(row))
+            styles = ["bold" if n == likeliest else "" for n in range(len(row))]
+            cells = [Text(f"{100 * p:.0f}", style) for p, style in zip(row, styles, strict=True)]
+            table.add_row(name, *cells)
         tables.append(table)
     return tables
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.streams import make_console
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import build_classifier, dtype_of
 from lasat_ray.rng import RandomKey
@@ -80,7 +80,7 @@ def _export(argv: Sequence[str]) -> int:
     net, card = load_checkpointed(path, which=options.which, trust=options.trust)
     difference = export(net, card, options.format, out, tolerance=options.tolerance)
     shape = ", ".join(map(str, card["image_shape"]))
-    Console().print(
+    make_console().print(
         f"{out}: images [B, {shape}] in [0,1] -> logits [B, {card['num_classes']}]; "
         f"largest difference from the net {difference:.1e}",
         highlight=False,

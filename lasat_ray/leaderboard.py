@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional, arg
 
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config.files import check_regular
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
@@ -90,11 +89,12 @@ def _leaderboard(argv: Sequence[str]) -> int:
     if not any(rows.values()):
         known = ", ".join(sorted({row.dataset for row in reported_rows()}))
         raise UserError(f"--dataset: nothing is known of '{names[0]}'; published rows exist for {known}")
-    console = Console()
+    console = make_console()
     for name in names:
         console.print(_rich_table(name, rows[name]))
-    if options.out:
-        _write(Path(options.out), rows)
+    if not options.out:
+        return printed_status()
+    _write(Path(options.out), rows)
     return 0
 
 
@@ -213,7 +213,7 @@ def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
 
 def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
     """As ``COLUMNS``, for 80 columns of a terminal: what is unreliable is said beside the method."""
-    title = f"{escape(dataset)}: accuracy under AutoAttack, L-inf"
+    title = f"{dataset}: accuracy under AutoAttack, L-inf"
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in COLUMNS:
         number = name in ("rank", "clean", "AA")
@@ -224,7 +224,7 @@ def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
         place, method, clean, aa, unreliable, *rest = _cells(rank, row)
         told = f"{method} (unreliable)" if unreliable == "yes" else method
         style = "bold" if row.source == "measured" else ""
-        table.add_row(*map(escape, (place, told, clean, aa, *rest)), style=style)
+        table.add_row(place, told, clean, aa, *rest, style=style)
     return table
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
 from tyro.conf import Positional, arg
 
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.streams import make_console
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.nets import evaluate_nets_for_report
 from lasat_ray.reporting.study import read_study
@@ -58,7 +58,7 @@ def _report(argv: Sequence[str]) -> int:
     options = parse(ReportOptions, args, prog="python -m lasat_ray.report", description=description)
     if options.n_examples < 1:
         raise UsageError(f"--n-examples: {options.n_examples} is out of range; give 1 or more")
-    console = Console(stderr=True)
+    console = make_console(stderr=True)
 
     def warn(line: str) -> None:
         console.print(f"lasat-ray: warning: {line}", highlight=False, markup=False, soft_wrap=True)
@@ -74,7 +74,7 @@ def _report(argv: Sequence[str]) -> int:
             study, out / ".cache", n_examples=options.n_examples, trust=options.trust, warn=warn
         )
     write_report(study, out, title=options.title, png=not options.no_png, warn=warn)
-    Console().print(f"report: {out / PAGE}", highlight=False, soft_wrap=True)
+    make_console().print(f"report: {out / PAGE}", highlight=False, soft_wrap=True)
     return 0
 
 

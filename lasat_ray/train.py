@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,10 +21,10 @@ from lasat_ray.cli.run_options import (
     render_recipes,
     run_command,
 )
+from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.config.traits import traits_of
-from lasat_ray.errors import UsageError
-from lasat_ray.runs.lock import InUse
+from lasat_ray.errors import UsageError, told_elsewhere
 from lasat_ray.validation import check
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def main() -> int:
 
 def train_command() -> int:
     config, options = parse_train(sys.argv[1:])
-    console = Console()
+    console = make_console()
     if options.list_recipes:
         console.print(render_recipes())
-        return 0
+        return printed_status()
     # Below this line torch is loaded: help and lists answer without it.
     from lasat_ray.learners import LEARNERS, find_learner
     from lasat_ray.methods import METHODS
@@ -57,13 +58,25 @@ def train_command() -> int:
         check(rival, METHODS, LEARNERS)
     if options.dry_run:
         console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
-        return 0
-    from lasat_ray.runs.folder import fresh_path, undone_if_refused
+        return printed_status()
+    from lasat_ray.runs.cleanup import undone_if_refused
+    from lasat_ray.runs.folder import fresh_path
 
     out = Path(options.resume or options.out or fresh_path(config))
-    with _trainer(options) as train, undone_if_refused(out):
+    with _told_how_to_go_on(out), undone_if_refused(out), _trainer(options) as train:
         _run_all(config, rival, options, out, train, console)
     return 0
+
+
+@contextlib.contextmanager
+def _told_how_to_go_on(out: Path) -> Iterator[None]:
+    """Ctrl-C ends the run in one line, with the status that a shell expects of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = (out / "config.json").is_file()
+        told = f"interrupted; continue with --resume {out}" if kept else "interrupted; nothing was written"
+        raise told_elsewhere(told, 128 + signal.SIGINT) from None
 
 
 def compared(config: TrainConfig, method: str) -> TrainConfig:
@@ -97,6 +110,7 @@ def _run_all(
     train: Train,
     console: Console,
 ) -> None:
+    from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import RunFolder
 
     if options.resume:
@@ -109,9 +123,10 @@ def _run_all(
     if rival:
         path = folder.path / f"compare-{rival.method}"
         rival = _for_equal(options.compare_by, rival, results[0][1][0])
-        beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
-        rival = beside.config()
-        results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
+        with undone_if_refused(path):
+            beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
+            rival = beside.config()
+            results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":
@@ -127,19 +142,13 @@ def _run_all(
 def _run_one(
     config: TrainConfig, folder: RunFolder, options: RunOptions, train: Train, console: Console
 ) -> tuple[dict[str, Any], TrainingDisplay]:
-    """Train ``folder``'s run unless it is finished; a folder in which nothing happened is removed."""
+    """Train ``folder``'s run unless it is finished."""
     display = TrainingDisplay(console, f"{config.method} {config.strategy}", grid_of(config))
     finished = folder.summary()
     if finished:
         return finished, display
-    try:
-        with display, _tracked(options.log, folder, display) as listener:
-            return train(config, folder, listener), display
-    except InUse:  # it is another run's
-        raise
-    except BaseException:
-        folder.discard_if_untouched()
-        raise
+    with display, _tracked(options.log, folder, display) as listener:
+        return train(config, folder, listener), display
 
 
 @contextlib.contextmanager

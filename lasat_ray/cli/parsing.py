@@ -26,6 +26,10 @@ from lasat_ray.errors import UsageError
 T = TypeVar("T")
 
 
+class HelpShown(SystemExit):
+    """--help was printed; the command ends here, well."""
+
+
 def parse(
     cls: type[T],
     argv: Sequence[str],
@@ -52,8 +56,8 @@ def parse(
                 return_unknown_args=True,
             )
     except SystemExit as stop:
-        if not stop.code:  # --help
-            raise
+        if not stop.code:
+            raise HelpShown(0) from None
         raise UsageError(_explain(boxes.getvalue(), args, known)) from None
     if unknown:
         raise UsageError(_explain_unknown(unknown[0], args, known))

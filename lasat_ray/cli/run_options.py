@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import errno
 import math
-import os
 import re
 import shlex
 import sys
@@ -15,13 +15,16 @@ from typing import Annotated, Any, Literal
 
 from rich.box import SIMPLE
 from rich.table import Table
+from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
-from lasat_ray.cli.parsing import flags_of, parse, spec_of, value_of
+from lasat_ray.cli.parsing import HelpShown, flags_of, parse, spec_of, value_of
+from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError, one_line, refusal
+from lasat_ray.plugins import blamed
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.runs.trust import check_code, check_folder
 from lasat_ray.validation import check_name
@@ -155,21 +158,45 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
 def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
     """Run a command and return its exit status; a failure is one line on stderr.
 
-    A traceback appears only with ``debug``, which by default is --debug on this command line.
+    A traceback appears only with ``debug``, which by default is --debug on this command line. Only --help
+    leaves by SystemExit: of anybody else's it is a mistake.
     """
     debug = "--debug" in sys.argv[1:] if debug is None else debug
-    try:
-        return main()
-    except KeyboardInterrupt:
-        return _fail("interrupted", 130, debug)
-    except BrokenPipeError:  # the reader of our output is gone, as in `... | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except UserError as error:
-        return _fail(str(error), error.status, debug)
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
-        return _fail(f"{told} (a bug of ours; rerun with --debug and report what it shows)", 1, debug)
+    with unfailing_output():
+        try:
+            return main()
+        except HelpShown:
+            raise
+        except KeyboardInterrupt:
+            return _fail("interrupted", 130, debug)
+        except UserError as error:
+            return _fail(str(error), error.status, debug)
+        except BaseException as error:
+            return _fail(_words(error), 1, debug)
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, whose it is, and what to do: code from outside, the machine, or we."""
+    if (known := blamed(error)) is not None:
+        return str(known)
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno is not None:
+        place = error.filename if error.filename is not None else "a file"
+        return f"{place}: {error.strerror}; {_REMEDIES.get(error.errno, 'check it and its folder')}"
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return f"memory: not enough is free ({told}); use fewer or smaller images, or a smaller --batch-size"
+    return f"{told} (a bug of ours; rerun with --debug and report what it shows)"
+
+
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files, ulimit -n",
+    errno.ENFILE: "end other programs, the machine has no file handle left",
+    errno.ENOSPC: "free space (or inodes) on that disk",
+    errno.EDQUOT: "free space, your quota is used up",
+    errno.EROFS: "name a folder on a disk that can be written",
+    errno.EACCES: "make it accessible, or name another",
+    errno.ENOMEM: "free memory, or use smaller settings",
+}
 
 
 def render_config(config: TrainConfig) -> str:
@@ -187,7 +214,8 @@ def render_recipes() -> Table:
         source = f"  {recipe.table}, {recipe.row}" if recipe.table else "  no published row"
         numbers = ", ".join(f"{name} {value:g}" for name, value in recipe.reported.items())
         asked = f"\n  give {' '.join(recipe.needs)}" if recipe.needs else ""
-        table.add_row(f"{recipe.name}\n[dim]{source}{asked}[/dim]", numbers or recipe.summary)
+        named = Text.assemble(recipe.name, "\n", (source + asked, "dim"))
+        table.add_row(named, numbers or recipe.summary)
     return table
 
 

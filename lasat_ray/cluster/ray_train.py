@@ -29,6 +29,7 @@ from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
 from lasat_ray.errors import UserError, told_elsewhere
+from lasat_ray.plugins import blamed
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import RecordListener, follow
@@ -78,7 +79,7 @@ def train_on_ray(
                 ),
             )
             with _following(folder.metrics, listener):
-                outcome = trainer.fit().return_value
+                outcome = _fitted(trainer)
         except (ray.train.TrainingFailedError, RayError) as error:
             raise _told(error, folder) from error
         finally:
@@ -87,6 +88,32 @@ def train_on_ray(
     if "error" in outcome:
         raise told_elsewhere(outcome["error"], outcome["status"])
     return outcome["summary"]
+
+
+def _fitted(trainer: ray.train.torch.TorchTrainer) -> dict[str, Any]:
+    """What the first worker returned. Ctrl-C is a KeyboardInterrupt here, as everywhere.
+
+    In the main thread Ray Train would take the signal and end this process with status 1, without a word;
+    so it works in another.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return trainer.fit().return_value
+    done: list[Any] = []
+
+    def fit() -> None:
+        try:
+            done.append(trainer.fit().return_value)
+        except BaseException as error:
+            done.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True, name="ray-train")
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.5)
+    (outcome,) = done
+    if isinstance(outcome, BaseException):
+        raise outcome
+    return outcome
 
 
 def _scaling(
@@ -156,6 +183,10 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
             return {"summary": trainer.run(None if stop is None else stop * trainer.rounds_per_epoch)}
     except UserError as error:
         return user_errors.publish(group.rank, group.size, error)
+    except BaseException as error:  # sys.exit in a plug-in would look like a worker that was lost
+        if isinstance(error, Exception) or (known_code := blamed(error)) is None:
+            raise
+        return user_errors.publish(group.rank, group.size, known_code)
 
 
 def _report(record: dict[str, Any]) -> None:

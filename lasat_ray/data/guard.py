@@ -110,13 +110,28 @@ def check_bytes(count: int, where: str) -> None:
 
 
 def free_bytes() -> int:
-    """Memory that the kernel says is available; 16 GiB where it does not say."""
+    """Memory that the kernel says is available, to this container where it has a limit of its own; 16 GiB
+    where it does not say."""
     try:
         with open("/proc/meminfo", encoding="ascii") as lines:
             table = dict(line.split(":", 1) for line in lines)
-        return int(table["MemAvailable"].split()[0]) * 1024
+        free = int(table["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
-        return _FALLBACK_BYTES
+        free = _FALLBACK_BYTES
+    return min([free, *_container_bytes(Path("/sys/fs/cgroup"))])
+
+
+def _container_bytes(root: Path) -> list[int]:
+    """What is left below each limit of control groups (version 2, 1) in ``root``."""
+    left = []
+    pairs = [("memory.max", "memory.current")]
+    pairs += [("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")]
+    for limit, used in pairs:
+        try:
+            left.append(max(0, int((root / limit).read_text()) - int((root / used).read_text())))
+        except (OSError, ValueError):  # none of that version, or "max"
+            continue
+    return left
 
 
 def check_labels(label_N: np.ndarray, num_classes: int | None, where: Callable[[int], str]) -> None:

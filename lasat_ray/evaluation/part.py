@@ -129,6 +129,24 @@ def check_logits(logits: Tensor, y: Tensor, index: Tensor) -> None:
         )
 
 
+def _checked(content: dict[str, Any], m: int) -> Part | None:
+    """A part of M images out of a whole file, None where the file holds anything else."""
+    kinds: dict[str, Any] = {"forward": int, "backward": int, "seconds": (int, float), "pid": int}
+    if not {"robust", "robust_always", "loss", *kinds} <= content.keys() <= set(Part.__dataclass_fields__):
+        return None
+    vectors = [content["robust"], content["robust_always"], content["loss"]]
+    if not all(isinstance(v, Tensor) and v.shape == (m,) for v in vectors):
+        return None
+    if vectors[0].dtype != torch.bool or vectors[1].dtype != torch.bool or not vectors[2].is_floating_point():
+        return None
+    measures, x_adv = content.get("measures", {}), content.get("x_adv")
+    sound = [isinstance(content[name], kind) for name, kind in kinds.items()]
+    sound += [isinstance(measures, dict) and all(isinstance(value, Tensor) for value in measures.values())]
+    sound += [x_adv is None or (isinstance(x_adv, Tensor) and x_adv.ndim == 4 and len(x_adv) == m)]
+    sound += [all(isinstance(line, str) for line in content.get("warnings", ()))]
+    return Part(**content) if all(sound) else None
+
+
 @dataclass(frozen=True, slots=True)
 class PartStore:
     """Finished parts on disk, one file each, written whole or not at all."""
@@ -144,7 +162,7 @@ class PartStore:
             content = load_checkpoint(path)
         except UserError:
             return None
-        return Part(**content)
+        return _checked(content, job.last - job.first)
 
     def save(self, job: Job, part: Part) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -47,7 +46,11 @@ class EvaluationDisplay:
         self._chunks = dict(self._left)
         self._total = sum(self._left.values())
         if self._console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
+            columns = (
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=20),
+                MofNCompleteColumn(),
+            )
             self._progress = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
             self._progress.start()
             self._tasks = {
@@ -93,9 +96,7 @@ def attack_table(report: dict[str, Any]) -> Table:
     title = (
         f"{report.get('architecture', 'net')}, {report['n']} test images of {report.get('dataset', 'a set')}"
     )
-    table = Table(
-        title=escape(title), box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers"
-    )
+    table = Table(title=title, box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers")
     for name in ("attack", "eps", "accuracy", "95 % interval", "fwd", "bwd", "s"):
         table.add_column(name, justify="left" if name == "attack" else "right", no_wrap=True)
     for name, entry in report["attacks"].items():

@@ -47,8 +47,8 @@ def make_learner(context: LearnerContext) -> Learner:
     build = Margin if name == "margin" else find_learner(name)
     try:
         learner = build(context)
-    except Exception as error:
-        if ":" not in name or isinstance(error, UserError):
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) or ":" not in name or isinstance(error, UserError):
             raise
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"--learner: building '{name}' raised {told}; correct that class") from error

@@ -60,7 +60,9 @@ def outside_builder(name: str, *, field: str) -> Builder:
             f"{field}: cannot import '{module_name}' of '{name}' (no module named '{error.name}'); "
             "check the spelling, or add its folder to PYTHONPATH"
         ) from error
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise UserError(
             f"{field}: importing '{module_name}' of '{name}' raised {one_line(error)}; mend it"
         ) from error
@@ -73,7 +75,9 @@ def outside_builder(name: str, *, field: str) -> Builder:
     def build(*, num_classes: int, image_shape: ImageShape) -> nn.Module:
         try:
             net = function(num_classes=num_classes, image_shape=image_shape)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             call = f"num_classes={num_classes}, image_shape={image_shape}"
             raise UserError(
                 f"{field}: '{name}' called with {call} raised {one_line(error)}; correct the function"
@@ -97,7 +101,9 @@ def check_output(net: nn.Module, num_outputs: int, image_shape: ImageShape, *, n
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 trial = copy.deepcopy(net).train(training)
                 output = trial(torch.zeros(2, *image_shape, device=device))
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise UserError(
                 f"{field}: '{name}' fails on two images of shape {image_shape}: {one_line(error)}; "
                 f"choose a net that takes this size and returns logits (2, {num_outputs})"
@@ -109,6 +115,6 @@ def check_output(net: nn.Module, num_outputs: int, image_shape: ImageShape, *, n
             )
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Type and message of an exception without line breaks, cut at 200 characters."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

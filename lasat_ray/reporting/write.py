@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -83,6 +84,16 @@ def csv_of(rows: list[dict[str, Any]]) -> bytes:
     names = list(dict.fromkeys(name for row in rows for name in row))
     packed = io.StringIO()
     writer = csv.DictWriter(packed, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({name: for_spreadsheet(name) for name in names})
+    writer.writerows({name: for_spreadsheet(value) for name, value in row.items()} for row in rows)
     return packed.getvalue().encode()
+
+
+def for_spreadsheet(value: Any) -> Any:
+    """A cell as it is, but words that a spreadsheet would take for a formula with a quote before them."""
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    return value if _NUMBERS.fullmatch(value) else "'" + value
+
+
+_NUMBERS = re.compile(r"[+-][\d.,eE%±\s]+")

@@ -6,6 +6,7 @@ temporary file that is renamed when it is safely on disk, so a crash leaves the 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -88,12 +89,31 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):  # a disk that turned read-only keeps it; the next command removes it
             temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); free space or change --out"
         ) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder onto the disk: a file that is synced may still be without its own.
+
+    OSError where the disk refuses; a file system that cannot sync folders is left to its own ways.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # a folder that may be written and not read
+        return
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(handle)
 
 
 def _encode(node: Any, name: str, tensors: dict[str, Tensor]) -> Any:

@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,11 +22,22 @@ from lasat_ray import __version__
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, read_json
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, sync_folder, write_atomically
 from lasat_ray.runs.lock import locked
 
 _AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last
 _PACKAGES = ("torch", "torchvision", "ray", "gymnasium", "numpy", "safetensors", "pyautoattack")
+
+
+_SUMMARY: dict[str, Any] = {
+    "clean_acc": (int, float),
+    "rounds": int,
+    "n_test": int,
+    "norm": str,
+    "eps": (int, float),
+    "img_per_second": (int, float),
+}
+"""What every summary holds; the figures of attacks depend on the settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,7 @@ class RunFolder:
         folder = cls(path)
         try:
             folder.checkpoints.mkdir(parents=True)
+            sync_folder(path.parent)
         except OSError as error:
             raise UsageError(
                 f"--out: cannot make '{path}' ({error.strerror}); choose another folder"
@@ -76,8 +86,17 @@ class RunFolder:
         return config_from_json(self.read_json("config.json"))
 
     def summary(self) -> dict[str, Any] | None:
-        """The final figures, None while the run is not finished."""
-        return self.read_json("summary.json") if (self.path / "summary.json").is_file() else None
+        """The final figures, None while the run is not finished; UserError where the file has others."""
+        if not (self.path / "summary.json").is_file():
+            return None
+        summary = self.read_json("summary.json")
+        for name, kind in _SUMMARY.items():
+            if not isinstance(summary.get(name), kind):
+                raise UserError(
+                    f"{self.path / 'summary.json'}: its {name} is {summary.get(name)!r}; remove the file and "
+                    f"--resume {self.path}, which writes it anew"
+                )
+        return summary
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         write_atomically(self.path / name, (json.dumps(content, indent=2) + "\n").encode())
@@ -96,6 +115,7 @@ class RunFolder:
         if last.exists():
             os.replace(last, previous)
         os.replace(newest, last)
+        sync_folder(self.checkpoints)
 
     def load_last(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole checkpoint (None if there is none yet), and what was wrong with newer ones."""
@@ -129,27 +149,10 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what a process left behind that died while it wrote; the caller holds the lock."""
+        self.checkpoints.mkdir(exist_ok=True)
         ours = [("." + name + ".*.tmp") for name in ("config.json", "summary.json", "probe.safetensors")]
         for path in [*self.checkpoints.glob(".*.tmp"), *(p for name in ours for p in self.path.glob(name))]:
             path.unlink(missing_ok=True)
-
-    def discard_if_untouched(self) -> None:
-        """Remove a folder in which nothing was trained, so that a refused run leaves no trace."""
-        if not any(self.checkpoints.glob("*.safetensors")):
-            shutil.rmtree(self.path, ignore_errors=True)
-
-
-@contextmanager
-def undone_if_refused(path: Path) -> Iterator[None]:
-    """Where the block fails, the folders above ``path`` that were not there before go, if empty."""
-    new = [folder for folder in path.absolute().parents if not folder.exists()]
-    try:
-        yield
-    except BaseException:
-        for folder in new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def fresh_path(config: TrainConfig) -> Path:

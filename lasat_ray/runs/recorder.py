@@ -20,6 +20,7 @@ from lasat_ray.errors import UserError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.records import cut_back, records_in, sync
 from lasat_ray.types import RoundReport
 from lasat_ray.units import Grid
 
@@ -54,16 +55,30 @@ class Recorder:
         self._pending: list[RoundReport] = []
         self.events = Events(folder.path / "tensorboard", grid or {})
 
-    def rewind(self, offset: int, round: int = 0) -> None:
+    def rewind(self, offset: int, round: int = 0) -> list[dict[str, Any]]:
         """Cut metrics.jsonl back to where a checkpoint was taken, before ``round``, so that every
-        round stands once."""
+        round stands once. Returns warnings, for the first worker, of records that were lost by then."""
         self._pending = []
         self.events.rewind(round)
-        if self.group.is_first and self.folder.metrics.exists():
-            with open(self.folder.metrics, "rb+") as file:
-                # A crash of the machine may have lost lines that the checkpoint counted.
-                whole = file.read(offset).rfind(b"\n") + 1
-                file.truncate(whole)
+        return cut_back(self.folder.metrics, offset, round) if self.group.is_first else []
+
+    def sync(self) -> None:
+        """What was written is on the disk, before a checkpoint that counts on it; the first worker only."""
+        try:
+            if self.folder.metrics.exists():
+                sync(self.folder.metrics)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def check_not_lost(self, first_due: int) -> None:
+        """For a run without checkpoint: UserError where its records reach beyond round ``first_due``, the
+        first one to be saved. It would begin anew, over the records."""
+        rounds = [record["round"] for record in records_in(self.folder.metrics) if record["kind"] == "round"]
+        if rounds and max(rounds) >= first_due:
+            raise UserError(
+                f"{self.folder.checkpoints}: holds no checkpoint, but records reach round {max(rounds)}; "
+                "put last.safetensors back from a copy, or start anew with another --out"
+            )
 
     @property
     def offset(self) -> int:
@@ -125,12 +140,13 @@ class Recorder:
                 file.write(json.dumps(record) + "\n")
             self.events.write(record)
         except OSError as error:
-            told, remedy = error.strerror or error, "free space or make the folder writable, then --resume it"
-            self.failure = self.failure or UserError(
-                f"{self.folder.metrics}: cannot be written ({told}); {remedy}"
-            )
+            self.failure = self.failure or self._refused(error)
         if self.listener:
             self.listener(record)
+
+    def _refused(self, error: OSError) -> UserError:
+        told, remedy = error.strerror or error, "free space or make the folder writable, then --resume it"
+        return UserError(f"{self.folder.metrics}: cannot be written ({told}); {remedy}")
 
     def by_first(self, action: Callable[[], object]) -> None:
         """Let the first worker do what only one may; UserError on every worker where it cannot, or could

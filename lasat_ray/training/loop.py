@@ -25,6 +25,7 @@ from lasat_ray.training.budget import budget_of, spent_passes, strategy_pass
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
+from lasat_ray.training.machine import machine_state, moved
 from lasat_ray.training.policy_watch import policy_warnings
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
@@ -214,9 +215,11 @@ class Trainer:
         self.recorder.flush()
         self.recorder.events.flush()
         counts = self.recorder.sum_option_counts()
-        self.recorder.by_first(
-            lambda: self.context.folder.save_last({**self.state_dict(), "option_counts": counts})
-        )
+        self.recorder.by_first(lambda: self._save({**self.state_dict(), "option_counts": counts}))
+
+    def _save(self, state: dict[str, Any]) -> None:
+        self.recorder.sync()
+        self.context.folder.save_last(state)
 
     def finish(self) -> dict[str, Any]:
         """Open the test set once, evaluate the best net, write summary.json."""
@@ -233,6 +236,7 @@ class Trainer:
         spent = partial(spent_passes, self.config, metrics, self.num_images, self.strategy_pass)
         self.recorder.by_first(lambda: summary.update(spent()))
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})
+        self.recorder.by_first(self.recorder.sync)
         self.recorder.by_first(self.recorder.close)
         self.recorder.by_first(lambda: self.context.folder.write_json("summary.json", summary))
         return summary
@@ -248,6 +252,7 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "metrics_offset": self.recorder.offset,
             "numeric_faults": self.recovery.faults,
+            "machine": machine_state(self.context.device),
             "budget": None if self.budget is None else self.budget.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "card": model_card(self.config, self.dataset),
@@ -264,9 +269,13 @@ class Trainer:
             self.save()  # else a nan in the first epoch would have nothing to go back to
 
     def _restore(self, state: dict[str, Any] | None) -> None:
-        self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
+        if state is None:
+            self.recorder.check_not_lost(self.config.evaluation.every * self.rounds_per_epoch)
+        lost = self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
         self.context.group.barrier()  # all have read before the first one writes
         self.recorder.by_first(self._prepare_folder)
+        for warning in [*lost, *moved(state, self.context)]:
+            self.recorder.write(warning)
         if state is not None:
             self.load_state_dict(state)
 

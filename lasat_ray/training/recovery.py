@@ -127,4 +127,7 @@ class Recovery:
             remedy = f"after {self.policy.max_faults} such rounds; lower --optim.lr and --policy.lr"
         else:
             remedy = "lower --optim.lr, or start again with --numerics.on-nan skip or rollback"
-        return f"{found}; the run ends {remedy}; checkpoints of earlier rounds are whole"
+        kept = "checkpoints of earlier rounds are whole"
+        if not any(self.context.folder.checkpoints.glob("*.safetensors")):
+            kept = f"no checkpoint was due yet, {self.context.folder.metrics} keeps the records"
+        return f"{found}; the run ends {remedy}; {kept}"

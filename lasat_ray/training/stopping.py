@@ -1,4 +1,4 @@
-"""SIGTERM, the notice of a machine that is about to be taken away: finish the round, save, end."""
+"""SIGTERM, a machine's notice that it is taken away, and SIGHUP: finish the round, save, end."""
 
 from __future__ import annotations
 
@@ -26,21 +26,26 @@ def stopped(round: int, folder: object) -> Stopped:
 
 @contextmanager
 def sigterm_asks(ask: Callable[[], Any]) -> Iterator[None]:
-    """Inside the block the first SIGTERM calls ``ask`` once; a second one does what it did before.
+    """Inside the block the first SIGTERM or SIGHUP calls ``ask`` once; a second does what it did before.
 
-    Signals belong to the main thread: in any other the block changes nothing.
+    Signals belong to the main thread: in any other the block changes nothing. SIGHUP stays ignored where
+    it was, as under nohup.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def handler(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signum, before[signal.Signals(signum)])
         ask()
 
-    signal.signal(signal.SIGTERM, handler)
+    for number in before:
+        signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.console import Console
-
 from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
 from lasat_ray.train import compared
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    asked, console = parse_sweep(argv, "search_strategy", SearchStrategy, DESCRIPTION), Console()
+    asked, console = parse_sweep(argv, "search_strategy", SearchStrategy, DESCRIPTION), make_console()
     sweep = sweep_of(asked)
     # Late: torch, Ray and Matplotlib; --help and bad options need none.
     from lasat_ray.tune.figures import draw_search

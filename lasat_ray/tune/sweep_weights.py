@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from rich.console import Console
-
 from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
 from lasat_ray.tune.options import (
@@ -59,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    asked, console = parse_sweep(argv, "sweep_weights", SweepWeights, DESCRIPTION), Console()
+    asked, console = parse_sweep(argv, "sweep_weights", SweepWeights, DESCRIPTION), make_console()
     sweep = sweep_of(asked)
     if asked.config.reward.credit == "influence" and not asked.settings.preset:
         told = "With --reward.credit influence only the ratio alpha : beta matters, and --reward.l1-weight."

@@ -254,4 +254,5 @@ def test_writing_puts_everything_on_disk_before_the_name_changes(tmp_path, monke
             checkpoint.os, name, lambda *args, name=name, real=real: (order.append(name), real(*args))[1]
         )
     write_atomically(tmp_path / "a", b"content")
-    assert order == ["fsync", "replace"] and (tmp_path / "a").read_bytes() == b"content"
+    assert order == ["fsync", "replace", "fsync"], "the last one is the folder's, for the name"
+    assert (tmp_path / "a").read_bytes() == b"content"

@@ -135,16 +135,6 @@ def test_a_disk_that_turns_read_only_costs_no_checkpoint(folder, monkeypatch):
     assert not list(folder.checkpoints.glob(".*"))
 
 
-def test_a_folder_in_which_nothing_was_trained_can_go(tmp_path):
-    untouched = RunFolder.create(tmp_path / "a", CONFIG)
-    untouched.discard_if_untouched()
-    assert not untouched.path.exists()
-    trained = RunFolder.create(tmp_path / "b", CONFIG)
-    trained.save_last({"round": 1})
-    trained.discard_if_untouched()
-    assert trained.load_last()[0] == {"round": 1}
-
-
 def test_best_is_told_when_there_is_none(folder):
     with pytest.raises(UserError, match=r"best\.safetensors: no such checkpoint"):
         folder.load_best()
@@ -158,7 +148,17 @@ def test_a_fresh_path_is_free(tmp_path, monkeypatch):
     assert str(fresh_path(CONFIG)) == "runs/digits-pgd-at-learned-s7-2"
 
 
+SUMMARY = {"clean_acc": 0.5, "rounds": 3, "n_test": 9, "norm": "linf", "eps": 0.1, "img_per_second": 1.0}
+
+
 def test_a_summary_reads_back(folder):
-    folder.write_json("summary.json", {"clean_acc": 0.5})
-    assert folder.summary() == {"clean_acc": 0.5}
-    assert json.loads((folder.path / "summary.json").read_text()) == {"clean_acc": 0.5}
+    folder.write_json("summary.json", SUMMARY)
+    assert folder.summary() == SUMMARY
+    assert json.loads((folder.path / "summary.json").read_text()) == SUMMARY
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, {**SUMMARY, "clean_acc": "good"}, {**SUMMARY, "eps": None}])
+def test_a_summary_of_other_content_is_one_line(folder, content):
+    folder.write_json("summary.json", content)
+    with pytest.raises(UserError, match=r"summary\.json: its \w+ is .*; remove the file and --resume"):
+        folder.summary()

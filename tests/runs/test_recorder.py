@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import threading
 import time
 from contextlib import contextmanager
@@ -123,20 +124,47 @@ def test_rewinding_cuts_where_the_checkpoint_was_taken(folder):
     recorder.close()
 
 
-@pytest.mark.parametrize("lost", [1, 5, 31])
-def test_lines_lost_in_a_crash_leave_whole_lines_and_no_hole(folder, lost):
-    """Checkpoints are synced to disk, metrics are not: the file may be shorter than was counted."""
+def written(folder, rounds):
     recorder = make_recorder(folder)
-    for round in range(3):
+    for round in range(rounds):
         recorder.write({"kind": "round", "round": round})
+    recorder.close()
+    return recorder
+
+
+@pytest.mark.parametrize(("lost", "gap"), [(5, [2, 2]), (40, [1, 2]), (999, [0, 2])])
+def test_lines_lost_in_a_crash_leave_whole_lines_and_are_told(folder, lost, gap):
+    recorder = written(folder, 3)
     offset = recorder.offset
     with open(folder.metrics, "rb+") as file:
-        file.truncate(offset - lost)
-    recorder.rewind(offset)
+        file.truncate(max(0, offset - lost))
+    (warning,) = recorder.rewind(offset, 3)
+    assert warning["lost_rounds"] == gap and f"rounds {gap[0]} to 2 are lost" in warning["told"]
+    recorder.write(warning)
     recorder.write({"kind": "round", "round": 3})
-    rounds = [line["round"] for line in lines_of(folder)]
-    assert rounds == ([0, 1, 3] if lost < 31 else [0, 3])
-    recorder.close()
+    assert [r["round"] for r in lines_of(folder) if r["kind"] == "round"] == [*range(gap[0]), 3]
+    assert recorder.rewind(recorder.offset, 4) == [], "told once"
+
+
+def test_a_missing_end_of_line_loses_nothing(folder):
+    recorder = written(folder, 3)
+    offset = recorder.offset
+    os.truncate(folder.metrics, offset - 1)
+    assert recorder.rewind(offset, 3) == []
+    assert [r["round"] for r in lines_of(folder)] == [0, 1, 2]
+
+
+def test_zeros_in_place_of_a_line_are_told_and_removed(folder):
+    recorder = written(folder, 4)
+    content = folder.metrics.read_bytes()
+    second = content.index(b"\n") + 1
+    folder.metrics.write_bytes(content[:second] + b"\0" * 20 + content[second + 20 :])
+    (warning,) = recorder.rewind(len(content), 4)
+    assert warning["lost_rounds"] == [1, 1]
+    assert [r["round"] for r in lines_of(folder)] == [0, 2, 3]
+    # A checkpoint of before, whose offset counts the bytes of the longer file.
+    assert [w["lost_rounds"] for w in recorder.rewind(content.index(b"2}") + 3, 3)] == [[1, 1]]
+    assert [r["round"] for r in lines_of(folder)] == [0, 2]
 
 
 class Done(threading.Event):

@@ -1,0 +1,52 @@
+"""What of a machine decides the last bits of a result, beside the run's own settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from lasat_ray.training.context import RunContext
+
+
+def machine_state(device: torch.device) -> dict[str, Any]:
+    """Threads, dtype, versions and instruction set: where all are equal, a resumed run has the same bits."""
+    gpu = device.type == "cuda"
+    return {
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if gpu else "cpu",
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "dtype": str(torch.get_default_dtype()),
+        "matmul": torch.get_float32_matmul_precision(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def keep_threads(saved: dict[str, Any] | None, same_workers: bool) -> None:
+    """Compute with as many threads as the run did, however many cores there are now: sums are split by
+    them. Not where the number of workers changed, which splits them anew anyway."""
+    threads = (saved or {}).get("threads")
+    if same_workers and type(threads) is int and 1 <= threads <= 1024 and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
+
+
+def differences(saved: dict[str, Any] | None, here: dict[str, Any]) -> str | None:
+    """One line on what differs from the machine of a checkpoint; None where nothing does, or where the
+    checkpoint is of a version that did not say."""
+    saved = saved or {}
+    names = [name for name in here if name in saved and saved[name] != here[name]]
+    changed = [f"{name} {saved[name]} -> {here[name]}" for name in names]
+    if not changed:
+        return None
+    return f"goes on where other bits are computed ({', '.join(changed)}): results are equal up to rounding"
+
+
+def moved(state: dict[str, Any] | None, context: RunContext) -> list[dict[str, Any]]:
+    """Keeps the threads of a checkpoint, and gives a warning for the records where the machine differs."""
+    if state is None:
+        return []
+    keep_threads(state.get("machine"), state["world_size"] == context.group.size)
+    told = differences(state.get("machine"), machine_state(context.device))
+    return [{"kind": "warning", "round": state["round"], "told": told}] if told else []
