@@ -197,7 +197,7 @@ def _plain(image: Image.Image, where: str, background: Background, notes: Counte
 def _laid_on(background: Background, image: Image.Image, notes: Counter[str]) -> Image.Image:
     """Transparent pixels show the background instead of whatever colour lies hidden in them."""
     layered = image.convert("RGBA")
-    if layered.getextrema()[3] == (255, 255):
+    if layered.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGBA").convert("RGB")
     notes[f"with transparent pixels, laid on {background}"] += 1
     return Image.alpha_composite(Image.new("RGBA", image.size, background), layered).convert("RGB")

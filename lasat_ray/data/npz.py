@@ -72,7 +72,7 @@ def open_part(file: Path, prefix: str, options: ReadOptions, known: tuple[Path, 
     image, label = _names(prefix, options)
     label_N = _labels(file, label)
     told = [
-        _labels(other, _names("", options)[1]) for other in known if _names("", options)[1] in _held(other)
+        _labels(other, _names("", options)[1]) for other in known if _names("", options)[1] in held(other)
     ]
 
     def read_rows(rows: Tensor, channels: int | None) -> tuple[Tensor, Counter[str]]:
@@ -84,7 +84,7 @@ def open_part(file: Path, prefix: str, options: ReadOptions, known: tuple[Path, 
         classes=_classes(known[0], (label_N, *told)),
         read=read_rows,
         look=partial(_look, file, image),
-        identity=" ".join(f"{name} {_held(file).get(name)}" for name in (image, label)),
+        identity=" ".join(f"{name} {held(file).get(name)}" for name in (image, label)),
     )
 
 
@@ -129,7 +129,7 @@ def read(
 
 def class_names(file: Path) -> Classes | None:
     """The classes that a file names in its array ``class_names``; None where it has none."""
-    if NAMES not in _held(file):
+    if NAMES not in held(file):
         return None
     names = _array(file, NAMES)
     if names.ndim != 1 or names.dtype.kind != "U" or not 1 <= len(names) <= MAX_CLASSES:
@@ -149,8 +149,8 @@ def _names(prefix: str, options: ReadOptions) -> tuple[str, str]:
 
 
 def _test_parts(file: Path, options: ReadOptions) -> tuple[str, ...]:
-    held = _held(file)
-    return tuple(part for part in TESTS if _names(f"{part}_", options)[1] in held)
+    found = held(file)
+    return tuple(part for part in TESTS if _names(f"{part}_", options)[1] in found)
 
 
 def _labels(file: Path, name: str) -> np.ndarray:
@@ -175,7 +175,7 @@ def _look(file: Path, name: str, rows: Tensor, shape: Shape) -> None:
         )
 
 
-def _held(file: Path) -> dict[str, int]:
+def held(file: Path) -> dict[str, int]:
     """The arrays of a file and their checksums."""
     with reading(str(file)), zipfile.ZipFile(file) as archive:
         return {member.filename.removesuffix(".npy"): member.CRC for member in archive.infolist()}

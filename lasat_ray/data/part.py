@@ -127,15 +127,17 @@ def part_of_images(images: Images, classes: Classes, where: str) -> Part:
 
 
 def inspect_part(
-    part: Part, ours: Classes, shape: Shape, *, max_test: int | None, alone: bool = False
+    part: Part, ours: Classes, shape: Shape | None, *, max_test: int | None, alone: bool = False
 ) -> TestFacts:
     """The facts of a test part; UserError for what would fail after the training.
 
-    ``ours``: the classes of the training images, or with ``alone`` of the net; ``shape`` (C,H,W).
+    ``ours``: the classes of the training images, or with ``alone`` of the net; ``shape`` (C,H,W) that
+    the images have to have, None where that is seen when they are read.
     """
     y, rows = _chosen(part, ours, max_test, alone)
     some = rows if len(rows) <= _LOOK else rows[torch.linspace(0, len(rows) - 1, _LOOK).long()]
-    part.look(some, shape)
+    if shape is not None:
+        part.look(some, shape)
     found = coverage(y[rows], ours.names, len(y))
     lacking = missing_classes(found["absent"], "the test images")
     digest = hashlib.sha256(f"{part.identity} {part.classes.names}".encode())
@@ -163,7 +165,9 @@ def _chosen(part: Part, ours: Classes, max_test: int | None, alone: bool) -> tup
     if not alone and not theirs.named:  # numbers of the same set: any that the training images have
         theirs = ours
     us = "the net" if alone else "the training images"
+    row_name = part.row_name or (lambda row: f"{part.where} row {row}")
+    # numbers beyond the net's are a row's fault, not a question of names
+    check_labels(part.labels, len(theirs) if theirs.named else min(len(theirs), len(ours)), row_name)
     mapping = match(theirs, ours, part.where, us)
-    check_labels(part.labels, len(theirs), part.row_name or (lambda row: f"{part.where} row {row}"))
     y = torch.from_numpy(relabelled(part.labels, mapping))
     return y, subset(y, max_test)

@@ -17,15 +17,22 @@ def even_order(y: Tensor) -> Tensor:
     """Every row once, int64 [N] for labels y [N]: each beginning of it holds the classes as evenly as can be.
 
     The order depends on the labels alone, so that whoever asks for the first so many gets the same images.
+    What stands in such an order already (a subset that was taken before) keeps its own.
     """
+    if not len(y) or bool((_rank(y).diff() >= 0).all()):
+        return torch.arange(len(y))
     order = RandomKey.of("images of a subset").permutation(len(y))
-    shuffled = y[order]
-    by_class = shuffled.argsort(stable=True)
-    counts = torch.bincount(shuffled) if len(y) else y
+    return order[_rank(y[order]).argsort(stable=True)]
+
+
+def _rank(y: Tensor) -> Tensor:
+    """How many images of its class come before each, int64 [N]."""
+    by_class = y.argsort(stable=True)
+    counts = torch.bincount(y)
     first = counts.cumsum(0) - counts
-    rank = torch.empty_like(by_class)  # how many of its class come before an image
-    rank[by_class] = torch.arange(len(y)) - first[shuffled[by_class]]
-    return order[rank.argsort(stable=True)]
+    rank = torch.empty_like(by_class)
+    rank[by_class] = torch.arange(len(y)) - first[y[by_class]]
+    return rank
 
 
 def subset(y: Tensor, count: int | None) -> Tensor:
