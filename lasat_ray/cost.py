@@ -15,7 +15,10 @@ from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.validation.learner import READS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from lasat_ray.methods import Method
+    from lasat_ray.types import AttackedBatch
 
 Passes = tuple[float, float]
 """Passes of the target net (with its companion) and of the strategy net."""
@@ -45,11 +48,17 @@ def round_parts(
     if not paid:
         return parts
     reward, restarts = config.reward, config.reward.ref_restarts
-    parts["reference attack"] = restarts * 2 * reward.ref_num_steps + (restarts if restarts > 1 else 0)
-    parts["rest of the reward"] = 2  # L2 and L3
+    # L2 and L3 are of the round's own images, or of held-out ones that may be fewer.
+    share = reward.outcome_images / config.batch_size if reward.outcome == "heldout" else 1
+    parts["reference attack"] = share * (
+        restarts * 2 * reward.ref_num_steps + (restarts if restarts > 1 else 0)
+    )
+    parts["rest of the reward"] = 2 * share
+    if reward.objective == "rate" and reward.credit == "image":  # both again, of the net before the update
+        parts["rest of the reward"] += 2
     parts["strategy net"] += _learning_passes(config, policy_epochs)
     if reward.credit == "influence":  # the gradient goes back through the two passes above
-        parts["rest of the reward"] += 2 * 2 + looks + bool(companion)
+        parts["rest of the reward"] += 2 * 2 * share + looks + bool(companion)
     if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
         parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + run_pgd
         parts["strategy net"] += look
@@ -58,6 +67,14 @@ def round_parts(
             parts["rest of the reward"] *= 2
             parts["strategy net"] += look
     return parts
+
+
+def image_passes(config: TrainConfig, attacked: AttackedBatch, epoch: int) -> Tensor:
+    """Passes of the target net that each image's attack and update cost, [B]; what a reward is priced by."""
+    asked, taken = attacked.strategy.num_steps, attacked.stats.get("steps_taken")
+    steps = asked if taken is None else (taken + 1).minimum(asked)
+    none, one = (sum(round_passes(config, steps=steps, paid=False, epoch=epoch)[:1]) for steps in (0.0, 1.0))
+    return none + (one - none) * steps.to(attacked.strategy.eps.dtype)
 
 
 def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:

@@ -102,9 +102,10 @@ class AttackedBatch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RewardTerms:
-    """L1, L2, L3 of the paper (eq. 7) per image, [B] each, larger is better for the strategy net.
+    """L1, L2, L3 of the paper (eq. 7) per image, larger is better for the strategy net; [B] each, but all of
+    held-out images [H] save L1.
 
-    ``ref_correct`` / ``clean_correct`` [B] bool: the looked-ahead net is right on the reference
+    ``ref_correct`` / ``clean_correct`` [B] or [H] bool: the looked-ahead net is right on the reference
     attack's image / on the clean image.
     """
 
@@ -125,19 +126,26 @@ class RewardReport:
 
     ``reward`` [B]; ``terms`` [B] each; ``influence`` [B] with that credit; ``adv_correct`` [B] bool: the
     net before the update was right on x_adv, where a copy was stepped for the reward alone;
-    ``credit_correlation`` 0-d, in rounds that compare the credit with what images really did.
+    ``credit_correlation`` 0-d, in rounds that compare the credit with what images really did. With the
+    objective ``rate``: ``cost`` [B] of each image's attack and update in passes, ``gain`` [B], and
+    ``price`` 0-d of a pass. ``outcome_size``: images behind L2 and L3 over all workers.
     """
 
     reward: Tensor
     terms: RewardTerms
+    outcome_size: int
     influence: Tensor | None = None
     adv_correct: Tensor | None = None
     credit_correlation: Tensor | None = None
+    gain: Tensor | None = None
+    cost: Tensor | None = None
+    price: Tensor | None = None
 
     def per_image(self) -> dict[str, Tensor]:
-        """Every figure of an image, [B] each, by the name under which it is recorded."""
+        """Every figure of an image, [B] or of held-out images [H], by the name under which it is recorded."""
         named = {f.name: getattr(self.terms, f.name) for f in fields(self.terms)}
-        return named if self.influence is None else {**named, "influence": self.influence}
+        more = {"influence": self.influence, "gain": self.gain, "cost": self.cost}
+        return named | {name: value for name, value in more.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

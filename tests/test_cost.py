@@ -18,6 +18,10 @@ CASES = {
     "fixed": {"strategy": "fixed"},
     "learned": {"update_interval": 2},
     "influence": {"reward__credit": "influence", "reward__standardize": True, "update_interval": 3},
+    "rate, held out": {
+        **{"reward__credit": "influence", "reward__standardize": True, "update_interval": 2},
+        **{"reward__objective": "rate", "reward__outcome": "heldout", "reward__outcome_images": 8},
+    },
     "ppo": {"learner": "ppo", "update_interval": 2, "policy__update_epochs": 3},
     "ppo that may stop": {"learner": "ppo", "policy__target_kl": 1e-9},
     "mirror-descent": {"learner": "mirror-descent", "update_interval": 2},

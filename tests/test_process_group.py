@@ -175,7 +175,7 @@ def test_one_worker_needs_no_messages():
     group, tensor = ProcessGroup(), torch.ones(2)
     assert group.is_first and group.sum(tensor) is tensor
     group.sum_in_place([tensor])
-    group.share(torch.nn.Linear(1, 1))
+    group.broadcast_from_first(torch.nn.Linear(1, 1))
     group.barrier()
     assert tensor.tolist() == [1.0, 1.0]
 

@@ -1,6 +1,7 @@
 """Images from wherever they lie to the batches of every round: sources, split, augmentation, shards."""
 
 from lasat_ray.data.batches import Batches, ordered_batches
+from lasat_ray.data.held_out import OutcomeBatches, split_outcome
 from lasat_ray.data.images import ImageDataset, Images, ReadOptions, TrainingImages, split_validation
 from lasat_ray.data.prefetch import Prefetcher, thread_prefetch
 from lasat_ray.data.sources import SOURCES, load_dataset, load_extra, load_test_images
@@ -12,6 +13,7 @@ __all__ = [
     "ImageDataset",
     "ImageStream",
     "Images",
+    "OutcomeBatches",
     "Prefetcher",
     "ReadOptions",
     "Reading",
@@ -20,6 +22,7 @@ __all__ = [
     "load_extra",
     "load_test_images",
     "ordered_batches",
+    "split_outcome",
     "split_validation",
     "thread_prefetch",
 ]

@@ -47,7 +47,7 @@ class TrainingImages(Protocol):
         """The images of some rows in memory, in the order of ``rows`` (int64 [M])."""
         ...
 
-    def hold_out(self, count: int, seed: int) -> tuple[TrainingImages, Images]:
+    def hold_out(self, count: int, seed: int, role: str = "validation") -> tuple[TrainingImages, Images]:
         """(the others, at most ``count`` images chosen by the seed)."""
         ...
 
@@ -87,9 +87,9 @@ class Images:
         """The images of some rows, in the order of ``rows`` (int64 [M])."""
         return Images(self.x.index_select(0, rows), self.y.index_select(0, rows))
 
-    def hold_out(self, count: int, seed: int) -> tuple[Images, Images]:
+    def hold_out(self, count: int, seed: int, role: str = "validation") -> tuple[Images, Images]:
         """(the others, ``count`` images chosen by the seed), both in the order of these."""
-        order = RandomKey.of(seed, "validation").permutation(len(self))
+        order = RandomKey.of(seed, role).permutation(len(self))
         return self.take(order[count:].sort().values), self.take(order[:count].sort().values)
 
     def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:

@@ -61,10 +61,10 @@ class ImageStream:
         back = ordered.indices.argsort()
         return Images(x[back], y[back])
 
-    def hold_out(self, count: int, seed: int) -> tuple[ImageStream, Images]:
+    def hold_out(self, count: int, seed: int, role: str = "validation") -> tuple[ImageStream, Images]:
         """(what is left to train on, ``count`` images or ``MAX_HELD_OUT``) of some row groups chosen
         by the seed: reading images from everywhere would read every file."""
-        chosen = self._choose(min(count, MAX_HELD_OUT), RandomKey.of(seed, "validation"))
+        chosen = self._choose(min(count, MAX_HELD_OUT), RandomKey.of(seed, role))
         held = torch.cat([self.held, self._rows_of_split(chosen)]).sort().values
         return replace(self, held=held), self.take(chosen)
 

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -24,7 +23,8 @@ from torch import Tensor, nn
 from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.config import TrainConfig
-from lasat_ray.data import Batches
+from lasat_ray.cost import image_passes
+from lasat_ray.data import Batches, OutcomeBatches
 from lasat_ray.methods import AttackContext
 from lasat_ray.models import AttackView
 from lasat_ray.rng import RandomKey
@@ -32,7 +32,14 @@ from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import AttackedBatch, Batch, RewardReport, StepReport, Strategy
 from lasat_ray.update.credit import influence
 from lasat_ray.update.credit_check import credit_correlation
-from lasat_ray.update.reward import combine, reference_images, reference_starts, reward_terms
+from lasat_ray.update.price import Price
+from lasat_ray.update.reward import (
+    combine,
+    outcome_gain,
+    reference_images,
+    reference_starts,
+    reward_terms,
+)
 from lasat_ray.update.target_step import TargetStep
 
 Info = dict[str, Any]
@@ -69,6 +76,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         config: TrainConfig,
         *,
         train_target: bool = True,
+        outcome: OutcomeBatches | None = None,
     ):
         if not train_target and config.reward.lookahead == "real":
             raise ValueError(
@@ -78,6 +86,9 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.space = space
         self.config = config
         self.train_target = train_target
+        self.outcome = outcome
+        """The held-out images that rewarded rounds ask; None: the round's own."""
+        self.price = Price(config.reward.cost_target) if config.reward.objective == "rate" else None
         self._make_batches = make_batches
         self._evaluated_on_copy = False
         self.attack_view = AttackView(config.speed)
@@ -142,7 +153,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         reward_config = self.config.reward
         attacked = self.attack_as_chosen(self.space.decode(actions))
         due = self.is_reward_round and not self._evaluated_on_copy
-        before = copy.deepcopy(self.net) if due and self.is_check_round else None
+        before = copy.deepcopy(self.net) if due and self._compares_with_before else None
         rewarded = update = None
         if due and reward_config.lookahead == "copy":
             rewarded = self._reward_by_copy(attacked, before)
@@ -159,7 +170,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         itself is still to be played.
 
         Every evaluation of one round starts alike, so that two actions' rewards can be compared."""
-        before = copy.deepcopy(self.net) if self.is_check_round else None
+        before = copy.deepcopy(self.net) if self._compares_with_before else None
         self._evaluated_on_copy = False
         attacked = self.attack_as_chosen(self.space.decode(actions))
         rewarded = self._reward_by_copy(attacked, before)
@@ -220,32 +231,74 @@ class AttackStrategyVectorEnv(VectorEnv):
         rewarded = self._reward(self.target.stepped_copy(attacked), l1, attacked, before)
         return dataclasses.replace(rewarded, adv_correct=correct)
 
+    @property
+    def _compares_with_before(self) -> bool:
+        """Whether this round's reward needs the net from before the update."""
+        reward = self.config.reward
+        return self.is_check_round or (reward.objective == "rate" and reward.credit == "image")
+
     def _reward(
         self, looked_ahead: nn.Module, l1: Tensor, attacked: AttackedBatch, before: nn.Module | None
     ) -> RewardReport:
-        """The reward of a round; ``before``: the net before the update, where the credit is checked."""
-        config, batch, group = self.config.reward, attacked.batch, self.target.group
+        """The reward of a round; ``before``: the net before the update, where it is compared with."""
+        config, group = self.config.reward, self.target.group
+        asked = attacked.batch if self.outcome is None else self.outcome.batch(self.seed, self.round)
         norm, key = self.config.attack.norm, RandomKey.of(self.seed, "reference start", self.round)
-        starts = reference_starts(batch, config, key, norm)
-        view = self.attack_view(looked_ahead, batch.x)
-        x_ref = reference_images(view, batch, config, starts, norm)
+        view = self.attack_view(looked_ahead, asked.x)
+        x_ref = reference_images(view, asked, config, reference_starts(asked, config, key, norm), norm)
         by_influence = config.credit == "influence"
         # Only the net itself is tied to the weights that a credit differentiates.
         looking = looked_ahead if by_influence else view
-        terms = reward_terms(looking, batch, x_ref, l1, graph=by_influence)
+        terms = reward_terms(looking, asked, x_ref, l1, graph=by_influence)
         outcome = config.alpha * terms.l2 + config.beta * terms.l3
         task, effect, correlation = self.target.task(attacked), None, None
         if by_influence:
-            reach = self.target.reach
-            effect = influence(looked_ahead, task, outcome, self.config.loss, group, reach=reach)
-            terms = terms.detach()
-        if before is not None:
-            credit, rate = outcome if effect is None else effect, self.target.rate(self.round)
-            correlation = credit_correlation(
-                before, task, credit, x_ref, self.config.loss, config, lr=rate, group=group
+            effect = influence(
+                looked_ahead,
+                task,
+                outcome,
+                self.config.loss,
+                group,
+                outcome_size=asked.global_size,
+                reach=self.target.reach,
             )
-        reward = combine(terms, config, batch.global_size, group, effect)
-        return RewardReport(reward=reward, terms=terms, influence=effect, credit_correlation=correlation)
+            terms = terms.detach()
+        if self.is_check_round and before is not None:
+            credit = outcome if effect is None else effect
+            rate = self.target.rate(self.round)
+            correlation = credit_correlation(
+                before,
+                task,
+                credit,
+                x_ref,
+                self.config.loss,
+                config,
+                lr=rate,
+                group=group,
+                outcome_batch=asked,
+            )
+        gain = cost = price = None
+        if self.price is not None:
+            gain = outcome_gain(terms, before, asked, x_ref, config) if effect is None else effect
+            cost = image_passes(self.config, attacked, self.target.epoch(self.round))
+            price = self.price.update(self.round, gain, cost, attacked.batch.global_size, group)
+        return RewardReport(
+            reward=combine(
+                terms,
+                config,
+                attacked.batch.global_size,
+                group,
+                effect,
+                price=None if price is None or cost is None else price * cost,
+            ),
+            terms=terms,
+            outcome_size=asked.global_size,
+            influence=effect,
+            credit_correlation=correlation,
+            gain=gain,
+            cost=cost,
+            price=price,
+        )
 
 
 def _info(played: PlayedRound, ended: Tensor) -> Info:
@@ -260,41 +313,3 @@ def _info(played: PlayedRound, ended: Tensor) -> Info:
         names = ("loss", "adv_correct", "grad_norm", "max_logit")
         info |= {name: getattr(update, name) for name in names}
     return {**info, "final_obs": attacked.batch.x, "_final_obs": ended}
-
-
-class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
-    """The same game one image at a time in NumPy, for anybody's RL code.
-
-    Observation float32 (C,H,W) in [0,1]; action MultiDiscrete over the grid; reward float;
-    every episode ends after one step.
-    """
-
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
-
-    def __init__(self, core: AttackStrategyVectorEnv):
-        assert core.num_envs == 1
-        self.core = core
-        self.observation_space = core.single_observation_space
-        self.action_space = core.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[np.ndarray, Info]:
-        """The present image [C,H,W]; with a seed, the first of another order."""
-        super().reset(seed=seed)
-        if seed is not None:
-            self.core.reset(seed=int(self.np_random.integers(2**31)))
-        return self._observation(), {}
-
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
-        """``action`` [K] -> the image that was attacked [C,H,W], reward, True, False, info without B."""
-        index = torch.as_tensor(np.asarray(action, dtype=np.int64)[None], device=self.core.batch.x.device)
-        observation = self._observation()
-        _, reward, _, _, info = self.core.step(index)
-        skipped = ("final_obs", "_final_obs")
-        told = {k: v.squeeze(0).cpu().numpy() for k, v in info.items() if k not in skipped}
-        return observation, float(reward[0]), True, False, told
-
-    def _observation(self) -> np.ndarray:
-        # A copy: callers may keep what they get.
-        return self.core.batch.x[0].float().cpu().numpy().copy()

@@ -12,16 +12,20 @@ from torch import nn
 from lasat_ray.config import DataConfig, TrainConfig, grid_of
 from lasat_ray.data import (
     Batches,
+    Images,
+    OutcomeBatches,
     Prefetcher,
     Reading,
     ReadOptions,
     TrainingImages,
     load_dataset,
     load_extra,
+    split_outcome,
     thread_prefetch,
 )
 from lasat_ray.data.classes import Classes, check_same, classes_of_names
-from lasat_ray.env.attack_strategy import AttackStrategyEnv, AttackStrategyVectorEnv
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.env.one_image import AttackStrategyEnv
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
@@ -133,11 +137,17 @@ def build_game(
     device: torch.device,
     train_target: bool = True,
     prefetch: Prefetcher = thread_prefetch,
+    outcome_images: Images | None = None,
     classes: Classes | None = None,
 ) -> AttackStrategyVectorEnv:
-    """The env that the trainer steps, on this worker's share of every batch; streams are read ``ahead``.
+    """The env that the trainer steps, on this worker's share of every batch.
 
-    ``classes`` of the images: what nets and extra images from elsewhere are compared with."""
+    ``outcome_images``: what was held out for the reward by ``split_outcome``; where the settings ask for
+    such images and none are given, they are split off here. ``classes`` of the images: what nets and extra
+    images from elsewhere are compared with.
+    """
+    if holds_out(config) and outcome_images is None:
+        images, outcome_images = split_outcome(images, config.reward.outcome_fraction, config.seed)
     shape, options = images.image_shape, read_options(config.data)
     extra = None
     if config.data.extra:
@@ -150,7 +160,23 @@ def build_game(
         net, config, group, rounds_per_epoch, companion.to(device) if companion is not None else None
     )
     space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
-    return AttackStrategyVectorEnv(target, make_batches, space, config, train_target=train_target)
+    outcome = None
+    if outcome_images is not None:
+        outcome = OutcomeBatches(
+            outcome_images,
+            config.reward.outcome_images,
+            group=group,
+            device=device,
+            dtype=dtype_of(config),
+        )
+    return AttackStrategyVectorEnv(
+        target, make_batches, space, config, train_target=train_target, outcome=outcome
+    )
+
+
+def holds_out(config: TrainConfig) -> bool:
+    """Whether a run sets training images aside to measure the reward on."""
+    return config.strategy == "learned" and config.reward.outcome == "heldout"
 
 
 def build_round(
@@ -161,11 +187,19 @@ def build_round(
     group: ProcessGroup,
     device: torch.device,
     prefetch: Prefetcher = thread_prefetch,
+    outcome_images: Images | None = None,
     classes: Classes | None = None,
 ) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
     env = build_game(
-        config, images, num_classes, group=group, device=device, prefetch=prefetch, classes=classes
+        config,
+        images,
+        num_classes,
+        group=group,
+        device=device,
+        prefetch=prefetch,
+        outcome_images=outcome_images,
+        classes=classes,
     )
     context = LearnerContext(
         space=env.space,

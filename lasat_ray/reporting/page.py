@@ -91,7 +91,7 @@ def _table(table: Table) -> str:
     checks = ["L1", "L2", "L3"] if checked else []
     head = "".join(f"<th>{_text(name)}</th>" for name in ["", "", *checks, *map(column_name, table.columns)])
     rows = "".join(_line(table, line, checks) for line in table.lines)
-    stats = "".join(f"<p class='note'>{_text(note)}</p>" for note in table.stats)
+    stats = "".join(f"<p class='note'>{_text(note)}</p>" for note in table.notes)
     return (
         f"<section id='{table.slug}'><h2>{_text(table.title)}</h2>"
         f"<p class='about'>Accuracy in %, the best of its kind in bold; mean ± deviation over seeds.</p>"

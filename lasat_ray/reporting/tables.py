@@ -38,7 +38,7 @@ class Table:
     title: str
     columns: list[str]
     lines: list[Line]
-    stats: list[str]
+    notes: list[str]
 
     def best(self, column: str, source: Source) -> float | None:
         """The value in bold: the largest of its kind, the smallest where it is time."""
@@ -71,7 +71,7 @@ def _table(name: str, groups: list[Group]) -> Table:
         title=f"{name or 'Test set'}: {where}",
         columns=[*columns, *(["time_min"] if "time_min" in present else [])],
         lines=_with_checks(lines, groups, published),
-        stats=_notes(groups),
+        notes=_notes(groups),
     )
 
 
@@ -135,26 +135,26 @@ def _with_checks(lines: list[Line], groups: list[Group], published: list[Recipe]
 
 
 def _notes(groups: list[Group]) -> list[str]:
-    stats = []
+    notes = []
     evaluated = [run for group in groups for run in group.runs if run.evaluation]
     if evaluated:
-        stats.append(
+        notes.append(
             "Evaluated runs: an image counts as broken at the first step that fools the net; intervals are "
             "Wilson's at 95 %."
         )
-        stats += [
+        notes += [
             f"{run.name}: evaluation is unreliable ({'; '.join(run.evaluation['sanity']['reasons'])})."
             for run in evaluated
             if run.evaluation and run.evaluation["sanity"]["verdict"] != "passed"
         ]
     if any(run.summary and not run.evaluation for group in groups for run in group.runs):
-        stats.append("Runs that were not evaluated: training's own test, PGD where the last step counts.")
+        notes.append("Runs that were not evaluated: training's own test, PGD where the last step counts.")
     for group in groups:
         recipe = RECIPES.get(group.config["recipe"])
         changed = _changes(group, recipe) if recipe else []
         if recipe and recipe.reported and changed:
-            stats.append(f"{group.label} is not the published run: {', '.join(changed[:8])}.")
-    return stats
+            notes.append(f"{group.label} is not the published run: {', '.join(changed[:8])}.")
+    return notes
 
 
 def _changes(group: Group, recipe: Recipe) -> list[str]:

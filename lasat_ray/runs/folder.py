@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from lasat_ray import __version__
-from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, read_json
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
 from lasat_ray.runs.lock import locked
 
 _AGES = ("newest", "last", "previous")  # of checkpoints; newest only until it is renamed to last

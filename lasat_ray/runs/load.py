@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
 from lasat_ray.errors import UsageError, UserError, refusal
 from lasat_ray.models import build_classifier
 from lasat_ray.models.backbone import ImageShape
+from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.trust import names_code
 
 WHICH = ("best", "last")

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.types import RoundReport
 from lasat_ray.process_group import ProcessGroup
+from lasat_ray.types import RoundReport
 
 _SHOWN = 8  # images named in an error; the record has all
 

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from lasat_ray.errors import UserError
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.types import RoundReport
 from lasat_ray.units import Grid
-from lasat_ray.process_group import ProcessGroup
 
 RecordListener = Callable[[dict[str, Any]], None]
 _QUANTILES = (5, 25, 50, 75, 95)

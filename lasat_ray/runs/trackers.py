@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.config.json_io import config_to_json, leaves
+from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.events import step_of
 from lasat_ray.runs.folder import RunFolder
 

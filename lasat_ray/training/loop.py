@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import ImageDataset, load_dataset, split_validation
-from lasat_ray.env.build import build_round, read_options
+from lasat_ray.data import ImageDataset, load_dataset, split_outcome, split_validation
+from lasat_ray.env.build import build_round, holds_out, read_options
 from lasat_ray.errors import UserError
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import restoring
@@ -41,6 +41,10 @@ class Trainer:
         self.train_images, self.val_images = split_validation(
             self.dataset.train, config.data.val_fraction, config.seed
         )
+        outcome_images = None
+        if holds_out(config):
+            fraction = config.reward.outcome_fraction
+            self.train_images, outcome_images = split_outcome(self.train_images, fraction, config.seed)
         self.dataset = replace(self.dataset, train=self.train_images)  # no image is held twice
         self.env, self.learner = build_round(
             config,
@@ -50,6 +54,7 @@ class Trainer:
             device=context.device,
             prefetch=context.prefetch,
             classes=self.dataset.classes,
+            outcome_images=outcome_images,
         )
         self.rounds_per_epoch = self.env.target.rounds_per_epoch
         self.recorder = Recorder(
@@ -192,6 +197,7 @@ class Trainer:
             "world_size": self.context.group.size,
             **self.env.target.state_dict(),
             "learner": self.learner.state_dict(),
+            "price": None if self.env.price is None else self.env.price.state_dict(),
             "best_robust": self.evaluator.best_robust,
             "train_seconds": self.train_seconds,
             "metrics_offset": self.recorder.offset,
@@ -233,6 +239,8 @@ class Trainer:
         """Stand where ``state_dict`` was taken."""
         self.env.target.load_state_dict(state)
         self.learner.load_state_dict(state["learner"])
+        if self.env.price is not None:
+            self.env.price.load_state_dict(state["price"], self.context.device)
         self.evaluator.best_robust = state["best_robust"]
         self.train_seconds = state["train_seconds"]
         # Of an older checkpoint the faults that led back to it count on.

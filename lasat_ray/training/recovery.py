@@ -57,6 +57,8 @@ class Recovery:
         """Called before a round: remember what it may spoil."""
         if self.policy.on_nan == "skip":
             state = {"target": self.env.target.state_dict(), "learner": self.learner.state_dict()}
+            if self.env.price is not None:
+                state["price"] = self.env.price.state_dict()
             self._before = copied(state)
 
     def add(self, report: RoundReport) -> None:
@@ -91,6 +93,8 @@ class Recovery:
             assert played.before is not None
             self.env.target.load_state_dict(played.before["target"])
             self.learner.load_state_dict(played.before["learner"])
+            if self.env.price is not None:
+                self.env.price.load_state_dict(played.before["price"], self.context.device)
             self.env.seek(found.round + 1)
             return self._record(found, "skip", "the batch is left out")
         self._roll_back(found)

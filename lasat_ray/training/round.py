@@ -11,7 +11,8 @@ from lasat_ray.types import Action, Batch, LearnerReport, RewardReport, Rollout,
 
 _FIELDS = ("eps", "num_steps", "step_size", "trades_beta", "start_radius", "awp_gamma")  # those with a mean
 _STATS = ("steps_taken", "kappa", "fosc")
-_SPREAD = ("l1", "l2", "l3", "influence", "reward")  # recorded with their standard deviation
+_OUTCOME = ("l2", "l3", "ref_correct", "clean_correct")
+_SPREAD = ("l1", "l2", "l3", "influence", "gain", "cost", "reward")  # recorded with their standard deviation
 
 
 def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
@@ -71,15 +72,27 @@ def _report(
     fields = {name: value for name, value in attacked.strategy.items() if name in _FIELDS}
     per_image = {"loss": update.loss, "adv_correct": update.adv_correct, **fields, **stats}
     earned = {} if rewarded is None else {**rewarded.per_image(), "reward": rewarded.reward}
-    sums = {name: value.double().sum() for name, value in (per_image | earned).items()}
-    sums |= {f"{name}_std": (earned[name].double() ** 2).sum() for name in _SPREAD if name in earned}
+    size = attacked.batch.global_size
+    # Figures of held-out images are means over those; the recorder divides all sums by the round's images.
+    weight = dict.fromkeys(_OUTCOME, size / rewarded.outcome_size) if rewarded is not None else {}
+    sums = {name: value.double().sum() * weight.get(name, 1) for name, value in (per_image | earned).items()}
+    sums |= {
+        f"{name}_std": (earned[name].double() ** 2).sum() * weight.get(name, 1)
+        for name in _SPREAD
+        if name in earned
+    }
     sums |= {name: value.double().sum() for name, value in learned.per_image.items()}
     scalars = {"grad_norm": update.grad_norm, **learned.scalars}
-    if rewarded is not None and rewarded.credit_correlation is not None:
-        scalars["credit_correlation"] = rewarded.credit_correlation
+    for name in ("credit_correlation", "price"):
+        value = getattr(rewarded, name, None)
+        if value is not None:
+            scalars[name] = value
+    # Only figures of the round's own images can name the image that went wrong.
+    found = {name: earned[name] for name in _SPREAD if name in earned}
+    found = {name: v if len(v) == len(update.loss) else v.sum() for name, v in found.items()}
     return RoundReport(
         round=attacked.round,
-        global_size=attacked.batch.global_size,
+        global_size=size,
         sums=sums,
         scalars=scalars,
         option_counts=option_counts,
@@ -88,7 +101,7 @@ def _report(
             "log-probability": action.log_prob,
             "logits": update.max_logit,
             "loss": update.loss,
-            **{name: earned[name] for name in _SPREAD if name in earned},
+            **found,
             "gradient": update.grad_norm,
             **{
                 name.replace("_", " "): v for name, v in learned.scalars.items() if name.endswith("grad_norm")

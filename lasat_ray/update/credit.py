@@ -34,16 +34,20 @@ def influence(
     loss_config: LossConfig,
     group: ProcessGroup,
     *,
+    outcome_size: int | None = None,
     reach: Callable[[Weights], Weights] = lambda direction: direction,
 ) -> Tensor:
     """``<v, grad_w L_n>`` of every image, [B], L the loss the target was trained with; eval mode.
 
-    ``outcome_B`` [B]: alpha L2 + beta L3, still tied to the weights, so that its forward passes are
-    the reward's own. Up to the common factor lr/N the result is what training on image n's x_adv
-    added to the mean outcome. ``reach``: the part of v that updates can take, where a method holds
+    ``outcome_B`` [B], or of held-out images [H]: alpha L2 + beta L3, still tied to the weights, so that
+    its forward passes are the reward's own; its mean is over ``outcome_size`` images (default: those of the
+    global batch). Up to the common factor lr/N the result is what training on image n's x_adv added to
+    the mean outcome. ``reach``: the part of v that updates can take, where a method holds
     weights fast.
     """
-    direction = reach(outcome_gradient(net, outcome_B, task.attacked.batch.global_size, group))
+    direction = reach(
+        outcome_gradient(net, outcome_B, outcome_size or task.attacked.batch.global_size, group)
+    )
     with eval_mode(net, task.companion):
         return directional_derivative(
             lambda weights: task.loss_of(lambda x: functional_call(net, weights, (x,)), loss_config),

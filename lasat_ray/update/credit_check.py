@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.process_group import ProcessGroup
+from lasat_ray.types import Batch
 from lasat_ray.update.reward import reward_terms
 from lasat_ray.update.task import Task, plain_step
 
@@ -29,24 +30,24 @@ def credit_correlation(
     *,
     lr: float,
     group: ProcessGroup,
+    outcome_batch: Batch | None = None,
 ) -> Tensor:
     """Pearson correlation over groups between the credit given [B], summed over a group, and what
     the group did to the mean of alpha L2 + beta L3; 0-d, the same on every worker.
 
     ``before``: the net that the update started from. What a group did is the outcome of a plain SGD
     step (rate ``lr``) on all images minus that of the same step without the group's losses.
-    0 where either side is constant.
+    0 where either side is constant. ``outcome_batch``: the images of the outcome where they are not the
+    round's own; ``x_ref`` [B,C,H,W] are their reference images.
     """
+    asked = outcome_batch or task.attacked.batch
 
     def outcome(weight_B: Tensor) -> Tensor:
         """Mean of alpha L2 + beta L3 over the global batch after a step on the weighted losses."""
         copied = copy.deepcopy(before)
         net = plain_step(copied, task, settings, lr=lr, weight_decay=0.0, group=group, weight_B=weight_B)
-        terms = reward_terms(net, task.attacked.batch, x_ref, weight_B)
-        return (
-            group.sum((config.alpha * terms.l2 + config.beta * terms.l3).sum())
-            / task.attacked.batch.global_size
-        )
+        terms = reward_terms(net, asked, x_ref, weight_B)
+        return group.sum((config.alpha * terms.l2 + config.beta * terms.l3).sum()) / asked.global_size
 
     group_B = task.attacked.batch.index % GROUPS
     kept = [torch.ones_like(credit_B)] + [(group_B != g).to(credit_B.dtype) for g in range(GROUPS)]

@@ -45,6 +45,9 @@ def reward_terms(
 ) -> RewardTerms:
     """L2 = -CE(f(x_ref; w^), y) and L3 = -CE(f(x; w^), y) per image beside the given L1 [B].
 
+    ``batch``: the images of the outcome, the round's own or held-out ones [H,C,H,W], of which L2 and L3
+    then are [H].
+
     Mixed labels (CutMix) count by their shares in both, as they do in L1. The looked-ahead net speaks
     in eval mode; its training flag is restored. With ``graph`` L2 and L3 stay tied to its weights, for
     a credit that differentiates them.
@@ -63,19 +66,33 @@ def reward_terms(
     )
 
 
+def outcome_gain(
+    terms: RewardTerms, before: nn.Module | None, batch: Batch, x_ref: Tensor, config: RewardConfig
+) -> Tensor:
+    """What the update did to each image's own alpha L2 + beta L3, [B]: the gain that a credit of levels
+    tells nothing of. ``before``: the net before the update; x_ref [B,C,H,W]."""
+    assert before is not None, "the round keeps the net where the reward needs it"
+    then = reward_terms(before, batch, x_ref, terms.l1)
+    return config.alpha * (terms.l2 - then.l2) + config.beta * (terms.l3 - then.l3)
+
+
 def combine(
     terms: RewardTerms,
     config: RewardConfig,
     global_size: int,
     group: ProcessGroup,
     influence: Tensor | None = None,
+    price: Tensor | None = None,
 ) -> Tensor:
     """The reward of each image, [B]; every statistic is over the global batch.
 
-    ``influence`` [B], with credit ``influence``, stands for alpha L2 + beta L3 (credit.py).
+    ``influence`` [B], with credit ``influence``, stands for alpha L2 + beta L3 (credit.py). ``price`` [B]:
+    what each image's attack costs, in units of its gain (objective ``rate``).
     """
     if config.credit == "influence":
         assert influence is not None
+        if price is not None:
+            influence = influence - price
         columns = standardized(torch.stack([terms.l1, influence], dim=1), global_size, group)
         return columns @ columns.new_tensor([config.l1_weight, 1.0])
     if config.mode == "reference":
@@ -87,7 +104,8 @@ def combine(
         if config.credit == "batch":
             columns = (group.sum(columns.sum(0)) / global_size).expand_as(columns)
     weights = columns.new_tensor([config.l1_weight, config.alpha, config.beta])
-    return columns @ weights
+    total = columns @ weights
+    return total if price is None else total - price
 
 
 def standardized(columns_BJ: Tensor, global_size: int, group: ProcessGroup) -> Tensor:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from lasat_ray.config import DataConfig, TrainConfig
+from lasat_ray.config import DataConfig, RewardConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.errors import refusal, unknown_name
@@ -33,6 +33,9 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("update_interval", "epochs", "batch_size", "attack.num_steps"), _COUNT),
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
+    **dict.fromkeys(("reward.outcome_images",), _COUNT),
+    "reward.outcome_fraction": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
+    "reward.cost_target": NOT_NEGATIVE,
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
     **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), NOT_NEGATIVE),
     **dict.fromkeys(("data.stream_window", "data.stream_lanes"), _COUNT),
@@ -196,6 +199,7 @@ def _check_reward(config: TrainConfig) -> None:
     if reward.mode == "reference" and reward.credit != "batch":
         what = "does not go with --reward.mode reference, which pays one scalar a batch"
         raise refusal("--reward.credit", f"'{reward.credit}'", what, "add --reward.credit batch")
+    _check_objective(reward)
     if reward.credit == "influence" and not reward.standardize:
         what = "compares L1 and influences of unlike scale"
         raise refusal("--reward.credit", "'influence'", what, "add --reward.standardize")
@@ -210,6 +214,27 @@ def _check_reward(config: TrainConfig) -> None:
             if value := getattr(reward, name):
                 what = "has no effect with --reward.lookahead real"
                 raise refusal(flag(f"reward.{name}"), value, what, "use --reward.lookahead copy, or 0")
+
+
+def _check_objective(reward: RewardConfig) -> None:
+    """What goes with pricing the cost, and with outcomes on held-out images."""
+    if reward.objective == "rate" and (reward.credit == "batch" or reward.mode == "reference"):
+        what = "prices each image's own gain, which a scalar a batch does not tell"
+        raise refusal("--reward.objective", "'rate'", what, "use --reward.credit influence or image")
+    if reward.objective == "rate" and reward.credit == "image" and reward.standardize:
+        what = "prices gains in their own units, which --reward.standardize removes from credit image"
+        raise refusal("--reward.objective", "'rate'", what, "add --reward.no-standardize")
+    if reward.objective == "total" and reward.cost_target:
+        what = "has no effect with --reward.objective total"
+        raise refusal("--reward.cost-target", f"{reward.cost_target:g}", what, "use --reward.objective rate")
+    if reward.outcome == "heldout" and reward.credit != "influence":
+        what = f"tells nothing of single images with --reward.credit {reward.credit}"
+        raise refusal("--reward.outcome", "'heldout'", what, "use --reward.credit influence")
+    for name in ("outcome_images", "outcome_fraction"):
+        value = getattr(reward, name)
+        if reward.outcome == "batch" and value != getattr(RewardConfig(), name):
+            what = "has no effect with --reward.outcome batch"
+            raise refusal(flag(f"reward.{name}"), value, what, "use --reward.outcome heldout")
 
 
 def _check_optim(config: TrainConfig) -> None:

@@ -42,7 +42,7 @@ def test_when_time_is_up_the_record_says_what_was_left_out(tmp_path):
 
 
 WITHOUT_RAY = """
-import runpy, sys
+import importlib, sys
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -51,7 +51,7 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 for script in sys.argv[1:]:
-    runpy.run_module(script, run_name="imported")
+    importlib.import_module(script)
 """
 
 

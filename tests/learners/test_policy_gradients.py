@@ -388,7 +388,7 @@ def test_what_is_differentiated_is_what_was_sampled_with_batch_norm_too(name):
     learner, x = learner_of(name, strategy_model="small_cnn_bn", policy__lr=0.05), images(6)
     seen = []
     learn = learner.learn
-    learner.learn = lambda rollout: seen.append(learn(rollout)) or seen[-1]
+    learner.learn = lambda rollout, output: seen.append(learn(rollout, output)) or seen[-1]
     initialise_statistics(learner.net, x, 1.0, ProcessGroup())
     learner.updates = 1
     for round in range(3):

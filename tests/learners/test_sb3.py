@@ -46,7 +46,7 @@ class Whole(ProcessGroup):
         (whole,) = [p for p in parts if p.shape[1:] == mine.shape[1:] and p[first:end].equal(mine)]
         return whole
 
-    def share(self, net):
+    def broadcast_from_first(self, net):
         pass
 
 

@@ -12,7 +12,7 @@ from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.models import FrozenNet, build_classifier
 from lasat_ray.runs.checkpoint import save_checkpoint
-from tests.support.helpers import close, inputs_of, make_game, small_config, strategy_of
+from tests.support.helpers import attacked, close, inputs_of, make_batch, make_game, small_config, strategy_of
 
 F64 = torch.float64
 SHAPE = (1, 8, 8)
@@ -96,6 +96,8 @@ def test_a_helper_stands_twice_as_far_out():
     from lasat_ray.update.task import forward
 
     x, x_adv = torch.rand(2, 3, 1, 2, 2, dtype=F64)
-    forward(net, METHODS["hat"], x, x_adv, companion=net)
+    ones = torch.ones(3, dtype=F64)
+    given = attacked(make_batch(x, torch.zeros(3).long()), x_adv, strategy_of(ones, ones.long(), ones))
+    forward(net, METHODS["hat"], given, companion=net)
     for got, want in zip(seen, (x, x_adv, x + 2 * (x_adv - x), x_adv), strict=True):
         close(got, want)

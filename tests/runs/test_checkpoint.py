@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from lasat_ray.errors import UserError
 from lasat_ray.runs import checkpoint
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
-from lasat_ray.errors import UserError
 
 
 def same(a, b):

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from lasat_ray.errors import UsageError, UserError
 from lasat_ray.runs import checkpoint
 from lasat_ray.runs.checkpoint import load_checkpoint
-from lasat_ray.errors import UsageError, UserError
 from lasat_ray.runs.folder import RunFolder, fresh_path
 from tests.support.helpers import small_config
 

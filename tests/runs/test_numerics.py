@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from lasat_ray.errors import UserError
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.loop import Trainer
-from lasat_ray.process_group import ProcessGroup
 from tests.support.helpers import CPU, small_config
 
 AT = 4  # the round of six that goes wrong

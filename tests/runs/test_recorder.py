@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import Recorder, follow
 from lasat_ray.types import RoundReport
-from lasat_ray.process_group import ProcessGroup
 from tests.support.helpers import small_config
 
 

@@ -111,7 +111,7 @@ def collectives(group: ProcessGroup) -> dict[str, Tensor]:
     torch.manual_seed(group.rank)
     net = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
     net[1].num_batches_tracked.fill_(group.rank + 3)
-    group.share(net)
+    group.broadcast_from_first(net)
     net[0].weight.grad = torch.full((2, 2), float(group.rank))
     grads = gradients(net.parameters())
     group.sum_in_place(grads)

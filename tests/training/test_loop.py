@@ -184,15 +184,15 @@ def test_a_killed_run_goes_on_from_the_checkpoints_between(whole, tmp_path, monk
 
     place = RunContext(group=ProcessGroup(), device=CPU, folder=run.folder, checkpoint_every=2)
     trainer = Trainer(run.config, place, dataset())
-    step = trainer.env.step
+    play = trainer.env.play
 
-    def step_until_5(actions):
+    def play_until_5(actions):
         if trainer.env.round == 5:
             trainer.recorder.flush()
             raise Killed
-        return step(actions)
+        return play(actions)
 
-    monkeypatch.setattr(trainer.env, "step", step_until_5)
+    monkeypatch.setattr(trainer.env, "play", play_until_5)
     with pytest.raises(Killed):
         trainer.run()
     assert run.folder.load_last()[0]["round"] == 4

@@ -1,0 +1,67 @@
+"""Images that no update ever sees: what an update is worth is measured on them."""
+
+from __future__ import annotations
+
+import torch
+
+from lasat_ray.data.images import Images, TrainingImages
+from lasat_ray.errors import UsageError
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.rng import RandomKey
+from lasat_ray.types import Batch
+
+_FIRST_INDEX = 1 << 40
+"""Where the rows of held-out images begin: none shares its random numbers with a training image."""
+
+
+def split_outcome(images: TrainingImages, fraction: float, seed: int) -> tuple[TrainingImages, Images]:
+    """(what is trained on, the held-out images): ``fraction`` of them, at least one, chosen by the seed.
+
+    UsageError where nothing would be left to train on.
+    """
+    count = max(1, round(len(images) * fraction))
+    if count >= len(images):
+        raise UsageError(
+            f"--reward.outcome-fraction: {fraction:g} of {len(images)} images leaves none to train on; "
+            "lower it"
+        )
+    return images.hold_out(count, seed, "outcome")
+
+
+class OutcomeBatches:
+    """``per_round`` held-out images a rewarded round, this worker's share of them, never varied.
+
+    UsageError where there are fewer than ``per_round``, or fewer than there are workers.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        per_round: int,
+        *,
+        group: ProcessGroup,
+        device: torch.device,
+        dtype: torch.dtype,
+    ):
+        if per_round > len(images):
+            raise UsageError(
+                f"--reward.outcome-images: {per_round} is more than the {len(images)} images held out; "
+                "lower it or raise --reward.outcome-fraction"
+            )
+        if per_round < group.size:
+            raise UsageError(
+                f"--reward.outcome-images: {per_round} images cannot feed {group.size} workers; "
+                f"give {group.size} or more"
+            )
+        self.images, self.per_round, self.group = images, per_round, group
+        self.device, self.dtype = device, dtype
+
+    def batch(self, seed: int, round: int) -> Batch:
+        """This worker's images of a round: ``x`` [H,C,H,W] in [0,1], ``global_size`` ``per_round``."""
+        order = RandomKey.of(seed, "outcome", round).permutation(len(self.images))[: self.per_round]
+        first, end = self.group.shard_bounds(self.per_round)
+        rows = order[first:end]
+        mine = self.images.take(rows)
+        x = mine.x.to(self.device).to(self.dtype) / 255
+        index = (rows + _FIRST_INDEX).to(self.device)
+        return Batch(x=x, y=mine.y.to(self.device), index=index, global_size=self.per_round)
