@@ -149,10 +149,10 @@ def skipped_told(folder: Path, skipped: Counter[str]) -> list[str]:
 def _below(folder: Path) -> list[tuple[str, list[str]]]:
     """Every folder from ``folder`` on, hidden ones aside, and the names in it that may be images.
 
-    A link that leads back into the walk is not followed again.
+    A link that leads back into the walk, or to a folder above it, is not followed.
     """
     found: list[tuple[str, list[str]]] = []
-    seen: set[str] = set()
+    seen = {str(above) for above in Path(os.path.realpath(folder)).parents}
     for place, below, inside in os.walk(folder, followlinks=True):
         if os.path.realpath(place) in seen:
             below[:] = []
