@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -16,14 +16,12 @@ from lasat_ray.data.guard import files_at
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.rng import RandomKey
 
-if TYPE_CHECKING:
-    from lasat_ray.data.part import TestFacts
-
 __all__ = [
     "ImageDataset",
     "Images",
     "ReadOptions",
     "Request",
+    "TestFacts",
     "TrainingImages",
     "number_names",
     "split_validation",
@@ -95,6 +93,18 @@ class Images:
     def sample(self, count: int, seed: int) -> tuple[Tensor, Images]:
         """Images to look at, and which they are: all of these, for they are at hand."""
         return torch.arange(len(self)), self
+
+
+@dataclass(frozen=True, slots=True)
+class TestFacts:
+    """What is known of a test part without its pixels: a record of which images are used, what differs
+    with its content, and what has to be told."""
+
+    __test__ = False  # not a case of pytest's
+
+    coverage: dict[str, Any]
+    identity: str
+    notes: tuple[str, ...]
 
 
 @dataclass

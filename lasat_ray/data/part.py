@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from lasat_ray.data.classes import Classes, match, relabelled
 from lasat_ray.data.guard import check_labels
-from lasat_ray.data.images import ImageDataset, Images, Request, TrainingImages
+from lasat_ray.data.images import ImageDataset, Images, Request, TestFacts, TrainingImages
 from lasat_ray.data.subsets import coverage, missing_classes, subset
 from lasat_ray.errors import UserError
 
@@ -53,18 +52,6 @@ class Part:
     def labelled(self) -> bool:
         """Whether there are labels at all; ImageNet's test part has -1 throughout."""
         return bool((self.labels >= 0).any())
-
-
-@dataclass(frozen=True, slots=True)
-class TestFacts:
-    """What is known of a test part without its pixels: a record of which images are used, what differs
-    with its content, and what has to be told."""
-
-    __test__ = False  # not a case of pytest's
-
-    coverage: dict[str, Any]
-    identity: str
-    notes: tuple[str, ...]
 
 
 def choose_part(openers: Sequence[Callable[[], Part]], name: str) -> Part:

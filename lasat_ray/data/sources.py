@@ -11,8 +11,8 @@ import torch
 from lasat_ray.data import digits, image_folder, npz, parquet, stream, tiny_imagenet, torchvision_sets
 from lasat_ray.data.classes import Classes, match, relabelled
 from lasat_ray.data.guard import files_at
-from lasat_ray.data.images import ImageDataset, Images, ReadOptions, Request, TrainingImages
-from lasat_ray.data.part import Part, TestFacts, choose_part, inspect_part, part_of_images, read_part
+from lasat_ray.data.images import ImageDataset, Images, ReadOptions, Request, TestFacts, TrainingImages
+from lasat_ray.data.part import Part, choose_part, inspect_part, part_of_images, read_part
 from lasat_ray.data.stream import open_stream
 from lasat_ray.errors import UsageError, UserError, unknown_name
 

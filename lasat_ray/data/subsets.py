@@ -21,7 +21,11 @@ def even_order(y: Tensor) -> Tensor:
     """
     if not len(y) or bool((_rank(y).diff() >= 0).all()):
         return torch.arange(len(y))
-    order = RandomKey.of("images of a subset").permutation(len(y))
+    return evened(y, RandomKey.of("images of a subset").permutation(len(y)))
+
+
+def evened(y: Tensor, order: Tensor) -> Tensor:
+    """The rows of ``order`` [N], moved so that each beginning holds the classes as evenly as can be."""
     return order[_rank(y[order]).argsort(stable=True)]
 
 

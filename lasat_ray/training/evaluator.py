@@ -9,7 +9,7 @@ from torch import nn
 
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, Images
-from lasat_ray.data.part import TestFacts
+from lasat_ray.data.images import TestFacts
 from lasat_ray.data.subsets import coverage
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import dtype_of

@@ -9,7 +9,7 @@ import torch
 from lasat_ray.config import TrainConfig
 from lasat_ray.data import ImageDataset, Images
 from lasat_ray.data.fingerprint import difference, fingerprint
-from lasat_ray.data.part import TestFacts
+from lasat_ray.data.images import TestFacts
 from lasat_ray.data.subsets import cap_told, missing_classes
 from lasat_ray.errors import UserError
 from lasat_ray.training.context import RunContext
