@@ -90,9 +90,8 @@ def _label(job: Job) -> str:
 
 def attack_table(report: dict[str, Any]) -> Table:
     """A row an attack: accuracy with its 95 % interval and cost."""
-    title = (
-        f"{report.get('architecture', 'net')}, {report['n']} test images of {report.get('dataset', 'a set')}"
-    )
+    images = report.get("images", {}).get("told", f"{report['n']} test images")
+    title = f"{report.get('architecture', 'net')}, {images} of {report.get('dataset', 'a set')}"
     table = Table(
         title=escape(title), box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers"
     )
