@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from lasat_ray.config import AttackConfig, DataConfig, OptimConfig, PolicyConfig, TrainConfig
-from lasat_ray.recipes.published import LAS_AT_GRID
+from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.recipes.recipe import Recipe
 
 ROUNDS = 1500
