@@ -15,7 +15,7 @@ from ray.tune.registry import register_env
 
 def make_env(_: object) -> gymnasium.Env:
     """Called by RLlib; images flat, since its default net for images wants larger ones."""
-    env = gymnasium.make("envs:lasat/AttackStrategy-v0", recipe="digits")
+    env = gymnasium.make("lasat_ray:lasat/AttackStrategy-v0", recipe="digits")
     return gymnasium.wrappers.FlattenObservation(env)
 
 

@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--algorithm", choices=("PPO", "A2C"), default="PPO")
     parser.add_argument("--steps", type=int, default=256)
     args = parser.parse_args()
-    env = gymnasium.make("envs:lasat/AttackStrategy-v0", recipe="digits")
+    env = gymnasium.make("lasat_ray:lasat/AttackStrategy-v0", recipe="digits")
     kind, settings = {"PPO": (PPO, {"n_steps": 64, "batch_size": 32}), "A2C": (A2C, {"n_steps": 16})}[
         args.algorithm
     ]

@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.config.files import check_regular
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.recipes import RECIPES, Recipe
@@ -103,7 +104,7 @@ def find_reports(paths: Sequence[Path]) -> list[Path]:
     """Every evaluation.json named or below a named folder; UserError for a path with none."""
     found: list[Path] = []
     for path in paths:
-        files = [path] if path.is_file() else sorted(path.rglob("evaluation*.json"))
+        files = [path] if path.exists() and not path.is_dir() else sorted(path.rglob("evaluation*.json"))
         if not files:
             raise UserError(f"{path}: holds no evaluation.json; run python -m lasat_ray.evaluate first")
         found += files
@@ -112,6 +113,7 @@ def find_reports(paths: Sequence[Path]) -> list[Path]:
 
 def measured_row(file: Path) -> Row:
     """The row of one evaluation; AA is missing where AutoAttack was not run."""
+    check_regular(file)
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
         attacks = report["attacks"]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.files import check_regular
 from lasat_ray.errors import UserError
 
 T = TypeVar("T")
@@ -42,9 +43,32 @@ def config_to_json(config: TrainConfig) -> dict[str, Any]:
     return {field.name: _to_json(getattr(config, field.name)) for field in fields(config)}
 
 
+BEFORE: dict[str, Any] = {
+    "reward.objective": "total",
+    "reward.cost_target": 0.0,
+    "reward.outcome": "batch",
+    "reward.outcome_images": 32,
+    "reward.outcome_fraction": 0.1,
+}
+"""What every run did before the setting existed: a file without it means this, whatever the default is."""
+
+
 def config_from_json(data: Any, source: str = "config.json") -> TrainConfig:
-    """The inverse of config_to_json; UserError naming ``source`` and the field otherwise."""
-    return _read_dataclass(TrainConfig, data, source, "")
+    """The inverse of config_to_json; UserError naming ``source`` and the field otherwise. Settings that the
+    file's older version did not have take the meaning that they had then (``BEFORE``)."""
+    return _read_dataclass(TrainConfig, _with_old_meaning(data), source, "")
+
+
+def _with_old_meaning(data: Any) -> Any:
+    """``data`` with the settings of ``BEFORE`` that groups of it lack."""
+    if not isinstance(data, dict):
+        return data
+    filled = dict(data)
+    for path, value in BEFORE.items():
+        group, _, name = path.rpartition(".")
+        if isinstance(filled.get(group), dict):
+            filled[group] = {name: value, **filled[group]}
+    return filled
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
@@ -67,6 +91,7 @@ def read_config(path: Path, *, complete: bool = False) -> TrainConfig:
 def read_json(path: Path) -> Any:
     """The content of a JSON file of a run folder; UserError naming the file where there is none."""
     remedy = "restore it from the original run folder"
+    check_regular(path)
     try:
         with open(path, "rb") as file:
             content = file.read(MAX_JSON_BYTES + 1)

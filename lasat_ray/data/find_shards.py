@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from fnmatch import fnmatch
+from typing import Any
 
-import fsspec
-
+from lasat_ray.config.urls import filesystem_of
 from lasat_ray.data.guard import reading
 from lasat_ray.errors import UserError
 
@@ -19,7 +19,7 @@ def find_folder(place: str, kind: str, *prefixes: str) -> str:
     UserError where there is none or more than one; ``kind`` is the source's name in the message.
     """
     with reading(place, _REMOTE):
-        fs, root = fsspec.core.url_to_fs(place)
+        fs, root = filesystem_of(place)
         root = root.rstrip("/") or root
         if not fs.isdir(root):
             spelled = f"write {kind}:PATH with the folder of train-*.parquet"
@@ -56,13 +56,13 @@ def find_tests(folder: str) -> list[tuple[str, ...]]:
 
 
 def _matching(folder: str, prefix: str) -> tuple[str, ...]:
-    fs, root = fsspec.core.url_to_fs(folder)
+    fs, root = filesystem_of(folder)
     listed = sorted(entry["name"] for entry in fs.ls(root, detail=True))
     return tuple(
         _address(fs, path) for path in listed if fnmatch(path.rpartition("/")[2], f"{prefix}-*.parquet")
     )
 
 
-def _address(fs: fsspec.AbstractFileSystem, path: str) -> str:
+def _address(fs: Any, path: str) -> str:
     """How a file is named and opened again: a plain path where it is local, else its URL."""
     return path if "file" in fs.protocol else fs.unstrip_protocol(path)

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from lasat_ray.config.urls import is_url
 from lasat_ray.data.find_shards import find_folder, find_split
 from lasat_ray.data.images import ImageDataset, Images, TrainingImages
 from lasat_ray.data.npz import held
@@ -65,7 +66,7 @@ def hash_images(images: TrainingImages) -> str:
 
 def _extra_hash(spelling: str) -> str:
     kind, _, place = spelling.partition(":")
-    where = place if "://" in place else str(Path(place).expanduser())
+    where = place if is_url(place) else str(Path(place).expanduser())
     if kind == "npz":
         return hashlib.sha256(str(sorted(held(Path(where)).items())).encode()).hexdigest()
     files = find_split(find_folder(where, "stream"), "train")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.errors import UserError
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -71,8 +71,7 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
     A pipe would never end, and neither would a device.
     """
     with reading(str(path)):
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise UserError(f"{path}: is no ordinary file; replace it with the image itself")
+        check_regular(path)
         with open(path, "rb") as file:
             content = file.read(limit + 1)
         if len(content) > limit:

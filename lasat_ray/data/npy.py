@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.data.classes import Classes
 from lasat_ray.data.guard import MAX_CLASSES, check_bytes, reading
 from lasat_ray.data.part import Part, Shape
@@ -100,6 +100,5 @@ def _labels(file: Path) -> np.ndarray:
 def _mapped(file: Path) -> np.ndarray:
     """The array in a file, not read into memory; never unpickles."""
     with reading(str(file)):
-        if not stat.S_ISREG(file.stat().st_mode):
-            raise UserError(f"{file}: is no ordinary file; replace it with the array itself")
+        check_regular(file)
         return np.load(file, mmap_mode="r", allow_pickle=False)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -17,6 +18,7 @@ import torch
 from numpy.lib import format
 from torch import Tensor
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.data import npy
 from lasat_ray.data.classes import Classes
 from lasat_ray.data.guard import MAX_CLASSES, check_bytes, check_expansion, check_labels, reading
@@ -162,7 +164,7 @@ def _labels(file: Path, name: str) -> np.ndarray:
 
 def _look(file: Path, name: str, rows: Tensor, shape: Shape) -> None:
     """By the array's header alone."""
-    with reading(str(file)), zipfile.ZipFile(file) as archive:
+    with _archive(file) as archive:
         if f"{name}.npy" not in archive.namelist():
             return  # told by name when it is read
         with archive.open(f"{name}.npy") as stream:
@@ -177,13 +179,13 @@ def _look(file: Path, name: str, rows: Tensor, shape: Shape) -> None:
 
 def held(file: Path) -> dict[str, int]:
     """The arrays of a file and their checksums."""
-    with reading(str(file)), zipfile.ZipFile(file) as archive:
+    with _archive(file) as archive:
         return {member.filename.removesuffix(".npy"): member.CRC for member in archive.infolist()}
 
 
 def _array(file: Path, name: str) -> np.ndarray:
     """One member, its declared size checked before a byte of data is read; never unpickles."""
-    with reading(str(file)), zipfile.ZipFile(file) as members:
+    with _archive(file) as members:
         if f"{name}.npy" not in members.namelist():
             found = ", ".join(member.removesuffix(".npy") for member in members.namelist())
             kind = "label" if name.endswith("label") else "image"
@@ -201,6 +203,15 @@ def _array(file: Path, name: str) -> np.ndarray:
         check_expansion(count, packed, f"{file} {name}")
         with members.open(f"{name}.npy") as stream:
             return np.ascontiguousarray(format.read_array(stream, allow_pickle=False))
+
+
+@contextmanager
+def _archive(file: Path) -> Iterator[zipfile.ZipFile]:
+    """An ordinary file opened as a zip archive; UserError for whatever is wrong with it inside the block."""
+    with reading(str(file)):
+        check_regular(file)
+        with zipfile.ZipFile(file) as members:
+            yield members
 
 
 def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.config.urls import is_url
 from lasat_ray.data.classes import Classes
 from lasat_ray.data.decode import Encoded, check_headers, decode_all
 from lasat_ray.data.find_shards import find_folder, find_split, find_tests
@@ -49,7 +50,7 @@ def load(request: Request) -> ImageDataset:
 
 def open_test(request: Request) -> tuple[partial[Part], ...]:
     """The test parts of a folder that may hold no training images."""
-    place = request.place if "://" in request.place else str(Path(request.place).expanduser())
+    place = request.place if is_url(request.place) else str(Path(request.place).expanduser())
     folder = find_folder(place, request.name.partition(":")[0], "test", "val", "valid", "validation")
     return test_openers(folder, request.options)
 

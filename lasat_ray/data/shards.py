@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lasat_ray.config.files import check_regular
+from lasat_ray.config.urls import filesystem_of, is_url
 from lasat_ray.data.classes import Classes, match, relabelled
 from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.errors import UserError
@@ -200,21 +201,23 @@ def _rows(
 def file_identity(name: str) -> str:
     """A file's own name, its size and a hash of its first bytes: tells it from another without reading it."""
     with reading(name):
-        fs, path = fsspec.core.url_to_fs(name)
+        fs, path = filesystem_of(name)
         first = hashlib.sha256(fs.cat_file(path, start=0, end=_FIRST_BYTES)).hexdigest()
         return f"{path.rpartition('/')[2]} {int(fs.size(path))} {first}"
 
 
 def _size(name: str) -> int:
-    fs, path = fsspec.core.url_to_fs(name)
+    fs, path = filesystem_of(name)
     return int(fs.size(path))
 
 
 @contextmanager
 def _open(name: str) -> Iterator[pq.ParquetFile]:
-    fs, path = fsspec.core.url_to_fs(name)
+    fs, path = filesystem_of(name)
     # pyarrow reads local files faster by itself
-    filesystem = None if "://" not in name else fs
+    filesystem = fs if is_url(name) else None
+    if filesystem is None:
+        check_regular(path)
     with pq.ParquetFile(path, filesystem=filesystem, page_checksum_verification=True) as file:
         yield file
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.config.urls import is_url
 from lasat_ray.data.classes import Classes, match
 from lasat_ray.data.decode import Encoded, decode_all
 from lasat_ray.data.feed import Shard
@@ -171,7 +172,7 @@ def open_stream(
     ``image_shape``, ``classes``: what the images must have, else what they are found to have; labels count
     by ``classes``. UserError naming file and remedy.
     """
-    where = place if "://" in place else str(Path(place).expanduser())
+    where = place if is_url(place) else str(Path(place).expanduser())
     shards = shards_of(find_split(find_folder(where, "stream"), "train"), options)
     if not shards.count:
         raise UserError(f"{spelling}: holds no training images; check the path")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.data.classes import Classes
 from lasat_ray.data.decode import Encoded, check_headers, decode_all
 from lasat_ray.data.guard import reading
@@ -85,6 +86,7 @@ def _names(words: Path, wnids: list[str]) -> tuple[str, ...]:
 
 def _lines(file: Path) -> list[str]:
     with reading(str(file)):
+        check_regular(file)
         lines = file.read_text(encoding="utf-8").splitlines()
         if not lines:
             raise UserError(f"{file}: is empty; unzip {_URL} again")

@@ -15,7 +15,7 @@ from lasat_ray.data.classes import classes_of_names
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import ImageShape
 from lasat_ray.runs.load import checkpoint_file, load_checkpointed, load_foreign
-from lasat_ray.runs.trust import check_folder
+from lasat_ray.runs.trust import check_address, check_folder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +44,8 @@ def from_run(
     config = (
         read_config(folder / "config.json", complete=True) if (folder / "config.json").is_file() else None
     )
+    if config and dataset is None:
+        check_address("--dataset", config.dataset, folder / "config.json", trust)
     net, card = load_checkpointed(file, which=which, trust=trust)
     spelling = dataset or (config.dataset if config else None)
     if spelling is None:

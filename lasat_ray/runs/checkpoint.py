@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.errors import UserError
 
 FORMAT = "lasat-ray checkpoint 1"
@@ -40,6 +41,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
     Raises UserError in one line when the file is missing, damaged, or not a checkpoint of ours.
     """
+    check_regular(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}

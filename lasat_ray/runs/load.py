@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lasat_ray.config.files import check_regular
 from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
 from lasat_ray.errors import UsageError, UserError, refusal
 from lasat_ray.models import build_classifier
@@ -164,6 +165,7 @@ def checkpoint_file(path: Path, which: str = "best") -> Path:
 
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The state dict in a file from elsewhere; executes nothing that the file contains."""
+    check_regular(file)
     try:
         if file.suffix == ".safetensors":
             content: Any = load_file(file)

@@ -1,5 +1,5 @@
-"""What a folder from somebody else may not do without --trust: name code that is run, lead writing
-elsewhere by links, or make reading wait for ever."""
+"""What a folder from somebody else may not do without --trust: name code that is run, have a server asked,
+lead writing elsewhere by links, or make reading wait for ever."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.json_io import flag, leaves
+from lasat_ray.config.urls import is_url
 from lasat_ray.errors import UsageError, UserError
 
 _OURS = ("torchvision:", "sb3:")
@@ -21,7 +23,7 @@ def names_code(spelling: str) -> bool:
 
 
 def check_code(config: TrainConfig, source: str, trust: bool, named: Collection[str] = ()) -> None:
-    """UsageError where a config that came with a folder names code, unless it is trusted.
+    """UsageError where a config that came with a folder names code or an address, unless it is trusted.
 
     ``named``: options that the user gave on the command line themselves, which is trust enough.
     """
@@ -32,6 +34,20 @@ def check_code(config: TrainConfig, source: str, trust: bool, named: Collection[
                 f"{source}: its {option} is code, '{spelling}'; if you trust it, add --trust, "
                 f"or name it yourself with {option}"
             )
+    for path, value in leaves(config):
+        if flag(path) not in named:
+            check_address(flag(path), value, source, trust)
+
+
+def check_address(option: str, value: object, source: object, trust: bool) -> None:
+    """UsageError where a setting that came with a folder holds a URL, unless it is trusted: opening it
+    tells a server of this machine, and takes what that server sends."""
+    values = value if isinstance(value, tuple) else (value,)
+    if not trust and (urls := [text for text in values if is_url(text)]):
+        raise UsageError(
+            f"{source}: its {option} is an address, '{urls[0]}'; if you trust it, add --trust, "
+            f"or name it yourself with {option}"
+        )
 
 
 def check_folder(folder: Path, trust: bool) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lasat_ray.config.urls import filesystem_of, is_url
 from lasat_ray.errors import UserError
 from lasat_ray.runs.lock import InUse, locked
 
@@ -28,7 +29,7 @@ class Store:
 
     def __init__(self, out: str) -> None:
         self.out = out
-        self.is_url = "://" in out
+        self.is_url = is_url(out)
         self._fs: Any = None
         self.root = str(Path(out).resolve())
         if self.is_url:
@@ -140,10 +141,10 @@ class Store:
 
 
 def _filesystem(url: str) -> tuple[Any, str]:
-    import fsspec
-
     try:
-        fs, root = fsspec.core.url_to_fs(url)
+        fs, root = filesystem_of(url)
+    except UserError as error:
+        raise UserError(f"--out: {error}") from error
     except (ImportError, ValueError) as error:
         raise UserError(
             f"--out: '{url}' cannot be opened ({error}); install what it names, or give a path"

@@ -120,5 +120,5 @@ def test_a_trial_in_use_by_another_process_is_waited_for_and_then_refused(tmp_pa
 
 
 def test_a_url_that_nothing_here_can_open_is_one_line():
-    with pytest.raises(UserError, match=r"--out: 'nosuch://x' cannot be opened"):
+    with pytest.raises(UserError, match=r"--out: nosuch://x: 'nosuch' is no protocol that is read"):
         Store("nosuch://x")

@@ -1,0 +1,48 @@
+"""Addresses that a setting may name, and the one place where fsspec is given any.
+
+fsspec knows some thirty protocols, and chains of them (``a://x::b://y``). Some build files out of what
+an address says (``reference``, ``data``), unpack archives or ask any server, so that an address would be a
+program. What is opened here is a path of this machine or one of ``PROTOCOLS``, nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lasat_ray.errors import UserError
+
+PROTOCOLS = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
+"""Each reads (and, for a sweep's --out, writes) plain files; memory is this process' own, for tests."""
+
+
+def is_url(place: object) -> bool:
+    """Whether a setting's value is an address, or holds one as ``stream:URL`` does."""
+    return isinstance(place, str) and "://" in place
+
+
+def check_url(url: str) -> None:
+    """UserError for a chain of addresses, or a protocol that is not in the list; opens nothing."""
+    protocol = url.partition("://")[0]
+    if "::" in url:
+        raise UserError(
+            f"{url}: is a chain of addresses; name one file system alone, for example s3://BUCKET"
+        )
+    if protocol not in PROTOCOLS:
+        raise UserError(
+            f"{url}: '{protocol}' is no protocol that is read; use one of: {', '.join(PROTOCOLS)}"
+        )
+
+
+def filesystem_of(place: str) -> tuple[Any, str]:
+    """fsspec's file system of a path or URL, and the path on it; UserError as ``check_url``.
+
+    A path without ``://`` is this machine's, whatever else it spells: fsspec would take ``data:,x`` and
+    ``zip::x`` for addresses. Raises what fsspec does where a file system's package is not installed.
+    """
+    import fsspec  # late: --help needs none
+
+    if is_url(place):
+        check_url(place)
+        return fsspec.core.url_to_fs(place)
+    local = fsspec.filesystem("file")
+    return local, local._strip_protocol(place)
