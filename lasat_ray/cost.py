@@ -85,7 +85,10 @@ def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 
 
 
 def expected_passes(config: TrainConfig, rounds_per_epoch: int, epochs: int | None = None) -> float:
-    """Passes of both nets over ``epochs`` (default: the run's), strategies equally likely."""
+    """Passes of both nets over ``epochs`` (default: the run's), strategies equally likely; of a run with a
+    budget in passes, the budget."""
+    if config.budget_passes and epochs is None:
+        return config.budget_passes * config.batch_size * rounds_per_epoch
     epochs = config.epochs if epochs is None else epochs
     steps = fmean(grid_of(config)["num_steps"])
     rounds = epochs * rounds_per_epoch
@@ -109,6 +112,8 @@ def counted_passes(config: TrainConfig, rounds: Iterable[Mapping[str, Any]], fir
 def record_parts(config: TrainConfig, record: Mapping[str, Any]) -> dict[str, float]:
     """Passes an image in one recorded round, by PARTS."""
     epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
+    if "progress" in record:  # of a budget, which schedules follow instead
+        epoch = int(record["progress"] * config.epochs)
     steps, paid, epochs = record_steps(record), "reward" in record, record.get("policy_epochs")
     return round_parts(config, steps=steps, paid=paid, epoch=epoch, policy_epochs=epochs)
 

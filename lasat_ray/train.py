@@ -94,15 +94,26 @@ def fit_images(
 
 
 def compared(config: TrainConfig, method: str) -> TrainConfig:
-    """The same run with another method and its fixed attack, for equal rounds; a teacher only where
-    that method has one."""
+    """The same run with another method and its fixed attack, for equal rounds unless a budget is set; a
+    teacher only where that method has one."""
     return dataclasses.replace(
         config,
         method=method,
         strategy="fixed",
+        stop_on="none",
+        stop_patience=TrainConfig().stop_patience,
         teacher=config.teacher if traits_of(method).companion == "frozen" else None,
         teacher_model=config.teacher_model if method == "lbgat" else None,
     )
+
+
+def _for_equal(by: str, rival: TrainConfig, summary: dict[str, Any]) -> TrainConfig:
+    """``rival`` with what the run of ``summary`` spent as its budget."""
+    if by == "rounds":
+        return rival
+    passes = summary["passes_per_image"] if by == "passes" else 0.0
+    minutes = summary["train_seconds"] / 60 if by == "seconds" else 0.0
+    return dataclasses.replace(rival, budget_passes=passes, budget_minutes=minutes)
 
 
 def _run_all(
@@ -124,7 +135,9 @@ def _run_all(
     results = [(f"{config.method} {config.strategy}", _run_one(config, folder, options, train, console))]
     if rival:
         path = folder.path / f"compare-{rival.method}"
+        rival = _for_equal(options.compare_by, rival, results[0][1][0])
         beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
+        rival = beside.config()
         results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     if line := chance_line(results[0][1][0]):

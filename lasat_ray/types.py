@@ -210,6 +210,7 @@ class RoundReport:
 
     ``sums``: 0-d sums over this worker's images, to be added over workers and divided by
     ``global_size``; ``NAME_std`` sums the squares of NAME; ``scalars``: the same on every worker;
+    ``progress``: share of the run's budget that its schedules went by, where it has one;
     ``option_counts`` [sum V_k]; ``watched``: what has to be finite, [B] or 0-d, of the images ``index`` [B].
     """
 
@@ -220,3 +221,4 @@ class RoundReport:
     option_counts: Tensor
     watched: dict[str, Tensor] = field(default_factory=dict)
     index: Tensor | None = None
+    progress: float | None = None

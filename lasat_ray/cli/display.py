@@ -59,10 +59,12 @@ class TrainingDisplay:
         self._progress.update(self._task, description=f"{self.title}: " + ", ".join(parts))
 
     def _show_epoch(self, record: dict[str, Any]) -> None:
+        done = record.get("budget_spent", record["epoch"] / record["epochs"])
         if self._progress and self._task is not None:
-            self._progress.update(self._task, total=record["epochs"], completed=record["epoch"])
-        left = record["train_seconds"] / record["epoch"] * (record["epochs"] - record["epoch"])
-        parts = [f"epoch {record['epoch']:>3}/{record['epochs']}", f"{record['img_per_second']:.0f} img/s"]
+            self._progress.update(self._task, total=1.0, completed=done)
+        left = record["train_seconds"] / done * max(0.0, 1 - done)
+        epochs = f"({100 * done:.0f} %)" if "budget_spent" in record else f"/{record['epochs']}"
+        parts = [f"epoch {record['epoch']:>3}{epochs}", f"{record['img_per_second']:.0f} img/s"]
         parts += [f"{name} {100 * record[key]:.1f} %" for key, name in _validated(record)]
         parts.append(f"{left:.0f} s left")
         self.console.print(f"{self.title}: " + ", ".join(parts), highlight=False, soft_wrap=True)
@@ -83,7 +85,7 @@ def format_mean(values: Sequence[float], mean: float) -> str:
 
 
 def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
-    """Accuracy on the test set, a row a run: (name, summary)."""
+    """Accuracy on the test set, one row per run: (name, summary); passes of both nets per training image."""
     first = summaries[0][1]
     threat = format_threat(first["norm"], first["eps"])
     images = first.get("test_images", {}).get("told", f"{first['n_test']} images")
@@ -93,10 +95,12 @@ def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     for key in ("clean_acc", *robust):
         table.add_column(key.removesuffix("_acc").replace("robust_acc_pgd", "PGD-"), justify="right")
     table.add_column("rounds", justify="right")
+    table.add_column("passes", justify="right")
     table.add_column("img/s", justify="right")
     for name, summary in summaries:
         accuracies = [f"{100 * summary[key]:.1f} %" for key in ("clean_acc", *robust)]
-        table.add_row(name, *accuracies, str(summary["rounds"]), f"{summary['img_per_second']:.0f}")
+        passes = f"{summary['passes_per_image']:.0f}" if "passes_per_image" in summary else "-"
+        table.add_row(name, *accuracies, str(summary["rounds"]), passes, f"{summary['img_per_second']:.0f}")
     return table
 
 

@@ -21,7 +21,7 @@ from lasat_ray.cli.parsing import flags_of, parse, spec_of, value_of
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
-from lasat_ray.errors import UsageError, UserError, one_line
+from lasat_ray.errors import UsageError, UserError, one_line, refusal
 from lasat_ray.recipes import RECIPES, get_recipe
 from lasat_ray.runs.trust import check_code, check_folder
 from lasat_ray.validation import check_name
@@ -50,7 +50,9 @@ class RunOptions:
     accept_changed_data: Switch = False
     """With --resume: go on although the images are not those the run was stopped with; recorded."""
     compare: str | None = None
-    """Also train this method with its fixed attack for equal rounds, for example pgd-at."""
+    """Also train this method with its fixed attack, for example pgd-at."""
+    compare_by: Literal["passes", "rounds", "seconds"] = "passes"
+    """What --compare holds equal; passes: the other run may spend the passes that this one spent."""
     log: Annotated[tuple[Literal["wandb", "mlflow"], ...], SEVERAL] = ()
     """Also send the records to these, live; needs the extra of that name."""
     max_failures: int = 3
@@ -76,7 +78,7 @@ class _Train:
 _DESCRIPTION = (
     "Adversarial training with a learnable attack strategy (LAS-AT); defaults are the --recipe's.\n\n"
     "Budgets are in [0,1] pixels, written 8/255 or 0.031; -k N is short for --update-interval N, "
-    "--credit NAME for --reward.credit NAME."
+    "--credit NAME for --reward.credit NAME, --budget 350passes (or 20minutes) for --budget-passes 350."
 )
 _SHORT = {"-k": "--update-interval", "--credit": "--reward.credit"}
 
@@ -87,6 +89,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     Names and ranges are not checked here but in ``validate.check``. Exits with 0 after --help.
     """
     args = [re.sub(r"^(-k|--credit)(?==|$)", lambda short: _SHORT[short[1]], token) for token in argv]
+    args = _budget_spelled_out(args)
     resume, recipe = value_of("--resume", args), value_of("--recipe", args)
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
@@ -104,6 +107,23 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
         named = [token.partition("=")[0].replace("_", "-") for token in args]
         check_code(parsed.train, str(Path(resume) / "config.json"), parsed.run.trust, named)
     return parsed.train, parsed.run
+
+
+def _budget_spelled_out(args: Sequence[str]) -> list[str]:
+    """``--budget 350passes`` and ``--budget=20minutes`` as the settings that they are short for."""
+    spelled, rest = [], list(args)
+    while rest:
+        token = rest.pop(0)
+        name, equals, value = token.partition("=")
+        if name != "--budget":
+            spelled.append(token)
+            continue
+        value = value if equals else rest.pop(0) if rest else ""
+        match = re.fullmatch(r"\s*([0-9.eE+]+)\s*(passes|minutes)\s*", value)
+        if match is None:
+            raise refusal("--budget", f"'{value}'", "is no budget", "write 350passes or 20minutes")
+        spelled += [f"--budget-{match[2]}", match[1]]
+    return spelled
 
 
 def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str] | None = None) -> None:
@@ -129,6 +149,9 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
         raise UsageError(
             f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
         )
+    if options.compare is None and options.compare_by != RunOptions.compare_by:
+        what = "has nothing to compare without --compare"
+        raise refusal("--compare-by", f"'{options.compare_by}'", what, "add --compare pgd-at, say")
     if options.compare is not None and methods is not None:
         check_name("--compare", options.compare, methods)
 

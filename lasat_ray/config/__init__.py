@@ -191,7 +191,15 @@ class TrainConfig:
     update_interval: int = 1
     """Rounds between strategy updates, the paper's k."""
     epochs: int = 30
-    """Passes over the training images."""
+    """Passes over the training images; with a budget the length that schedules are written for."""
+    budget_passes: float = 0.0
+    """Ends the run after so many passes of both nets per training image, schedules follow; 0: epochs do."""
+    budget_minutes: float = 0.0
+    """Ends the run after so many minutes of training, schedules follow; 0: epochs do."""
+    stop_on: Literal["none", "validation", "gain"] = "none"
+    """End early: validation: its robust accuracy rises no more; gain: the rate objective's gain is gone."""
+    stop_patience: int = 5
+    """stop-on: validated epochs in a row without a new best, or with a gain of 0 or less."""
     batch_size: int = 128
     """Images a round over all workers."""
     seed: int = 0

@@ -44,6 +44,10 @@ def config_to_json(config: TrainConfig) -> dict[str, Any]:
 
 
 BEFORE: dict[str, Any] = {
+    "budget_passes": 0.0,
+    "budget_minutes": 0.0,
+    "stop_on": "none",
+    "stop_patience": 5,
     "reward.objective": "total",
     "reward.cost_target": 0.0,
     "reward.outcome": "batch",
@@ -66,7 +70,9 @@ def _with_old_meaning(data: Any) -> Any:
     filled = dict(data)
     for path, value in BEFORE.items():
         group, _, name = path.rpartition(".")
-        if isinstance(filled.get(group), dict):
+        if not group:
+            filled.setdefault(name, value)
+        elif isinstance(filled.get(group), dict):
             filled[group] = {name: value, **filled[group]}
     return filled
 

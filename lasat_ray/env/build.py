@@ -209,6 +209,7 @@ def build_round(
         group=group,
         device=device,
         total_rounds=config.epochs * env.target.rounds_per_epoch,
+        progress=lambda: env.target.progress,
     )
     return env, seeded_learner(context)
 

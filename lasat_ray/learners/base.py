@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -55,7 +56,8 @@ class RemembersActing(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LearnerContext:
-    """What a learner may build itself from. ``image_shape`` (C,H,W); ``total_rounds``: length of the run."""
+    """What a learner may build itself from. ``image_shape`` (C,H,W); ``total_rounds``: length of the run;
+    ``progress``: where the run has a budget, returns the share in [0,1) that schedules go by, else None."""
 
     space: StrategySpace
     image_shape: tuple[int, int, int]
@@ -63,6 +65,7 @@ class LearnerContext:
     group: ProcessGroup
     device: torch.device
     total_rounds: int = 1
+    progress: Callable[[], float | None] = field(default=lambda: None)
 
     @property
     def total_updates(self) -> int:

@@ -43,13 +43,17 @@ class Curriculum(Fixed):
 
     def __init__(self, context: LearnerContext):
         super().__init__(context)
-        self.total_rounds = context.total_rounds
+        self.total_rounds, self.progress = context.total_rounds, context.progress
         self.round = 0
 
     def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """The present option of every head for all images, [B,K]; log_prob 0."""
         done = min(self.round, self.total_rounds - 1)
-        option = [done * size // self.total_rounds for size in self.sizes]
+        progress = self.progress()
+        if progress is None:
+            option = [done * size // self.total_rounds for size in self.sizes]
+        else:
+            option = [int(progress * size) for size in self.sizes]
         self.round += 1
         action = torch.tensor(option, device=x.device).expand(len(x), -1)
         return Action(index=action, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))

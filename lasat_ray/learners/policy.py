@@ -49,7 +49,7 @@ class PolicyLearner(abc.ABC):
         self.config = context.config.policy
         self.group = context.group
         self.seed = context.config.seed
-        self.total_updates = context.total_updates
+        self.total_updates, self.progress = context.total_updates, context.progress
         self.names = context.space.names
         self.baseline = chosen_baseline(context.config, self.own_baseline)
         self.net = context.strategy_net()
@@ -144,7 +144,9 @@ class PolicyLearner(abc.ABC):
         )
         if course == "constant":
             return first
-        progress = min(1.0, self.updates / max(1, self.total_updates - 1))
+        progress = self.progress()
+        if progress is None:
+            progress = min(1.0, self.updates / max(1, self.total_updates - 1))
         rest = 1 - progress if course == "linear" else 0.5 * (1 + math.cos(math.pi * progress))
         return last + (first - last) * rest
 

@@ -38,15 +38,24 @@ class NonFiniteReport:
 
 
 class RoundStatus:
-    """What the workers agree on after a round: [not finite, asked to stop, could not write] counts."""
+    """What the workers agree on after a round: [not finite, asked to stop, could not write] counts, and
+    the sums over workers of ``figures`` [F] float64."""
 
-    def __init__(self, report: RoundReport, *, stop: bool, failed: bool, group: ProcessGroup):
+    def __init__(
+        self,
+        report: RoundReport,
+        *,
+        stop: bool,
+        failed: bool,
+        group: ProcessGroup,
+        figures: Tensor | None = None,
+    ):
         parts = [value.detach().reshape(-1).double() for value in report.watched.values()]
         finite = torch.cat(parts).isfinite().all()
         mine = torch.stack(
             [(~finite).double(), finite.new_full((), stop).double(), finite.new_full((), failed)]
         )
-        self._votes = group.sum(mine)
+        self._votes = group.sum(mine if figures is None else torch.cat([mine, figures]))
         self._copied: torch.cuda.Event | None = None
         if self._votes.is_cuda:
             there = torch.empty_like(self._votes, device="cpu", pin_memory=True)
@@ -58,8 +67,13 @@ class RoundStatus:
         """Whether any worker met nan, was asked to stop, could not write; waits for that round alone."""
         if self._copied is not None:
             self._copied.synchronize()
-        bad, stop, failed = (count > 0 for count in self._votes.tolist())
+        bad, stop, failed = (count > 0 for count in self._votes.tolist()[:3])
         return bad, stop, failed
+
+    def read_figures(self) -> list[float]:
+        """The sums of ``figures``; after ``read``."""
+        found: list[float] = self._votes.tolist()[3:]
+        return found
 
 
 def locate(report: RoundReport, group: ProcessGroup) -> NonFiniteReport:

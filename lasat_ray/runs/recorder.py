@@ -93,6 +93,8 @@ class Recorder:
                 "round": report.round,
                 "epoch": (report.round + 1) / self.rounds_per_epoch,
             }
+            if report.progress is not None:
+                record["progress"] = report.progress
             record |= _deviations({name: next(totals) / report.global_size for name in report.sums})
             records.append(record | {name: next(scalars) for name in report.scalars})
         for record, report in zip(records, self._pending, strict=True):

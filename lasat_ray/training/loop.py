@@ -3,6 +3,7 @@ and on every Ray worker; it prints nothing and imports no Ray."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,7 +20,9 @@ from lasat_ray.process_group import out_of_memory_told
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import restoring
 from lasat_ray.runs.recorder import Recorder
+from lasat_ray.training.budget import budget_of, spent_passes
 from lasat_ray.training.context import RunContext
+from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
 from lasat_ray.training.inputs import Inputs
 from lasat_ray.training.recovery import Recovery
@@ -42,6 +45,10 @@ class Trainer:
         self.train_images, self.val_images = split_validation(
             self.dataset.train, config.data.val_fraction, config.seed
         )
+        self.num_images = len(self.train_images)
+        """Training images, those that are held out for the reward among them."""
+        self.budget = budget_of(config, self.num_images)
+        self.early_stopping = EarlyStopping(config)
         outcome_images = None
         if holds_out(config):
             fraction = config.reward.outcome_fraction
@@ -73,14 +80,27 @@ class Trainer:
         )
         self.evaluator.test_facts = self.inputs.test
         self.recovery = Recovery(
-            self.env, self.learner, context, self.recorder, restore=self.load_state_dict, save=self.save
+            self.env,
+            self.learner,
+            context,
+            self.recorder,
+            restore=self.load_state_dict,
+            save=self.save,
+            budget=self.budget,
         )
         self.train_seconds = 0.0
         self._clock = 0.0
 
     @property
     def total_rounds(self) -> int:
+        """The rounds of all epochs; a run with a budget ends by what is spent."""
         return self.config.epochs * self.rounds_per_epoch
+
+    def is_over(self, round: int) -> bool:
+        """Whether the run ends before ``round``."""
+        if self.early_stopping.is_over:
+            return True
+        return self.budget.is_over(round) if self.budget else round >= self.total_rounds
 
     @property
     def img_per_second(self) -> float:
@@ -92,37 +112,41 @@ class Trainer:
         UserError, on every worker, where numbers are not finite or files cannot be written; Stopped,
         with a checkpoint of the last round, where that was asked for."""
         self.restore()
-        end = self.total_rounds if stop_after is None else min(stop_after, self.total_rounds)
+        end = math.inf if stop_after is None else stop_after
         self._clock = time.perf_counter()
         with self._memory_told():
-            while self.env.round < end:
+            while self.env.round < end and not self.is_over(self.env.round):
                 self._play_next(end)
-        if self.env.round < self.total_rounds:
+        if not self.is_over(self.env.round):
             with self._untimed():
                 self.save()
             return {}
         with self._memory_told():
             return self.finish()
 
-    def _play_next(self, end: int) -> None:
+    def _play_next(self, end: float) -> None:
         """One round, and what is due after it; a round with nan may move ``env.round`` back."""
         round = self.env.round
         self.context.watchdog.beat()
         # Nets from outside may draw from torch's own generator; name those draws too.
         torch.manual_seed(RandomKey.of(self.config.seed, "torch", round, self.context.group.rank).low)
         self.recovery.keep()
-        self.recovery.add(self.play())
+        if self.budget:
+            self.env.target.progress = self.budget.progress(round)
+        began = time.perf_counter()
+        self.recovery.add(self.play(), time.perf_counter() - began)
         every = self.context.checkpoint_every
         closes = (round + 1) % self.rounds_per_epoch == 0
         saves = bool(every) and (round + 1) % (every or 1) == 0
         self.recovery.drain(wait=closes or saves or round + 1 == end)
         if self.env.round != round + 1:
             return
+        closes = closes or self.is_over(round + 1)
         if closes or saves or self.recovery.stop_asked:
             with self._untimed():
                 self.recovery.drain(wait=True)
                 if closes:
-                    self.end_epoch((round + 1) // self.rounds_per_epoch)
+                    self.end_epoch(-(-(round + 1) // self.rounds_per_epoch))
                 if (saves and not closes) or self.recovery.stop_asked:
                     self.save()
         if self.recovery.stop_asked:
@@ -144,7 +168,8 @@ class Trainer:
         return play_round(self.env, self.learner)
 
     def end_epoch(self, epoch: int) -> None:
-        """Write the epoch's record; every ``evaluation.every`` epochs validate and checkpoint."""
+        """Write the epoch's record; every ``evaluation.every`` epochs, and at the end of the run, validate
+        and checkpoint."""
         self.recorder.flush()
         record: dict[str, Any] = {
             "kind": "epoch",
@@ -157,17 +182,30 @@ class Trainer:
             "options": self.env.space.per_field(self.recorder.sum_option_counts()),
         }
         self.recorder.option_counts = None
+        if self.budget:
+            record["budget_spent"] = self.budget.share
         if self.env.target.pruning:
             record["sparsity"] = self.env.target.pruning.sparsity(self.env.net)
-        validate = epoch % self.config.evaluation.every == 0 or epoch == self.config.epochs
-        if validate and len(self.val_images):
-            record |= self.evaluator.validate()
+        validate = epoch % self.config.evaluation.every == 0 or self.is_over(self.env.round)
+        if validate:
+            if len(self.val_images):
+                record |= self.evaluator.validate()
+            record |= self._early_stopping(record)
         self.recorder.write(record)
         self.recorder.by_first(lambda: self._show_probe(epoch))
         if validate:
             self.save()
             if self.context.after_epoch:
                 self.context.after_epoch(record)
+
+    def _early_stopping(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Tell it of the epoch; returns what its record says of it."""
+        if self.early_stopping.on == "none":
+            return {}
+        price, robust = self.env.price, f"val_robust_acc_pgd{self.config.evaluation.val_num_steps}"
+        gain = None if price is None or price.means is None else price.means[0].item()
+        self.early_stopping.update(record.get(robust), gain)
+        return {"epochs_without_progress": self.early_stopping.waited}
 
     def _show_probe(self, epoch: int) -> None:
         """The probe's record and pictures; one worker looks, nothing of the run is touched."""
@@ -193,6 +231,11 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "img_per_second": self.img_per_second,
         }
+        if self.early_stopping.is_over:
+            spent = self.env.round / self.total_rounds if self.budget is None else self.budget.share
+            summary |= {"stopped_on": self.early_stopping.on, "budget_left": 1 - spent}
+        metrics = self.context.folder.metrics
+        self.recorder.by_first(lambda: summary.update(spent_passes(self.config, metrics, self.num_images)))
         self.recorder.write({"kind": "final", "round": self.env.round, **summary})
         self.recorder.by_first(self.recorder.close)
         self.recorder.by_first(lambda: self.context.folder.write_json("summary.json", summary))
@@ -209,6 +252,8 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "metrics_offset": self.recorder.offset,
             "numeric_faults": self.recovery.faults,
+            "budget": None if self.budget is None else self.budget.state_dict(),
+            "early_stopping": self.early_stopping.state_dict(),
             "card": model_card(self.config, self.dataset),
             "data": self.inputs.fingerprint,
         }
@@ -248,6 +293,10 @@ class Trainer:
         self.learner.load_state_dict(state["learner"])
         if self.env.price is not None:
             self.env.price.load_state_dict(state["price"], self.context.device)
+        if self.budget is not None:
+            self.budget.load_state_dict(state["budget"])
+        if state.get("early_stopping"):  # older runs had none
+            self.early_stopping.load_state_dict(state["early_stopping"])
         self.evaluator.best_robust = state["best_robust"]
         self.train_seconds = state["train_seconds"]
         # Of an older checkpoint the faults that led back to it count on.

@@ -11,6 +11,7 @@ from lasat_ray.errors import UserError
 from lasat_ray.learners import Learner
 from lasat_ray.runs.numerics import NonFiniteReport, RoundStatus, copied, locate
 from lasat_ray.runs.recorder import Recorder
+from lasat_ray.training.budget import Budget
 from lasat_ray.training.context import RunContext
 from lasat_ray.types import RoundReport
 
@@ -42,10 +43,12 @@ class Recovery:
         *,
         restore: Callable[[State], None],
         save: Callable[[], None],
+        budget: Budget | None = None,
     ):
         self.env, self.learner = env, learner
         self.context, self.recorder = context, recorder
         self.restore, self.save = restore, save
+        self.budget = budget
         self.policy = env.config.numerics
         self.lag = 1 if context.device.type == "cuda" else 0
         self.faults = 0
@@ -61,10 +64,12 @@ class Recovery:
                 state["price"] = self.env.price.state_dict()
             self._before = copied(state)
 
-    def add(self, report: RoundReport) -> None:
-        """Called after a round."""
+    def add(self, report: RoundReport, seconds: float) -> None:
+        """Called after a round that took so many seconds."""
         asked, failed = self.context.stop_asked(), self.recorder.failure is not None
-        status = RoundStatus(report, stop=asked, failed=failed, group=self.context.group)
+        group = self.context.group
+        figures = None if self.budget is None else self.budget.figures(report, seconds, group)
+        status = RoundStatus(report, stop=asked, failed=failed, group=group, figures=figures)
         self._played.append(_Played(report, status, self._before))
 
     def drain(self, *, wait: bool) -> None:
@@ -76,6 +81,8 @@ class Recovery:
             self.stop_asked |= stop
             if failed:
                 raise self.recorder.failure or UserError("the first worker could not write its records")
+            if self.budget is not None:
+                self.budget.add(played.report, played.status.read_figures())
             if bad:
                 self._played.clear()
                 return self._recover(played)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from torch import Tensor
 
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv, PlayedRound
@@ -33,7 +35,8 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
         rewarded = played.rewarded
         if rewarded is not None:
             learned = learner.update(_rollout(batch, action, rewarded))
-    return _report(played, rewarded, action, learned, env.space.counts(action.index))
+    report = _report(played, rewarded, action, learned, env.space.counts(action.index))
+    return dataclasses.replace(report, progress=env.target.progress)
 
 
 def _greedy_reward(env: AttackStrategyVectorEnv, learner: Learner) -> Tensor | None:

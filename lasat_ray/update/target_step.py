@@ -41,6 +41,8 @@ class TargetStep:
         self.strength = 0
         self.rate_factor = 1.0
         """Every rollback after a nan makes it smaller."""
+        self.progress: float | None = None
+        """Share in [0,1) of the run's budget that schedules go by; None: they go by rounds."""
         # Label smoothing belongs to training alone: the reward's L1 is the method's loss without it.
         self.unsmoothed = dataclasses.replace(config.loss, label_smoothing=0.0)
         self.trained: nn.Module = net
@@ -68,13 +70,16 @@ class TargetStep:
 
     def rate(self, round: int) -> float:
         """The learning rate of a round."""
-        epoch, epochs, factor = round / self.rounds_per_epoch, self.config.epochs, 1.0
+        epochs, factor = self.config.epochs, 1.0
+        epoch = round / self.rounds_per_epoch if self.progress is None else self.progress * epochs
         if self.pruning:
             epoch, epochs, factor = stage_of(self.config.loss, epoch, epochs)
         return self.rate_factor * factor * learning_rate(self.config.optim, epoch, epochs)
 
     def epoch(self, round: int) -> int:
-        """The epoch that a round belongs to, counted from 0."""
+        """The epoch that a round belongs to by the schedules, counted from 0."""
+        if self.progress is not None:
+            return int(self.progress * self.config.epochs)
         return round // self.rounds_per_epoch
 
     def _searches(self, round: int) -> bool:

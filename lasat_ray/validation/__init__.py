@@ -37,6 +37,8 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.outcome_images",), _COUNT),
     "reward.outcome_fraction": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
     "reward.cost_target": NOT_NEGATIVE,
+    **dict.fromkeys(("budget_passes", "budget_minutes"), NOT_NEGATIVE),
+    "stop_patience": _COUNT,
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
     **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), NOT_NEGATIVE),
     **dict.fromkeys(("data.stream_window", "data.stream_lanes"), _COUNT),
@@ -95,8 +97,25 @@ def check(
     check_learner(config)
     _check_optim(config)
     _check_speed(config)
+    _check_length(config)
     _check_test_steps(config.evaluation.test_num_steps)
     _check_numerics(config.numerics)
+
+
+def _check_length(config: TrainConfig) -> None:
+    """What ends a run must be able to."""
+    if config.budget_passes and config.budget_minutes:
+        shown, what = f"{config.budget_minutes:g}", "stands beside --budget-passes"
+        raise refusal("--budget-minutes", shown, what, "give one of the two")
+    if config.stop_on == "gain" and (config.strategy != "learned" or config.reward.objective != "rate"):
+        what = "needs the gain that the rate objective measures"
+        raise refusal("--stop-on", "'gain'", what, "add --reward.objective rate, or use validation")
+    if config.stop_on == "validation" and config.data.val_fraction == 0:
+        what = "has no validation images"
+        raise refusal("--stop-on", "'validation'", what, "give --data.val-fraction 0.1, say")
+    if config.stop_on == "none" and config.stop_patience != TrainConfig().stop_patience:
+        what = "has no effect with --stop-on none"
+        raise refusal("--stop-patience", config.stop_patience, what, "use --stop-on validation or gain")
 
 
 def _check_method(name: str, methods: Collection[str]) -> None:

@@ -164,7 +164,9 @@ def test_what_cannot_be_streamed_is_told_in_one_line(folder):
     mixed = DataConfig(cutmix=True)
     assert "--data.cutmix" in error_of(lambda: make(stream, augment=mixed), UsageError)
     assert "no such folder; write stream:PATH" in error_of(lambda: load("stream:/no/such"))
-    assert "nonsense://x: cannot be read (" in error_of(lambda: load("stream:nonsense://x"))
+    assert "nonsense://x: 'nonsense' is no protocol that is read; use one of: file" in error_of(
+        lambda: load("stream:nonsense://x")
+    )
     assert "image is" in error_of(lambda: load_extra(f"stream:{folder}", (3, 8, 8), 3))
     assert "is outside 0..1" in error_of(lambda: load_extra(f"stream:{folder}", (3, 6, 6), 2))
 

@@ -124,7 +124,11 @@ COMMAND_LINES = [
     Bad(f"{SWEEP_K} --resume run", "--resume: 'run' holds no sweep"),
     Bad(f"{SWEEP_K} --resume bad", "sweep.json", 1, "`bad/sweep.json`: `{}`", text("bad/sweep.json", "{}")),
     Bad(f"{SWEEP_K} --resume bad", "sweep.json", 1, "`bad/sweep.json`: `[`", text("bad/sweep.json", "[")),
-    Bad(f"{SWEEP_K} --out nope://a/b", "--out: 'nope://a/b' cannot be opened", 1),
+    Bad(
+        f"{SWEEP_K} --out nope://a/b",
+        "--out: nope://a/b: 'nope' is no protocol that is read; use one of: file",
+        1,
+    ),
     Bad(f"{SWEEP_K} --gpus-per-trial 1.5", "--gpus-per-trial: 1.5"),
     Bad(f"{SWEEP_K} --cpus-per-trial 0", "--cpus-per-trial: 0 is out of range"),
     Bad(f"{WEIGHTS} --seeds", "--seeds"),
