@@ -71,7 +71,10 @@ def load(request: Request) -> ImageDataset:
 
 
 def open_test(request: Request) -> tuple[partial[Part], ...]:
-    """The test parts of PATH, or PATH itself where the class folders lie in it, without training images."""
+    """The test parts of PATH, or PATH itself where the class folders lie in it, without training images.
+
+    UserError where there is no such folder.
+    """
     path, reader = _place(request)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder; write imagefolder:PATH with the folder that holds test")

@@ -130,7 +130,8 @@ def read(
 
 
 def class_names(file: Path) -> Classes | None:
-    """The classes that a file names in its array ``class_names``; None where it has none."""
+    """The classes that a file names in its array ``class_names``; None where it has none. UserError
+    for an array that holds no strings."""
     if NAMES not in held(file):
         return None
     names = _array(file, NAMES)
@@ -169,6 +170,8 @@ def _look(file: Path, name: str, rows: Tensor, shape: Shape) -> None:
             return  # told by name when it is read
         with archive.open(f"{name}.npy") as stream:
             found, _ = _header(stream)
+    if len(found) not in (3, 4):
+        return  # likewise
     height, width, channels = (*found[1:], 1) if len(found) == 3 else found[1:4]
     if (channels, height, width) != tuple(shape):
         raise UserError(

@@ -48,7 +48,8 @@ def load(request: Request) -> ImageDataset:
 
 
 def open_test(folder: Path, wnids: list[str], classes: Classes) -> Part:
-    """The images that val_annotations.txt lists: name, wnid and a box, between tabs."""
+    """The images that val_annotations.txt lists: name, wnid and a box, between tabs. UserError for a line
+    that names none."""
     labels_by_wnid = {wnid: label for label, wnid in enumerate(wnids)}
     table = folder / "val_annotations.txt"
     files: list[Path] = []
