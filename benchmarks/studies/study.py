@@ -242,7 +242,7 @@ def _evaluate(folder: Path, judge: Judge) -> dict[str, Any]:
     settings = subject.config.evaluation
     began, found = time.perf_counter(), {}
     for dear in (False, True):
-        attacks = tuple(a for a in judge.attacks if a.startswith("aa") == dear)
+        attacks = tuple(a for a in judge.attacks if a.startswith(("aa", "apgd")) == dear)
         n = judge.n_autoattack if dear else judge.n_examples
         if not attacks:
             continue

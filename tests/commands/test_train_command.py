@@ -51,16 +51,47 @@ def test_a_run_leaves_a_folder_that_explains_itself(
     assert "\x1b" not in out
 
 
-def test_a_rival_is_trained_for_equal_rounds(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+@pytest.mark.parametrize("by", ["passes", "rounds", "seconds"])
+def test_a_rival_is_trained_for_an_equal_amount(
+    by: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert run(monkeypatch, *TINY, "--compare", "pgd-at", "--out", "both") == 0
+    chosen = () if by == "passes" else ("--compare-by", by)
+    assert run(monkeypatch, *TINY, "--compare", "pgd-at", *chosen, "--out", "both") == 0
     ours = json.loads((tmp_path / "both" / "summary.json").read_text())
     rival = json.loads((tmp_path / "both" / "compare-pgd-at" / "summary.json").read_text())
-    assert ours["rounds"] == rival["rounds"] == 4
     assert (ours["strategy"], rival["strategy"]) == ("learned", "fixed")
+    if by == "rounds":
+        assert ours["rounds"] == rival["rounds"] == 4
+    if by == "passes":
+        a_round = rival["passes_per_image"] / rival["rounds"]
+        assert abs(ours["passes_per_image"] - rival["passes_per_image"]) <= a_round
+        assert rival["rounds"] > ours["rounds"], "a round of the fixed attack has no reward to pay for"
+    if by == "seconds":
+        assert rival["train_seconds"] == pytest.approx(ours["train_seconds"], rel=0.9)
     out = capsys.readouterr().out
     assert "pgd-at learned" in out and "pgd-at fixed" in out
+    before = (tmp_path / "both" / "compare-pgd-at" / "metrics.jsonl").read_bytes()
+    assert run(monkeypatch, "--resume", "both", "--compare", "pgd-at", *chosen) == 0
+    assert (tmp_path / "both" / "compare-pgd-at" / "metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("spelled", "told"), [("--budget", "''"), ("--budget=50", "'50'"), ("--budget=5 hours", "'5 hours'")]
+)
+def test_a_budget_names_its_unit(
+    spelled: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--dry-run", spelled) == 2
+    assert f"--budget: {told} is no budget; write 350passes or 20minutes" in capsys.readouterr().err
+
+
+def test_a_budget_is_short_for_its_setting(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "--dry-run", "--budget", "350passes") == 0
+    assert "--budget-passes 350.0" in capsys.readouterr().out
+    assert run(monkeypatch, "--dry-run", "--budget=2.5minutes") == 0
+    assert "--budget-minutes 2.5" in capsys.readouterr().out
 
 
 def test_a_finished_run_resumes_to_its_own_result(

@@ -11,6 +11,7 @@ import pytest
 from lasat_ray.config.json_io import read_config
 from lasat_ray.cost import counted_passes
 from lasat_ray.reporting.figures import FIGURES, draw_all
+from lasat_ray.reporting.figures.compute import compute, passes_and_accuracy
 from lasat_ray.reporting.figures.convergence import running_mean, slope
 from lasat_ray.reporting.figures.cost import cost, passes
 from lasat_ray.reporting.figures.distributions import distributions
@@ -50,6 +51,29 @@ def test_a_run_that_has_only_begun_is_drawn_as_far_as_it_came(runs):
     assert {"figure-1-robust-overfitting", "theorem-1", "cost"} <= slugs and "pareto" not in slugs
     (table,) = all_tables(study)
     assert "unfinished" in table.lines[0].label and set(table.columns) == {"time_min"}
+
+
+def test_compute_is_counted_to_the_end_of_every_validated_epoch(study):
+    run = study.groups[0].runs[0]
+    config = read_config(run.path / "config.json")
+    found = passes_and_accuracy(run, "robust")
+    epochs = [record for record in run.of("epoch") if any(k.startswith("val_robust") for k in record)]
+    assert len(found) == len(epochs) > 1
+    for (spent, accuracy), record in zip(found, epochs, strict=True):
+        until = [r for r in run.of("round") if r["round"] < record["round"]]
+        images = run.summary["passes"] / run.summary["passes_per_image"]
+        assert spent == pytest.approx(sum(counted_passes(config, until)) / images)
+        assert accuracy == 100 * next(v for k, v in record.items() if k.startswith("val_robust"))
+    assert found[-1][0] == pytest.approx(run.summary["passes_per_image"])
+
+
+def test_compute_reads_seeds_off_at_equal_passes(study):
+    group = next(group for group in study.groups if len(group.runs) > 1)
+    curve = next(mark for mark in compute(study).panels[0].marks if mark.name == group.label)
+    series = [dict(passes_and_accuracy(run, "robust")) for run in group.runs]
+    assert curve.x[-1] == pytest.approx(min(max(pairs) for pairs in series))
+    ends = [np.interp(curve.x[-1], list(pairs), list(pairs.values())) for pairs in series]
+    assert curve.y[-1] == pytest.approx(np.mean(ends))
 
 
 def test_distributions_are_the_recorded_counts(study):

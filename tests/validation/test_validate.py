@@ -57,6 +57,8 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("attack.step_size", "reward.ref_step_size", "evaluation.step_size"), (0.0, -0.1, 2.0)),
     "attack.start_radius": (-0.1, 8.0),
     "reward.outcome_images": (0,),
+    **dict.fromkeys(("budget_passes", "budget_minutes"), (-1.0,)),
+    "stop_patience": (0,),
     "reward.outcome_fraction": (0.0, 1.0),
     "reward.cost_target": (-1.0,),
     **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), (-1.0,)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lasat_ray.reporting.figure import Figure
+from lasat_ray.reporting.figures.compute import compute
 from lasat_ray.reporting.figures.confusion import confusion
 from lasat_ray.reporting.figures.convergence import convergence
 from lasat_ray.reporting.figures.cost import cost
@@ -19,6 +20,7 @@ from lasat_ray.reporting.figures.single_images import single_images
 from lasat_ray.reporting.study import Study
 
 FIGURES: tuple[Callable[[Study], Figure | None], ...] = (
+    compute,
     pareto,
     overfitting,
     distributions,
