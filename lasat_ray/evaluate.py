@@ -39,7 +39,7 @@ class AttackOptions:
     attacks: tuple[str, ...] = DEFAULT_ATTACKS
     """Attacks in order, of those named above."""
     n_examples: int | None = None
-    """Use only the first this many test images."""
+    """Use only this many test images, even over the classes: the same ones as --data.max-test."""
     eps: Budget | None = None
     """Budget in [0,1] pixels; None takes the run's, else 8/255 (l2: 128/255)."""
     norm: Literal["linf", "l2"] | None = None
@@ -157,6 +157,8 @@ def _evaluate(options: EvaluateOptions) -> int:
     out = Path(options.out) if options.out else subject.out
     if options.export_robustbench:
         check_exportable(subject)
+    for line in subject.facts.get("notes", ()):
+        console.print(f"note: {line}", highlight=False, markup=False, soft_wrap=True)
     with _runner(options) as run, EvaluationDisplay(console) as display:
         report = evaluate_net(
             subject.net,

@@ -22,8 +22,7 @@ from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config import Budget
-from lasat_ray.data.decode import opened
-from lasat_ray.data.guard import read_file, reading
+from lasat_ray.data.decode import Background, read_image
 from lasat_ray.env.observation import observed
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
@@ -127,18 +126,16 @@ def read_images(names: Sequence[str], subject: EvaluationTarget) -> tuple[Tensor
             rows.append(subject.images.x[int(name)])
             labels.append(int(subject.images.y[int(name)]))
         else:
-            rows.append(_read_file(Path(name), subject.image_shape))
+            background = subject.config.data.background if subject.config else "white"
+            rows.append(_read_file(Path(name), subject.image_shape, background))
             labels.append(None)
     return torch.stack(rows).to(dtype_of(subject.net)).div_(255), labels
 
 
-def _read_file(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    channels, height, width = shape
+def _read_file(path: Path, shape: tuple[int, int, int], background: Background) -> Tensor:
     if not path.exists():
         raise UsageError(f"IMAGE: '{path}' is no file and no place in the test set; check it")
-    with reading(str(path)), opened(read_file(path), str(path)) as image:
-        scaled = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-    return torch.from_numpy(np.array(scaled).reshape(height, width, channels)).permute(2, 0, 1)
+    return read_image(path, shape, background=background)
 
 
 def largest_eps(norm: str, size: int) -> float:

@@ -83,7 +83,9 @@ def _leaderboard(argv: Sequence[str]) -> int:
         raise UsageError(f"--out: '{options.out}' is neither NAME.json nor NAME.md; give one of them")
     if not options.paths and options.dataset is None:
         raise UsageError("PATH is missing; name evaluation.json files or folders, or a --dataset")
-    measured = [measured_row(file) for file in find_reports([Path(path) for path in options.paths])]
+    files = find_reports([Path(path) for path in options.paths])
+    measured = [measured_row(file) for file in files]
+    check_classes(files)
     names = [options.dataset] if options.dataset else list(dict.fromkeys(row.dataset for row in measured))
     rows = {name: ranked(measured, name, reported=not options.no_reported) for name in names}
     if not any(rows.values()):
@@ -131,6 +133,24 @@ def measured_row(file: Path) -> Row:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"{file}: not an evaluation ({told}); make it with lasat_ray.evaluate") from error
+
+
+def check_classes(files: Sequence[Path]) -> None:
+    """UserError where two evaluations call their data sets alike and tell other classes apart."""
+    known: dict[str, tuple[Path, list[str]]] = {}
+    for file in files:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        names, dataset = report.get("class_names"), str(report.get("dataset"))
+        if not isinstance(names, list) or not names:
+            continue  # of a version that kept none
+        other, theirs = known.setdefault(dataset, (file, names))
+        for name in [*names, *theirs]:
+            if name not in theirs or name not in names:
+                owner, lacking = (file, other) if name in names else (other, file)
+                raise UserError(
+                    f"{owner}: class '{name}' of {dataset} is no class of {lacking}; these are two data "
+                    "sets, leave one out"
+                )
 
 
 def _share(value: Any) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lasat_ray.cli.display import TrainingDisplay, result_table, strategy_table
+from lasat_ray.cli.display import TrainingDisplay, chance_line, result_table, strategy_table
 from lasat_ray.cli.run_options import (
     RunOptions,
     check_run,
@@ -49,6 +49,8 @@ def train_command() -> int:
     from lasat_ray.learners import LEARNERS, find_learner
     from lasat_ray.methods import METHODS
 
+    if config.recipe == "images" and not options.resume:
+        config = fit_images(config, options, sys.argv[1:], console)
     check(config, METHODS, LEARNERS)
     if config.learns:
         find_learner(config.learner)  # outside code and extras that are missing, before a folder is made
@@ -77,6 +79,31 @@ def _told_how_to_go_on(out: Path) -> Iterator[None]:
         kept = (out / "config.json").is_file()
         told = f"interrupted; continue with --resume {out}" if kept else "interrupted; nothing was written"
         raise told_elsewhere(told, 128 + signal.SIGINT) from None
+
+
+def fit_images(
+    config: TrainConfig, options: RunOptions, argv: Sequence[str], console: Console
+) -> TrainConfig:
+    """Recipe ``images``: sizes by the images that are there, told together with the time they will take."""
+    from lasat_ray.cluster.local import choose_device
+    from lasat_ray.recipes.images import fitted
+    from lasat_ray.training.estimate import expected_seconds, spell_seconds
+    from lasat_ray.training.loop import load_config_dataset
+
+    dataset = load_config_dataset(config)
+    given = {token.partition("=")[0].replace("_", "-") for token in argv}
+    config = fitted(config, len(dataset.train), dataset.image_shape, given)
+    check(config)
+    told = (
+        f"{len(dataset.train):,} training images {dataset.image_shape} (C,H,W), {dataset.num_classes} classes"
+    )
+    chosen = f"--model {config.model} --batch-size {config.batch_size} --epochs {config.epochs}"
+    line = f"Recipe images for {told}: {chosen}"
+    if not options.num_workers:
+        seconds = expected_seconds(config, dataset, choose_device(options.device))
+        line += f"; about {spell_seconds(seconds)}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return config
 
 
 def compared(config: TrainConfig, method: str) -> TrainConfig:
@@ -128,6 +155,8 @@ def _run_all(
             rival = beside.config()
             results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
+    if line := chance_line(results[0][1][0]):
+        console.print(line, highlight=False, soft_wrap=True)
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":
         console.print(strategy_table(grid_of(config), display.first_options, display.last_options))
@@ -180,7 +209,12 @@ def _trainer(options: RunOptions) -> Any:
         from lasat_ray.cluster.local import train_here
 
         yield lambda config, folder, display: train_here(
-            config, folder, device=options.device, listener=display, hang_timeout=options.hang_timeout
+            config,
+            folder,
+            device=options.device,
+            listener=display,
+            hang_timeout=options.hang_timeout,
+            accept_changed_data=options.accept_changed_data,
         )
         return
     from lasat_ray.cluster.ray_train import train_on_ray
@@ -197,6 +231,7 @@ def _trainer(options: RunOptions) -> Any:
             start_failures=options.max_failures if options.address else 0,
             hang_timeout=options.hang_timeout,
             listener=display,
+            accept_changed_data=options.accept_changed_data,
         )
 
 

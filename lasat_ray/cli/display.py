@@ -92,7 +92,8 @@ def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     """Accuracy on the test set, one row per run: (name, summary); passes as --budget counts them."""
     first = summaries[0][1]
     threat = format_threat(first["norm"], first["eps"])
-    table = Table(title=f"Test set, {first['n_test']} images, {threat}")
+    images = first.get("test_images", {}).get("told", f"{first['n_test']} images")
+    table = Table(title=f"Test set, {images}, {threat}")
     table.add_column("run")
     robust = [key for key in summaries[0][1] if key.startswith("robust_acc_")]
     for key in ("clean_acc", *robust):
@@ -105,6 +106,17 @@ def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
         passes = f"{summary['passes_per_image']:.0f}" if "passes_per_image" in summary else "-"
         table.add_row(name, *accuracies, str(summary["rounds"]), passes, f"{summary['img_per_second']:.0f}")
     return table
+
+
+def chance_line(summary: dict[str, Any]) -> str | None:
+    """What a net reaches that has learnt nothing but the largest class; None for runs that kept no counts."""
+    images = summary.get("test_images")
+    if not images:
+        return None
+    return (
+        f"To compare: always naming the largest of {images['classes']} classes is right on "
+        f"{100 * images['largest_class']:.1f} % of these images, under every attack."
+    )
 
 
 def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]]) -> Table:

@@ -50,6 +50,8 @@ class RunOptions:
     """Run folder to continue, with its own settings."""
     trust: Switch = False
     """With --resume: run the code that the folder names as module:name, and follow its links."""
+    accept_changed_data: Switch = False
+    """With --resume: go on although the images are not those the run was stopped with; recorded."""
     compare: str | None = None
     """Also train this method with its fixed attack, for example pgd-at."""
     compare_by: Literal["passes", "rounds", "seconds"] = "passes"
@@ -144,6 +146,8 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
         raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
     if options.trust and options.resume is None:
         raise UsageError("--trust: has nothing to trust without --resume; leave it out")
+    if options.accept_changed_data and options.resume is None:
+        raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")
     if options.out is not None and options.resume is not None:
         raise UsageError(
             f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"

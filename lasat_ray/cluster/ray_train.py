@@ -54,6 +54,7 @@ def train_on_ray(
     stop_epoch: int | None = None,
     hang_timeout: float = 1800.0,
     start_failures: int = 0,
+    accept_changed_data: bool = False,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training on a connected Ray; returns the summary (empty where
     ``stop_epoch`` ends it early).
@@ -70,7 +71,11 @@ def train_on_ray(
             trainer = _ray_trainer(
                 config,
                 folder,
-                {"stop_epoch": stop_epoch, "hang_timeout": hang_timeout},
+                {
+                    "stop_epoch": stop_epoch,
+                    "hang_timeout": hang_timeout,
+                    "accept_changed_data": accept_changed_data,
+                },
                 scaling=_scaling(num_workers, cpus_per_worker, gpus_per_worker, device),
                 failures=ray.train.FailureConfig(
                     # Ray retries a group that cannot start for ever unless the controller's limit is set.
@@ -170,6 +175,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         prefetch=ray_data_prefetch,
         stop_asked=folder.stop_file.exists if group.is_first else lambda: False,
         watchdog=watchdog,
+        accept_changed_data=job.get("accept_changed_data", False),
     )
     user_errors = UserErrorRelay(folder.path / _STORAGE)
     # A writer that was given up may still be ending.

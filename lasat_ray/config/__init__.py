@@ -6,44 +6,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from lasat_ray.config.data import DataConfig
 from lasat_ray.config.fields import Budget, GridSpec
 from lasat_ray.config.loss import LossConfig
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.reward import RewardConfig
 from lasat_ray.units import Grid
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DataConfig:
-    """Where images come from and how they are varied."""
-
-    root: str = "~/.cache/lasat_ray"
-    """Folder of the torchvision data sets; they are downloaded there when absent."""
-    val_fraction: float = 0.02
-    """Share of the training images set aside to choose the best epoch; of a stream at most 10,000."""
-    max_train: int | None = None
-    """Use only this many training images, chosen by seed."""
-    max_test: int | None = None
-    """Use only the first this many test images."""
-    crop_padding: int = 4
-    """Pixels of padding before the random crop; 0 switches cropping off."""
-    pad_mode: Literal["zero", "reflect"] = "zero"
-    """What the padding holds."""
-    flip: bool = True
-    """Random horizontal flips."""
-    cutout: int = 0
-    """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
-    cutmix: bool = False
-    """Paste a box of another image in and mix the labels by area; for losses whose attack has no label."""
-    extra: str | None = None
-    """npz:PATH or stream:URL of extra (for example synthetic) training images."""
-    extra_fraction: float = 0.0
-    """Share of every batch drawn from the extra images."""
-    stream_window: int = 16384
-    """stream: images shuffled together and held decoded, over all workers; the next so many come along."""
-    stream_lanes: int = 8
-    """stream: places of an epoch that are read at once; more mixes further, and each worker reads its own."""
-
 
 __all__ = [
     "LEARNED",

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from lasat_ray.data.images import ImageDataset, Images, Request, number_names
+from lasat_ray.data.classes import Classes, number_names
+from lasat_ray.data.images import ImageDataset, Images, Request
+from lasat_ray.data.part import Part, make_dataset, part_of_images
 from lasat_ray.rng import RandomKey
+
+CLASSES = Classes(number_names(10))
 
 
 def load(request: Request) -> ImageDataset:
     """uint8 [N,1,8,8], 10 classes; 80 % train and 20 % test, the same split in every run."""
+    train, _ = _split()
+    images = train.take(request.train_rows(len(train)))
+    return make_dataset(request, images, CLASSES, (open_test,), available=len(train))
+
+
+def open_test() -> Part:
+    """The 359 test images."""
+    return part_of_images(_split()[1], CLASSES, "digits test")
+
+
+def _split() -> tuple[Images, Images]:
     images = _all()
     order = RandomKey.of("digits", "train and test").permutation(len(images))
     n_train = round(0.8 * len(images))
-    train, test = images.take(order[:n_train]), images.take(order[n_train:])
-    return ImageDataset(
-        name=request.name,
-        train=train.take(request.train_rows(len(train))),
-        class_names=number_names(10),
-        load_test=partial(test.take, request.test_rows(len(test))),
-    )
+    return images.take(order[:n_train]), images.take(order[n_train:])
 
 
 def _all() -> Images:

@@ -6,14 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from lasat_ray.data.classes import Classes, number_names
 from lasat_ray.data.guard import files_at
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.rng import RandomKey
+
+__all__ = [
+    "ImageDataset",
+    "Images",
+    "ReadOptions",
+    "Request",
+    "TestFacts",
+    "TrainingImages",
+    "number_names",
+    "split_validation",
+]
 
 
 class TrainingImages(Protocol):
@@ -83,17 +95,36 @@ class Images:
         return torch.arange(len(self)), self
 
 
+@dataclass(frozen=True, slots=True)
+class TestFacts:
+    """What is known of a test part without its pixels: a record of which images are used, what differs
+    with its content, and what has to be told."""
+
+    __test__ = False  # not a case of pytest's
+
+    coverage: dict[str, Any]
+    identity: str
+    notes: tuple[str, ...]
+
+
 @dataclass
 class ImageDataset:
-    """A named data set; ``load_test()`` opens the test images, and nothing before it does.
+    """A named data set; ``load_test()`` opens the test images, and nothing before it reads a pixel of them.
 
-    UserError where a label has no class name, or the test images differ in shape from these.
+    ``named``: the class names are the source's own, not the digits of label numbers. ``available``: how many
+    training images the source has, of which ``train`` may be a part; ``notes``: what to tell about them.
+    ``inspect_test()``: what is known of the test part by its labels and headers; None where a set was
+    made by hand. UserError where a label has no class name, or the test images differ in shape from these.
     """
 
     name: str
     train: TrainingImages
     class_names: tuple[str, ...]
     load_test: Callable[[], Images]
+    named: bool = True
+    available: int | None = None
+    notes: tuple[str, ...] = ()
+    inspect_test: Callable[[], TestFacts] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.train):
@@ -109,9 +140,24 @@ class ImageDataset:
         return len(self.class_names)
 
     @property
+    def classes(self) -> Classes:
+        """The names, and whether they are names."""
+        return Classes(self.class_names, self.named)
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         return self.train.image_shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadOptions:
+    """How files are read: the columns of parquet or arrays of npz that hold images and labels (None: the
+    usual names), and what shows through transparent pixels."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    background: Literal["white", "black"] = "white"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,16 +170,13 @@ class Request:
     max_train: int | None
     max_test: int | None
     seed: int
+    options: ReadOptions = ReadOptions()
 
     def train_rows(self, n: int) -> Tensor:
         """Training rows to decode, int64 [M] ascending: all of ``n``, or ``max_train`` chosen by the seed."""
         if self.max_train is None or self.max_train >= n:
             return torch.arange(n)
         return RandomKey.of(self.seed, "subset").permutation(n)[: self.max_train].sort().values
-
-    def test_rows(self, n: int) -> Tensor:
-        """The first ``max_test`` of ``n`` rows, int64 [M]."""
-        return torch.arange(n if self.max_test is None else min(n, self.max_test))
 
 
 def split_validation(images: TrainingImages, fraction: float, seed: int) -> tuple[TrainingImages, Images]:
@@ -151,11 +194,6 @@ def split_validation(images: TrainingImages, fraction: float, seed: int) -> tupl
             f"--data.val-fraction: {fraction} of {n} images leaves none to train on; lower it or add images"
         )
     return images.hold_out(n_val, seed)
-
-
-def number_names(count: int) -> tuple[str, ...]:
-    """Class names where a source gives none: "0", "1", ..."""
-    return tuple(str(n) for n in range(count))
 
 
 def _checked_test(

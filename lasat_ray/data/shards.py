@@ -5,13 +5,12 @@ Hugging Face's layout: an image column with encoded bytes, an integer label, cla
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fnmatch import fnmatch
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +19,14 @@ import pyarrow.parquet as pq
 
 from lasat_ray.config.files import check_regular
 from lasat_ray.config.urls import filesystem_of, is_url
+from lasat_ray.data.classes import Classes, match, relabelled
 from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.errors import UserError
 
 _BATCH = 64
 """Rows that are unpacked at once: one page can stand for any number of copies of a large image."""
 
-_REMOTE = "check the address, and that what fsspec needs for it is installed"
+_FIRST_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,6 +35,7 @@ class Shards:
 
     ``file``, ``place``: the number of each group's file, and the group's number in that file;
     ``first`` its first row in the split, with the number of all rows at the end. int64 [G], [G], [G+1].
+    ``numbering``: of files that number the classes in another order than ``names``, their labels in ours.
     """
 
     files: tuple[str, ...]
@@ -44,6 +45,7 @@ class Shards:
     file: np.ndarray
     place: np.ndarray
     first: np.ndarray
+    numbering: dict[str, np.ndarray]
 
     @property
     def count(self) -> int:
@@ -51,61 +53,47 @@ class Shards:
         return int(self.first[-1])
 
 
-def find_folder(place: str, kind: str) -> str:
-    """``place`` itself or the one folder in it that has train-*.parquet; a local path or a URL.
+def read_shards(
+    files: tuple[str, ...],
+    *,
+    image: str | None = None,
+    label: str | None = None,
+    names: tuple[str, ...] | None = None,
+) -> Shards:
+    """The two columns of a split and the row groups of all files.
 
-    UserError where there is none or more than one; ``kind`` is the source's name in the message.
-    """
-    with reading(place, _REMOTE):
-        fs, root = filesystem_of(place)
-        root = root.rstrip("/") or root
-        if not fs.isdir(root):
-            spelled = f"write {kind}:PATH with the folder of train-*.parquet"
-            raise UserError(f"{place}: no such folder; {spelled}")
-        inner = sorted(entry["name"] for entry in fs.ls(root, detail=True) if entry["type"] == "directory")
-        outer = [_address(fs, path) for path in (root, *inner)]
-    found = [path for path in outer if _matching(path, "train")]
-    if not found:
-        raise UserError(f"{outer[0]}: holds no train-*.parquet; name the folder that does")
-    if len(found) > 1 and found[0] != outer[0]:
-        first, second = (path.rpartition("/")[2] for path in found[:2])
-        raise UserError(f"{outer[0]}: train-*.parquet is in {first} and {second}; name one of them")
-    return found[0]
-
-
-def find_split(folder: str, *prefixes: str) -> tuple[str, ...]:
-    """PREFIX-*.parquet of the first prefix that has any, in the order of their names."""
-    for prefix in prefixes:
-        if files := _matching(folder, prefix):
-            return files
-    raise UserError(f"{folder}: holds no {prefixes[0]}-*.parquet; add the {prefixes[0]} images there")
-
-
-def read_shards(files: tuple[str, ...]) -> Shards:
-    """The columns of a split after the first file's schema, and the row groups of all files.
-
-    Only footers are read. UserError naming the file that lacks a column or is damaged.
+    ``image`` and ``label`` are the columns' names, None for the usual ones. Labels count by ``names``, None
+    for those of the first file that names its classes; files that name them in another order are renumbered.
+    Only footers are read. UserError naming the file that lacks a column, has other classes or is damaged.
     """
     with reading(files[0]), _open(files[0]) as file:
         schema = file.schema_arrow
-        image = _column(files[0], schema, "img", "image")
-        label = _column(files[0], schema, "label", "fine_label")
-        names = _names(schema, label)
+        image = _column(files[0], schema, "image", *([image] if image else ["img", "image"]))
+        label = _column(files[0], schema, "label", *([label] if label else ["label", "fine_label"]))
     of: list[int] = []
     place: list[int] = []
     counts = [0]
+    numbering: dict[str, np.ndarray] = {}
+    reference = (files[0], names)
     for number, name in enumerate(files):
         with reading(name), _open(name) as file:
-            _column(name, file.schema_arrow, label)
-            _column(name, file.schema_arrow, image)
+            _column(name, file.schema_arrow, "label", label)
+            _column(name, file.schema_arrow, "image", image)
             # Runs of one label take no place in a file, and eight bytes a row in memory.
             check_expansion(8 * file.metadata.num_rows, _size(name), f"{name} {label}")
             groups = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+            own = _names(file.schema_arrow, label)
+        if own and reference[1] is None:
+            reference = (name, own)
+        elif own and reference[1]:
+            mapping = match(Classes(own), Classes(reference[1]), name, reference[0])
+            if mapping is not None:
+                numbering[name] = mapping
         of += [number] * len(groups)
         place += range(len(groups))
         counts += groups
     arrays = (np.array(of, np.int64), np.array(place, np.int64), np.cumsum(counts, dtype=np.int64))
-    return Shards(files, image, label, names, *arrays)
+    return Shards(files, image, label, reference[1], *arrays, numbering)
 
 
 def read_labels(shards: Shards, num_classes: int | None) -> np.ndarray:
@@ -114,7 +102,7 @@ def read_labels(shards: Shards, num_classes: int | None) -> np.ndarray:
     for name in shards.files:
         with reading(name), _open(name) as file:
             column = file.read(columns=[shards.label]).column(0)
-        parts.append(_checked(column, partial(_where, name), name, shards.label, num_classes))
+        parts.append(_labels(shards, column, partial(_where, name), name, num_classes))
     return np.concatenate(parts)
 
 
@@ -158,7 +146,7 @@ def read_labelled(
         blobs.extend(_bytes(table.column(shards.image), found))
         names.extend(found)
         column = table.column(shards.label)
-        labels.append(_checked(column, found.__getitem__, file, shards.label, num_classes))
+        labels.append(_labels(shards, column, found.__getitem__, file, num_classes))
 
     _visit(shards, row_M, (shards.image, shards.label), see)
     return blobs, names, np.concatenate(labels)
@@ -210,6 +198,14 @@ def _rows(
     return pa.Table.from_batches(taken)
 
 
+def file_identity(name: str) -> str:
+    """A file's own name, its size and a hash of its first bytes: tells it from another without reading it."""
+    with reading(name):
+        fs, path = filesystem_of(name)
+        first = hashlib.sha256(fs.cat_file(path, start=0, end=_FIRST_BYTES)).hexdigest()
+        return f"{path.rpartition('/')[2]} {int(fs.size(path))} {first}"
+
+
 def _size(name: str) -> int:
     fs, path = filesystem_of(name)
     return int(fs.size(path))
@@ -226,25 +222,13 @@ def _open(name: str) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def _matching(folder: str, prefix: str) -> tuple[str, ...]:
-    fs, root = filesystem_of(folder)
-    listed = sorted(entry["name"] for entry in fs.ls(root, detail=True))
-    return tuple(
-        _address(fs, path) for path in listed if fnmatch(path.rpartition("/")[2], f"{prefix}-*.parquet")
-    )
-
-
-def _address(fs: Any, path: str) -> str:
-    """How a file is named and opened again: a plain path where it is local, else its URL."""
-    return path if "file" in fs.protocol else fs.unstrip_protocol(path)
-
-
-def _column(file: str, schema: pa.Schema, *choices: str) -> str:
+def _column(file: str, schema: pa.Schema, kind: str, *choices: str) -> str:
     for name in choices:
         if name in schema.names:
             return name
     raise UserError(
-        f"{file}: has no column {' or '.join(choices)} (found {', '.join(schema.names)}); rename one"
+        f"{file}: has no column {' or '.join(choices)} (found {', '.join(schema.names)}); "
+        f"name one with --data.{kind}-column"
     )
 
 
@@ -264,6 +248,27 @@ def _label_range(file: pq.ParquetFile, group: int, label: str) -> tuple[int, int
     if kept is None or not kept.has_min_max or not isinstance(kept.max, int):
         return None
     return kept.min, kept.max
+
+
+def is_labelled(shards: Shards) -> bool:
+    """Whether any row has a label: none of the published test parts of ImageNet and its kin has."""
+    for name in shards.files:
+        with reading(name), _open(name) as file:
+            column = file.read(columns=[shards.label]).column(0)
+        if not pa.types.is_integer(column.type) or not len(column):
+            return True  # what is wrong with it is told when it is read
+        if (highest := pc.max(column).as_py()) is not None and highest >= 0:
+            return True
+    return not shards.count
+
+
+def _labels(
+    shards: Shards, column: pa.ChunkedArray, where: Callable[[int], str], file: str, num_classes: int | None
+) -> np.ndarray:
+    """The labels of a file's rows, int64 [M], by the numbering of the split."""
+    mapping = shards.numbering.get(file)
+    limit = num_classes if mapping is None else len(mapping)
+    return relabelled(_checked(column, where, file, shards.label, limit), mapping)
 
 
 def _checked(

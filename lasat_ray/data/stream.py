@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -13,13 +12,16 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config.urls import is_url
+from lasat_ray.data.classes import Classes, match
 from lasat_ray.data.decode import Encoded, decode_all
 from lasat_ray.data.feed import Shard
+from lasat_ray.data.find_shards import find_folder, find_split
 from lasat_ray.data.guard import check_bytes
-from lasat_ray.data.images import ImageDataset, Images, Request, number_names
-from lasat_ray.data.parquet import REMEDY, find_test, load_test
+from lasat_ray.data.images import ImageDataset, Images, ReadOptions, Request
+from lasat_ray.data.parquet import REMEDY, shards_of, test_openers
+from lasat_ray.data.part import make_dataset
 from lasat_ray.data.prefetch import Prefetcher, thread_prefetch
-from lasat_ray.data.shards import Shards, find_folder, find_split, largest_label, read_labelled, read_shards
+from lasat_ray.data.shards import Shards, largest_label, read_labelled
 from lasat_ray.data.stream_order import StreamOrder
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.process_group import to_device
@@ -45,6 +47,7 @@ class ImageStream:
     num_classes: int
     image_shape: tuple[int, int, int]
     held: Tensor
+    options: ReadOptions = ReadOptions()  # noqa: RUF009 - frozen
 
     def __len__(self) -> int:
         return self.shards.count - len(self.held)
@@ -55,7 +58,8 @@ class ImageStream:
         UserError naming the file and row of an image that is damaged or unlike the first ones.
         """
         ordered = rows.sort()
-        x, y = _decode(self.shards, self._rows_of_split(ordered.values), self.num_classes, self.image_shape)
+        rows_of_split = self._rows_of_split(ordered.values)
+        x, y = _decode(self.shards, rows_of_split, self.num_classes, self.image_shape, self.options)
         back = ordered.indices.argsort()
         return Images(x[back], y[back])
 
@@ -160,22 +164,26 @@ def open_stream(
     spelling: str,
     place: str,
     image_shape: tuple[int, int, int] | None = None,
-    num_classes: int | None = None,
+    classes: Classes | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - frozen
 ) -> ImageStream:
     """The training files at a path or URL; reads footers and the first images.
 
-    ``image_shape``, ``num_classes``: what the images must have, else what they are found to have.
-    UserError naming file and remedy.
+    ``image_shape``, ``classes``: what the images must have, else what they are found to have; labels count
+    by ``classes``. UserError naming file and remedy.
     """
     where = place if is_url(place) else str(Path(place).expanduser())
-    shards = read_shards(find_split(find_folder(where, "stream"), "train"))
+    shards = shards_of(find_split(find_folder(where, "stream"), "train"), options)
     if not shards.count:
         raise UserError(f"{spelling}: holds no training images; check the path")
-    if num_classes is None:
+    if classes is None:
         num_classes = len(shards.names) if shards.names else largest_label(shards) + 1
-    x, _ = _decode(shards, torch.arange(min(_LOOK, shards.count)), num_classes, image_shape)
+    else:
+        num_classes = len(classes)
+        shards = _renumbered(shards, classes, spelling)
+    x, _ = _decode(shards, torch.arange(min(_LOOK, shards.count)), num_classes, image_shape, options)
     channels, height, width = x.shape[1:]
-    return ImageStream(spelling, shards, num_classes, (channels, height, width), torch.arange(0))
+    return ImageStream(spelling, shards, num_classes, (channels, height, width), torch.arange(0), options)
 
 
 def load(request: Request) -> ImageDataset:
@@ -183,20 +191,40 @@ def load(request: Request) -> ImageDataset:
 
     The test images are decoded into memory when they are asked for.
     """
-    stream = open_stream(request.name, request.place)
-    names = stream.shards.names or number_names(stream.num_classes)
-    folder = stream.shards.files[0].rpartition("/")[0]
-    test = partial(load_test, find_test(folder), len(names), stream.image_shape[0], request.test_rows)
-    return ImageDataset(request.name, stream, names, test)
+    stream = open_stream(request.name, request.place, options=request.options)
+    names = stream.shards.names
+    classes = Classes(names) if names else Classes.numbered(stream.num_classes)
+    openers = test_openers(stream.shards.files[0].rpartition("/")[0], request.options)
+    return make_dataset(request, stream, classes, openers, available=stream.shards.count)
+
+
+def _renumbered(shards: Shards, ours: Classes, spelling: str) -> Shards:
+    """The same files with their labels by the numbering of another set."""
+    if not shards.names:
+        return shards
+    mapping = match(Classes(shards.names), ours, spelling, "the training images")
+    if mapping is None:
+        return shards
+    own = {
+        file: mapping[shards.numbering[file]] if file in shards.numbering else mapping
+        for file in shards.files
+    }
+    return replace(shards, names=ours.names, numbering=own)
 
 
 def _decode(
-    shards: Shards, row_M: Tensor, num_classes: int, shape: tuple[int, int, int] | None
+    shards: Shards,
+    row_M: Tensor,
+    num_classes: int,
+    shape: tuple[int, int, int] | None,
+    options: ReadOptions,
 ) -> tuple[Tensor, Tensor]:
     """Rows of a split (ascending): x uint8 [M,C,H,W], y int64 [M]."""
     blobs, names, label_M = read_labelled(shards, row_M.numpy(), num_classes)
     encoded = Encoded(len(blobs), blobs.__getitem__, names.__getitem__)
-    x = decode_all(encoded, channels=shape[0] if shape else None, remedy=REMEDY)
+    x = decode_all(
+        encoded, channels=shape[0] if shape else None, remedy=REMEDY, background=options.background
+    )
     if shape and len(x) and tuple(x.shape[1:]) != shape:
         told = f"image is {tuple(x.shape[1:])} (C,H,W) but the first is {shape}"
         raise UserError(f"{names[0]}: {told}; {REMEDY}")

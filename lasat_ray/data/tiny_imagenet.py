@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lasat_ray.config.files import check_regular
-from lasat_ray.data.decode import Encoded, decode_all
+from lasat_ray.data.classes import Classes
+from lasat_ray.data.decode import Encoded, check_headers, decode_all
 from lasat_ray.data.guard import reading
 from lasat_ray.data.images import ImageDataset, Images, Request
+from lasat_ray.data.part import Part, Shape, make_dataset
 from lasat_ray.errors import UserError
 
 _URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
@@ -38,16 +41,15 @@ def load(request: Request) -> ImageDataset:
             raise UserError(f"{folder / 'train' / wnid / 'images'}: holds no *.JPEG; unzip {_URL} again")
         files += found
         labels += [label] * len(found)
-    return ImageDataset(
-        name=request.name,
-        train=_images(files, labels, request.train_rows(len(files))),
-        class_names=_names(folder / "words.txt", wnids),
-        load_test=partial(_load_test, folder / "val", wnids, request.test_rows),
-    )
+    classes = Classes(_names(folder / "words.txt", wnids))
+    images = _images(files, labels, request.train_rows(len(files)))
+    opener = partial(open_test, folder / "val", wnids, classes)
+    return make_dataset(request, images, classes, (opener,), available=len(files))
 
 
-def _load_test(folder: Path, wnids: list[str], rows: Callable[[int], Tensor]) -> Images:
-    """The images that val_annotations.txt lists: name, wnid and a box, between tabs."""
+def open_test(folder: Path, wnids: list[str], classes: Classes) -> Part:
+    """The images that val_annotations.txt lists: name, wnid and a box, between tabs. UserError for a line
+    that names none."""
     labels_by_wnid = {wnid: label for label, wnid in enumerate(wnids)}
     table = folder / "val_annotations.txt"
     files: list[Path] = []
@@ -58,7 +60,15 @@ def _load_test(folder: Path, wnids: list[str], rows: Callable[[int], Tensor]) ->
             raise UserError(f"{table} row {row}: '{line[:40]}' names no image and class; unzip {_URL} again")
         files.append(folder / "images" / name)
         labels.append(labels_by_wnid[rest[0]])
-    return _images(files, labels, rows(len(files)))
+
+    def read(rows: Tensor, channels: int | None) -> tuple[Tensor, Counter[str]]:
+        return _images(files, labels, rows).x, Counter()
+
+    def look(rows: Tensor, shape: Shape) -> None:
+        some = Encoded.files([files[row] for row in rows.tolist()])
+        check_headers(some, shape, sized=True, remedy=f"unzip {_URL} again")
+
+    return Part(str(folder), np.array(labels, dtype=np.int64), classes, read, look)
 
 
 def _images(files: list[Path], labels: list[int], rows: Tensor) -> Images:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -12,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lasat_ray.data.classes import Classes, number_names
 from lasat_ray.data.decode import Encoded, decode_all
-from lasat_ray.data.images import ImageDataset, Images, Request, number_names
+from lasat_ray.data.images import ImageDataset, Images, Request
+from lasat_ray.data.part import Part, Shape, make_dataset, part_of_images
 from lasat_ray.errors import UserError
 
 # torchvision is imported where it is used: three seconds that other sources need not wait
@@ -21,6 +24,7 @@ from lasat_ray.errors import UserError
 T = TypeVar("T")
 
 _GTSRB_SIDE = 32
+GTSRB_CLASSES = Classes(number_names(43))
 _BY_HAND = {
     "cifar10": ("cifar-10-python.tar.gz", "", "https://www.cs.toronto.edu/~kriz/cifar.html"),
     "cifar100": ("cifar-100-python.tar.gz", "", "https://www.cs.toronto.edu/~kriz/cifar.html"),
@@ -36,12 +40,10 @@ _BY_HAND = {
 def load_cifar(request: Request) -> ImageDataset:
     """``cifar10`` or ``cifar100``: uint8 [N,3,32,32]. UserError where it cannot be had."""
     train = _cifar(request.name, request.root, True)
-    return ImageDataset(
-        name=request.name,
-        train=_cifar_images(train, request.train_rows),
-        class_names=tuple(train.classes),
-        load_test=partial(_load_cifar_test, request),
-    )
+    images = _cifar_images(train, request.train_rows(len(train.data)))
+    classes = Classes(tuple(train.classes))
+    opener = partial(_open_cifar_test, request.name, request.root)
+    return make_dataset(request, images, classes, (opener,), available=len(train.data))
 
 
 def load_gtsrb(request: Request) -> ImageDataset:
@@ -51,16 +53,26 @@ def load_gtsrb(request: Request) -> ImageDataset:
     """
     # both lists now: better to learn of a missing test archive before the training than after it
     train, test = (_gtsrb_samples(request, split) for split in ("train", "test"))
-    return ImageDataset(
-        name=request.name,
-        train=_gtsrb_images(train, request.train_rows),
-        class_names=number_names(43),
-        load_test=partial(_gtsrb_images, test, request.test_rows),
-    )
+    images = _gtsrb_images(train, request.train_rows(len(train)))
+    opener = partial(_open_gtsrb_test, test)
+    return make_dataset(request, images, GTSRB_CLASSES, (opener,), available=len(train))
 
 
-def _load_cifar_test(request: Request) -> Images:
-    return _cifar_images(_cifar(request.name, request.root, False), request.test_rows)
+def _open_cifar_test(name: str, root: Path) -> Part:
+    test = _cifar(name, root, False)
+    images = _cifar_images(test, torch.arange(len(test.data)))
+    return part_of_images(images, Classes(tuple(test.classes)), f"{name} test")
+
+
+def _open_gtsrb_test(samples: list[tuple[str, int]]) -> Part:
+    def read(rows: Tensor, channels: int | None) -> tuple[Tensor, Counter[str]]:
+        return _gtsrb_images(samples, rows).x, Counter()
+
+    def look(rows: Tensor, shape: Shape) -> None:
+        """Every image is resized; nothing can differ."""
+
+    labels = np.array([label for _, label in samples], dtype=np.int64)
+    return Part("gtsrb test", labels, GTSRB_CLASSES, read, look)
 
 
 def _cifar(name: str, root: Path, train: bool) -> Any:
@@ -70,8 +82,7 @@ def _cifar(name: str, root: Path, train: bool) -> Any:
     return _fetched(name, root, lambda download: kind(str(root), train=train, download=download))
 
 
-def _cifar_images(dataset: Any, rows: Callable[[int], Tensor]) -> Images:
-    chosen = rows(len(dataset.data))
+def _cifar_images(dataset: Any, chosen: Tensor) -> Images:
     x_NHWC = torch.from_numpy(np.asarray(dataset.data)).index_select(0, chosen)
     y = torch.tensor(dataset.targets, dtype=torch.int64)[chosen]
     return Images(x_NHWC.permute(0, 3, 1, 2).contiguous(), y)
@@ -95,8 +106,8 @@ def _gtsrb_samples(request: Request, split: str) -> list[tuple[str, int]]:
     return samples
 
 
-def _gtsrb_images(samples: list[tuple[str, int]], rows: Callable[[int], Tensor]) -> Images:
-    chosen = [samples[row] for row in rows(len(samples)).tolist()]
+def _gtsrb_images(samples: list[tuple[str, int]], rows: Tensor) -> Images:
+    chosen = [samples[row] for row in rows.tolist()]
     encoded = Encoded.files([Path(path) for path, _ in chosen])
     x = decode_all(encoded, side=_GTSRB_SIDE, channels=3, remedy="")
     return Images(x, torch.tensor([label for _, label in chosen], dtype=torch.int64))

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
-from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.config import DataConfig, TrainConfig, grid_of
 from lasat_ray.data import (
     Batches,
     Images,
     OutcomeBatches,
     Prefetcher,
     Reading,
+    ReadOptions,
     TrainingImages,
     load_dataset,
     load_extra,
     split_outcome,
     thread_prefetch,
 )
+from lasat_ray.data.classes import Classes, check_same, classes_of_names
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.observation import observation_shape
 from lasat_ray.env.one_image import AttackStrategyEnv
@@ -36,13 +39,27 @@ from lasat_ray.strategy import StrategySpace
 from lasat_ray.update.target_step import TargetStep
 
 
+def read_options(data: DataConfig) -> ReadOptions:
+    """The settings that say how files are read."""
+    return ReadOptions(
+        image_column=data.image_column, label_column=data.label_column, background=data.background
+    )
+
+
 def dtype_of(config: TrainConfig) -> torch.dtype:
     """The dtype of images and weights; bf16 concerns the forward passes alone."""
     return torch.float64 if config.precision == "fp64" else torch.float32
 
 
-def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
-    """The target net with its first weights: those of --init-from, else decided by the seed alone."""
+def build_target_net(
+    config: TrainConfig,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    classes: Classes | None = None,
+) -> nn.Module:
+    """The target net with its first weights: those of --init-from, else decided by the seed alone.
+
+    ``classes`` of the training images: UserError where the net of --init-from tells others apart."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RandomKey.of(config.seed, "target init").low)
         net = build_classifier(
@@ -54,19 +71,33 @@ def build_target_net(config: TrainConfig, num_classes: int, image_shape: tuple[i
             channels_last=config.speed.channels_last,
         )
     if config.init_from is not None:
-        fill(net, load_checkpointed(config.init_from)[0].state_dict(), config.init_from)
+        known, card = load_checkpointed(config.init_from)
+        _check_card("--init-from", config.init_from, card, classes)
+        fill(net, known.state_dict(), config.init_from)
     return net
 
 
+def _check_card(option: str, path: str, card: dict[str, Any], classes: Classes | None) -> None:
+    """UserError where a net from elsewhere numbers other classes than the training images do."""
+    if classes is None:
+        return
+    theirs = classes_of_names(card.get("class_names", ()), card["num_classes"])
+    remedy = "name a net that was trained on the same classes"
+    check_same(theirs, classes, f"{option}: '{path}'", "the training images", remedy=remedy)
+
+
 def build_companion(
-    config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]
+    config: TrainConfig,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    classes: Classes | None = None,
 ) -> nn.Module | None:
     """The method's second net: fresh from the seed where it is trained, else read from --teacher."""
     kind = find_method(config.method).companion
     if kind == "none":
         return None
     if kind == "frozen":
-        return frozen_teacher(config, num_classes, image_shape)
+        return frozen_teacher(config, num_classes, image_shape, classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RandomKey.of(config.seed, "companion init").low)
         return build_classifier(
@@ -79,9 +110,14 @@ def build_companion(
         )
 
 
-def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int, int, int]) -> nn.Module:
+def frozen_teacher(
+    config: TrainConfig,
+    num_classes: int,
+    image_shape: tuple[int, int, int],
+    classes: Classes | None = None,
+) -> nn.Module:
     """The net of --teacher, frozen for good; UsageError where none is named or it is of other images,
-    UserError where its file is missing or damaged."""
+    UserError where its file is missing or damaged, or it numbers other ``classes``."""
     if config.teacher is None:
         raise UsageError(f"--teacher: --method {config.method} learns from a net; name its run folder")
     net, card = load_checkpointed(config.teacher)
@@ -89,6 +125,7 @@ def frozen_teacher(config: TrainConfig, num_classes: int, image_shape: tuple[int
     if theirs != ours:
         told = f"'{config.teacher}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
         raise UsageError(f"--teacher: {told} {ours[1]}; name a net of this data set")
+    _check_card("--teacher", config.teacher, card, classes)
     return FrozenNet(net.to(dtype_of(config)))
 
 
@@ -102,20 +139,24 @@ def build_game(
     train_target: bool = True,
     prefetch: Prefetcher = thread_prefetch,
     outcome_images: Images | None = None,
+    classes: Classes | None = None,
 ) -> AttackStrategyVectorEnv:
     """The env that the trainer steps, on this worker's share of every batch.
 
     ``outcome_images``: what was held out for the reward by ``split_outcome``; where the settings ask for
-    such images and none are given, they are split off here.
+    such images and none are given, they are split off here. ``classes`` of the images: what nets and extra
+    images from elsewhere are compared with.
     """
     if holds_out(config) and outcome_images is None:
         images, outcome_images = split_outcome(images, config.reward.outcome_fraction, config.seed)
-    shape, device = images.image_shape, indexed(device)
-    extra = load_extra(config.data.extra, shape, num_classes) if config.data.extra else None
+    shape, device, options = images.image_shape, indexed(device), read_options(config.data)
+    extra = None
+    if config.data.extra:
+        extra = load_extra(config.data.extra, shape, classes or num_classes, options)
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
-    net = build_target_net(config, num_classes, shape).to(device)
+    net = build_target_net(config, num_classes, shape, classes).to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
-    companion = build_companion(config, num_classes, shape)
+    companion = build_companion(config, num_classes, shape, classes)
     target = TargetStep(
         net, config, group, rounds_per_epoch, companion.to(device) if companion is not None else None
     )
@@ -154,6 +195,7 @@ def build_round(
     device: torch.device,
     prefetch: Prefetcher = thread_prefetch,
     outcome_images: Images | None = None,
+    classes: Classes | None = None,
 ) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
     device = indexed(device)
@@ -165,6 +207,7 @@ def build_round(
         device=device,
         prefetch=prefetch,
         outcome_images=outcome_images,
+        classes=classes,
     )
     context = LearnerContext(
         space=env.space,
@@ -223,7 +266,12 @@ def make_vector_env(
     base = dataclasses.replace(base, seed=seed, batch_size=num_envs, precision="fp32")
     data = base.data
     dataset = load_dataset(
-        base.dataset, root=data.root, max_train=data.max_train, max_test=data.max_test, seed=seed
+        base.dataset,
+        root=data.root,
+        max_train=data.max_train,
+        max_test=data.max_test,
+        seed=seed,
+        options=read_options(data),
     )
     return build_game(
         base,
@@ -232,6 +280,7 @@ def make_vector_env(
         group=ProcessGroup(),
         device=torch.device("cpu"),
         train_target=train_target,
+        classes=dataset.classes,
     )
 
 

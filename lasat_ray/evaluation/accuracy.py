@@ -39,7 +39,7 @@ def accuracy(
     ``beat`` is called before every batch. ``view`` gives the attack a cheaper net of the same function; the
     net itself has the last word.
     """
-    rows = torch.arange(group.rank, len(images), group.size)
+    rows = torch.arange(len(images))[group.rank :: group.size]  # none where there are fewer images than ranks
     key = RandomKey.of(seed, "evaluation start", num_steps)
     correct = torch.zeros((), dtype=torch.int64, device=device)
     with frozen_eval(net):

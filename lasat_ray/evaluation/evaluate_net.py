@@ -12,6 +12,7 @@ from torch import nn
 
 from lasat_ray import __version__
 from lasat_ray.data import Images
+from lasat_ray.data.subsets import subset
 from lasat_ray.evaluation.part import PartStore
 from lasat_ray.evaluation.plan import EvaluationPlan, make_suite
 from lasat_ray.evaluation.progress import JobListener, JobQueue
@@ -60,7 +61,10 @@ def evaluate_net(
     for progress. ``facts`` are copied into the report. UserError in one line where net, images or
     plan cannot work.
     """
-    suite = make_suite(plan, len(images), tuple(images.x.shape[1:]))
+    make_suite(plan, len(images), tuple(images.x.shape[1:]))  # what cannot be is refused first
+    rows = subset(images.y, plan.n_examples)
+    images = images if len(rows) == len(images) else images.take(rows)
+    suite = make_suite(plan, len(images), tuple(images.x.shape[1:]), images.y)
     sha, source = weights_sha256(net), provenance()
     versions = {"lasat_ray": __version__, "python": source.pop("python"), **source.pop("packages")}
     store = None
@@ -74,5 +78,5 @@ def evaluate_net(
     told = {**(facts or {}), **source, "wall_seconds": time.perf_counter() - began}
     report = build_report(queue, {**told, "versions": versions, "weights_sha256": sha})
     if out:
-        write_report(out, report, queue, images)
+        write_report(out, report, queue, images, rows)
     return report

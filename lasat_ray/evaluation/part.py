@@ -53,7 +53,7 @@ def run_job(
     gives nan or cannot have its label.
     """
     began = time.perf_counter()
-    batch = _batch(net, images, job, device)
+    batch = _batch(net, images, torch.tensor(suite.rows(job)), device)
     counted = Counted(net)
     with frozen_eval(counted):
         chosen = _chosen(net, batch, job, alive.to(device))
@@ -79,9 +79,8 @@ def run_job(
     )
 
 
-def _batch(net: nn.Module, images: Images, job: Job, device: torch.device) -> Batch:
-    """The images of a job in [0,1], in double precision for a net of that precision."""
-    rows = torch.arange(job.first, job.last)
+def _batch(net: nn.Module, images: Images, rows: Tensor, device: torch.device) -> Batch:
+    """The images of some rows in [0,1], in double precision for a net of that precision."""
     (batch,) = ordered_batches(images, batch_size=len(rows), device=device, dtype=dtype_of(net), rows=rows)
     return batch
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from torch import Tensor
+
+from lasat_ray.data.subsets import even_order
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.evaluation.attacks import split_name
 from lasat_ray.evaluation.outside import code_of
@@ -20,10 +23,10 @@ class EvaluationPlan:
     """An evaluation as a user asks for it; ``eps`` and ``step_size`` in [0,1] pixels, ``norm`` linf or l2.
 
     Nothing is checked here: ``evaluate_net`` raises UsageError for what cannot be.
-    ``step_size`` None means eps / 4 (2/255 at 8/255). ``n_examples`` None: all images, else the
-    first so many. pgd and cw: ``restarts`` random starts; an image is done at the first step that
-    fools the net, as in the code behind the published LAS-AT figures; ``all_steps`` takes every step
-    and counts the last, as torchattacks and training's own figure do (never fewer robust images).
+    ``step_size`` None means eps / 4 (2/255 at 8/255). ``n_examples`` None: all images, else so
+    many, even over the classes. pgd and cw: ``restarts`` random starts; an image is done at the first
+    step that fools the net, as in the code behind the published LAS-AT figures; ``all_steps`` takes every
+    step and counts the last, as torchattacks and training's own figure do (never fewer robust images).
     ``sanity_examples``: images of the sanity check; 0 leaves it out and the report says so.
     """
 
@@ -41,8 +44,13 @@ class EvaluationPlan:
     sanity_examples: int = 64
 
 
-def make_suite(plan: EvaluationPlan, n: int, image_shape: tuple[int, ...]) -> Suite:
-    """The jobs behind a plan for ``n`` test images; UsageError naming the first setting that cannot be."""
+def make_suite(
+    plan: EvaluationPlan, n: int, image_shape: tuple[int, ...], labels: Tensor | None = None
+) -> Suite:
+    """The jobs behind a plan for ``n`` test images; UsageError naming the first setting that cannot be.
+
+    ``labels`` [n] of the images: the sanity check's are even over them, else the first.
+    """
     if n < 1:
         raise UsageError("test set: holds no images; nothing can be evaluated, check the data set")
     _check(plan, math.prod(image_shape))
@@ -64,6 +72,7 @@ def make_suite(plan: EvaluationPlan, n: int, image_shape: tuple[int, ...]) -> Su
         seed=plan.seed,
         worst_case=plan.worst_case,
         save_images=plan.save_images,
+        sample=() if labels is None else tuple(even_order(labels)[: plan.sanity_examples].tolist()),
     )
 
 

@@ -126,14 +126,20 @@ def _sanity_cost(queue: JobQueue, n: int) -> float:
     return sum(part.forward + part.backward for job, part in queue.parts.items() if job.spec.sanity) / n
 
 
-def write_report(out: Path, report: dict[str, Any], queue: JobQueue, images: Images) -> None:
-    """evaluation.json, flags.npz (index, label, one bool array an attack) and images/ATTACK.safetensors."""
+def write_report(
+    out: Path, report: dict[str, Any], queue: JobQueue, images: Images, rows: Tensor | None = None
+) -> None:
+    """evaluation.json, flags.npz (index, label, one bool array an attack) and images/ATTACK.safetensors.
+
+    ``rows`` [n]: which of the images that were handed over these are; None stands for all.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"--out: cannot make '{out}' ({error.strerror}); choose another folder") from error
     n, specs = queue.suite.n, queue.suite.main_attacks()
-    arrays = {"index": np.arange(n), "label": images.y[:n].numpy()}
+    index = np.arange(n) if rows is None else rows.numpy()
+    arrays = {"index": index, "label": images.y[:n].numpy()}
     arrays |= {spec.name: flags(queue, spec).numpy() for spec in specs}
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]

@@ -93,9 +93,8 @@ def _label(job: Job) -> str:
 
 def attack_table(report: dict[str, Any]) -> Table:
     """A row an attack: accuracy with its 95 % interval and cost."""
-    title = (
-        f"{report.get('architecture', 'net')}, {report['n']} test images of {report.get('dataset', 'a set')}"
-    )
+    images = report.get("images", {}).get("told", f"{report['n']} test images")
+    title = f"{report.get('architecture', 'net')}, {images} of {report.get('dataset', 'a set')}"
     table = Table(title=title, box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers")
     for name in ("attack", "eps", "accuracy", "95 % interval", "fwd", "bwd", "s"):
         table.add_column(name, justify="left" if name == "attack" else "right", no_wrap=True)

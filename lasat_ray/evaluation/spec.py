@@ -51,7 +51,8 @@ class Job:
 class Suite:
     """An evaluation: ``attacks`` in order, on the first ``n`` images in chunks of ``chunk_size``.
 
-    ``worst_case``: each attack meets only the images that those before it left.
+    ``worst_case``: each attack meets only the images that those before it left. ``sample``: the rows, in
+    turn, that attacks with a limit are put to; empty stands for the first.
     """
 
     attacks: tuple[AttackSpec, ...]
@@ -60,6 +61,12 @@ class Suite:
     seed: int
     worst_case: bool = False
     save_images: bool = False
+    sample: tuple[int, ...] = ()
+
+    def rows(self, job: Job) -> range | tuple[int, ...]:
+        """The test images of a job."""
+        limited = job.spec.limit is not None and self.sample
+        return self.sample[job.first : job.last] if limited else range(job.first, job.last)
 
     def jobs(self) -> Iterator[Job]:
         """Every job, chunk by chunk, so that a chunk's images are at hand for all its attacks."""
@@ -82,6 +89,7 @@ class Suite:
             "seed": self.seed,
             "order": order,
             "save_images": self.save_images,
+            "sample": list(self.sample),
         }
 
 

@@ -10,7 +10,8 @@ from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig
 from lasat_ray.config.json_io import read_config
-from lasat_ray.data import ImageDataset, Images, load_dataset
+from lasat_ray.data import ImageDataset, Images, ReadOptions, load_dataset, load_test_images
+from lasat_ray.data.classes import classes_of_names
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import ImageShape
 from lasat_ray.runs.load import checkpoint_file, load_checkpointed, load_foreign
@@ -49,11 +50,18 @@ def from_run(
     spelling = dataset or (config.dataset if config else None)
     if spelling is None:
         raise UsageError(f"--dataset: '{path}' lies in no run folder; name the test set")
-    data = _dataset(spelling, root, config, max_test)
     shape: ImageShape = tuple(card["image_shape"])
-    if data.image_shape != shape:
+    images, known = load_test_images(
+        spelling,
+        classes_of_names(card.get("class_names", ()), card["num_classes"]),
+        shape,
+        root=_root(root, config),
+        max_test=max_test,
+        options=_options(config),
+    )
+    if images.image_shape != shape:
         raise UserError(
-            f"--dataset: {dataset_label(spelling)} has images {data.image_shape} (C,H,W) and the net "
+            f"--dataset: {dataset_label(spelling)} has images {images.image_shape} (C,H,W) and the net "
             f"takes {shape}; name the data set it was trained on"
         )
     facts = {
@@ -64,11 +72,12 @@ def from_run(
         "extra_data": bool(config and config.data.extra),
         "dataset": dataset_label(spelling),
         "checkpoint": file.name,
+        "class_names": list(card.get("class_names", ())),
+        "images": known.coverage,
+        "notes": list(known.notes),
     }
     out = folder if config else file.parent / f"{file.stem}-evaluation"
-    return EvaluationTarget(
-        net=net, images=data.load_test(), image_shape=shape, config=config, facts=facts, out=out
-    )
+    return EvaluationTarget(net=net, images=images, image_shape=shape, config=config, facts=facts, out=out)
 
 
 def from_weights(
@@ -88,14 +97,18 @@ def from_weights(
     net = load_foreign(
         model, weights, num_classes=data.num_classes, image_shape=data.image_shape, mean=mean, std=std
     )
-    facts = {
+    facts: dict[str, Any] = {
         "model": model,
         "architecture": architecture_name(model),
         "method": weights.stem,
         "extra_data": None,
         "dataset": dataset_label(dataset),
         "checkpoint": weights.name,
+        "class_names": list(data.class_names),
     }
+    if data.inspect_test:
+        known = data.inspect_test()
+        facts |= {"images": known.coverage, "notes": list(known.notes)}
     out = weights.parent / f"{weights.stem}-evaluation"
     return EvaluationTarget(
         net=net, images=data.load_test(), image_shape=data.image_shape, config=None, facts=facts, out=out
@@ -106,8 +119,26 @@ def _dataset(
     spelling: str, root: str | None, config: TrainConfig | None, max_test: int | None
 ) -> ImageDataset:
     """The data set with its test part; of the training images one is decoded, for shape and classes."""
-    root = root or (config.data.root if config else DataConfig().root)
-    return load_dataset(spelling, root=root, max_train=1, max_test=max_test, seed=0)
+    return load_dataset(
+        spelling,
+        root=_root(root, config),
+        max_train=1,
+        max_test=max_test,
+        seed=0,
+        options=_options(config),
+    )
+
+
+def _root(root: str | None, config: TrainConfig | None) -> str:
+    return root or (config.data.root if config else DataConfig().root)
+
+
+def _options(config: TrainConfig | None) -> ReadOptions:
+    """Files are read as the run read them."""
+    data = config.data if config else DataConfig()
+    return ReadOptions(
+        image_column=data.image_column, label_column=data.label_column, background=data.background
+    )
 
 
 def dataset_label(spelling: str) -> str:

@@ -7,6 +7,7 @@ import difflib
 from lasat_ray.errors import UsageError
 from lasat_ray.recipes.cpu import cifar10_cpu
 from lasat_ray.recipes.digits import digits
+from lasat_ray.recipes.images import images
 from lasat_ray.recipes.leaderboards import leaderboard_recipes
 from lasat_ray.recipes.one_step import one_step_recipes
 from lasat_ray.recipes.paper import paper_recipes
@@ -23,7 +24,14 @@ def _place(recipe: Recipe) -> tuple[int, bool]:
     return table, (recipe.row or "").startswith("LAS")
 
 
-_ALL = [digits(), cifar10_cpu(), *one_step_recipes(), *paper_recipes(), *leaderboard_recipes()]
+_ALL = [
+    digits(),
+    images(),
+    cifar10_cpu(),
+    *one_step_recipes(),
+    *paper_recipes(),
+    *leaderboard_recipes(),
+]
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in sorted(_ALL, key=_place)}
 
 

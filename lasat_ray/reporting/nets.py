@@ -17,9 +17,11 @@ from torch import Tensor, nn
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.config import EvalConfig, TrainConfig
 from lasat_ray.data import ordered_batches
+from lasat_ray.data.subsets import even_order
 from lasat_ray.env.observation import observed
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.part import check_logits
+from lasat_ray.evaluation.report import images_sha256
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.methods import AttackContext, find_method
 from lasat_ray.methods.attack import attack_by_method
@@ -59,25 +61,29 @@ def evaluate_nets_for_report(
 
 def _cached(run: Run, cache: Path, n: int, trust: bool) -> Record:
     weights = hashlib.sha256(checkpoint_file(run.path).read_bytes()).hexdigest()
-    key = hashlib.sha256(f"{FORMAT} {weights} {n}".encode()).hexdigest()[:16]
+    subject = from_run(run.path, which="best", dataset=None, root=None, max_test=n, trust=trust)
+    images = images_sha256(subject.images)
+    key = hashlib.sha256(f"{FORMAT} {weights} {n} {images}".encode()).hexdigest()[:16]
     file = cache / f"{run.name}-{key}.safetensors"
     if file.is_file():
         try:
             return load_checkpoint(file)
         except UserError:  # torn: found anew below
             pass
-    found = evaluate_net_for_report(run, n, trust)
+    found = evaluate_net_for_report(run, n, trust, subject)
     cache.mkdir(parents=True, exist_ok=True)
     save_checkpoint(file, found)
     return found
 
 
-def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
-    """Everything the figures want of one net; on the CPU, the first ``n`` test images.
+def evaluate_net_for_report(run: Run, n: int, trust: bool, subject: EvaluationTarget | None = None) -> Record:
+    """Everything the figures want of one net; on the CPU, ``n`` test images, even over the classes.
 
-    UserError where there is no checkpoint, no data, or a net of another version.
+    ``subject``: the net and its images where they are at hand. UserError where there is no checkpoint, no
+    data, or a net of another version.
     """
-    subject = from_run(run.path, which="best", dataset=None, root=None, max_test=n, trust=trust)
+    if subject is None:
+        subject = from_run(run.path, which="best", dataset=None, root=None, max_test=n, trust=trust)
     _, card = load_checkpointed(run.path, trust=trust)
     assert subject.config is not None
     settings, net = subject.config.evaluation, subject.net
@@ -89,7 +95,8 @@ def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
         check_logits(logits, batch.y, batch.index)
         predicted = logits.argmax(1)
         accuracies, predicted_adv = _curve(net, batch, predicted, settings, subject.config.seed)
-        gallery = _gallery(run, subject, _rows(batch, slice(GALLERY)), logits.shape[1], trust)
+        shown = _rows(batch, even_order(batch.y)[:GALLERY])
+        gallery = _gallery(run, subject, shown, logits.shape[1], trust)
     return {
         "n": len(batch.y),
         "norm": settings.norm,
@@ -106,8 +113,10 @@ def evaluate_net_for_report(run: Run, n: int, trust: bool) -> Record:
 
 
 def first_batch(subject: EvaluationTarget, n: int) -> Batch:
-    """The first ``n`` test images in the net's own precision."""
-    images = subject.images.take(torch.arange(min(n, len(subject.images))))
+    """``n`` test images in the net's own precision: the first of ``even_order``, as everywhere."""
+    # of images that were cut to n already these are all, in the order they were cut in
+    rows = even_order(subject.images.y)[:n] if n < len(subject.images) else torch.arange(len(subject.images))
+    images = subject.images.take(rows)
     (batch,) = ordered_batches(images, batch_size=len(images), device="cpu", dtype=dtype_of(subject.net))
     return batch
 

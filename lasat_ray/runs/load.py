@@ -127,9 +127,10 @@ def load_foreign(
     missing, unknown or of another shape; UsageError for a name or number that cannot be.
     """
     net = build_classifier(model, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std)
-    given = plain_keys(read_weights(Path(weights)))
+    read = read_weights(Path(weights))
+    given = plain_keys(read)
     if not _exported(given):
-        fill(net.backbone, given, str(weights))
+        fill(net.backbone, fitting_keys(net.backbone, read), str(weights))
         return ready(net, device)
     for name, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
         if any(number != neutral for number in ([value] if isinstance(value, int | float) else value)):
@@ -216,6 +217,19 @@ def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((p for p in WRAPPERS if plain and all(key.startswith(p) for key in plain)), None):
         plain = {key.removeprefix(prefix): value for key, value in plain.items()}
     return {key: value for key, value in plain.items() if not key.startswith(UNUSED[0])}
+
+
+def fitting_keys(net: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights as they are where their keys are the net's, else with as few wrappers' prefixes off as will
+    do: a net of one's own may keep all its layers under ``model`` too."""
+    wanted = {key for key in net.state_dict() if not key.endswith(UNUSED[1])}
+    tried = dict(weights)
+    while not wanted <= tried.keys():
+        prefix = next((p for p in WRAPPERS if tried and all(key.startswith(p) for key in tried)), None)
+        if prefix is None:
+            return plain_keys(weights)
+        tried = {key.removeprefix(prefix): value for key, value in tried.items()}
+    return {key: value for key, value in tried.items() if not key.startswith(UNUSED[0])}
 
 
 def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:

@@ -33,6 +33,8 @@ class RunContext:
     """Rounds between checkpoints beyond those after each validation."""
     prefetch: Prefetcher = thread_prefetch
     """Who reads a streamed data set before its rounds come."""
+    accept_changed_data: bool = False
+    """Resume although the images are not those of the checkpoint."""
     stop_asked: StopAsked = lambda: False
     """Looked at after every round; where any worker's says so, all save and end with ``Stopped``."""
     watchdog: Watchdog = field(default_factory=Watchdog)

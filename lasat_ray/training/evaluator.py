@@ -9,6 +9,8 @@ from torch import nn
 
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, Images
+from lasat_ray.data.images import TestFacts
+from lasat_ray.data.subsets import coverage
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import dtype_of
 from lasat_ray.errors import UserError
@@ -53,6 +55,7 @@ class Evaluator:
         self.context, self.recorder = context, recorder
         self.val_images, self.watched_images = val_images, watched_images
         self.best_robust = -1.0
+        self.test_facts: TestFacts | None = None
 
     def accuracy(self, net: nn.Module, images: Images, num_steps: int, view: View | None = None) -> float:
         """Accuracy of ``net`` in [0,1] after so many steps of PGD (0: clean), which sees it by ``view``."""
@@ -108,6 +111,11 @@ class Evaluator:
             "n_test": len(test),
             "norm": config.evaluation.norm,
             "eps": config.evaluation.eps,
+            "test_images": coverage(
+                test.y,
+                self.dataset.class_names,
+                self.test_facts.coverage["of"] if self.test_facts else len(test),
+            ),
             "clean_acc": self.accuracy(net, test, 0),
         }
         for steps in config.evaluation.test_num_steps:

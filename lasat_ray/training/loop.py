@@ -15,7 +15,7 @@ import torch
 
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, load_dataset, split_outcome, split_validation
-from lasat_ray.env.build import build_round, holds_out
+from lasat_ray.env.build import build_round, holds_out, read_options
 from lasat_ray.errors import UserError
 from lasat_ray.process_group import out_of_memory_told
 from lasat_ray.rng import RandomKey
@@ -25,6 +25,7 @@ from lasat_ray.training.budget import budget_of, spent_passes, strategy_pass
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
+from lasat_ray.training.inputs import Inputs
 from lasat_ray.training.machine import machine_state, moved
 from lasat_ray.training.policy_watch import policy_warnings
 from lasat_ray.training.recovery import Recovery
@@ -43,6 +44,7 @@ class Trainer:
         if context.device.type == "cuda":
             torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
         self.dataset = dataset or load_config_dataset(config)
+        self.inputs = Inputs(config, self.dataset, context)
         self.train_images, self.val_images = split_validation(
             self.dataset.train, config.data.val_fraction, config.seed
         )
@@ -61,6 +63,7 @@ class Trainer:
             group=context.group,
             device=context.device,
             prefetch=context.prefetch,
+            classes=self.dataset.classes,
             outcome_images=outcome_images,
         )
         self.strategy_pass = strategy_pass(self.env, self.learner)
@@ -79,6 +82,7 @@ class Trainer:
         self.evaluator = Evaluator(
             config, self.dataset, self.env, context, self.recorder, self.val_images, self.watched_images
         )
+        self.evaluator.test_facts = self.inputs.test
         self.recovery = Recovery(
             self.env,
             self.learner,
@@ -256,24 +260,33 @@ class Trainer:
             "budget": None if self.budget is None else self.budget.state_dict(),
             "early_stopping": self.early_stopping.state_dict(),
             "card": model_card(self.config, self.dataset),
+            "data": self.inputs.fingerprint,
         }
 
     def restore(self) -> None:
         """Continue from the newest whole checkpoint, or begin. Every worker reads the same file."""
         state, damaged = self.context.folder.load_last()
+        changed = self.inputs.compare(state, self.context)
         with restoring(self.context.folder.path):
-            self._restore(state)
+            self._restore(state, changed)
+        if state is None:
+            for told in self.inputs.notes:
+                self.recorder.write({"kind": "data", "round": 0, "told": told})
+        if changed:
+            told = f"{changed} since the last checkpoint; accepted"
+            self.recorder.write({"kind": "warning", "round": self.env.round, "told": told})
         for told in damaged:
             self.recorder.write({"kind": "warning", "round": self.env.round, "told": told})
         if state is None and self.config.numerics.on_nan == "rollback":
             self.save()  # else a nan in the first epoch would have nothing to go back to
 
-    def _restore(self, state: dict[str, Any] | None) -> None:
+    def _restore(self, state: dict[str, Any] | None, changed: str | None) -> None:
         if state is None:
             self.recorder.check_not_lost(self.config.evaluation.every * self.rounds_per_epoch)
         lost = self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
         self.context.group.barrier()  # all have read before the first one writes
         self.recorder.by_first(self._prepare_folder)
+        self.recorder.by_first(lambda: self.inputs.write_manifest(self.context, changed))
         for warning in [*lost, *moved(state, self.context)]:
             self.recorder.write(warning)
         if state is not None:
@@ -307,8 +320,14 @@ class Trainer:
 def load_config_dataset(config: TrainConfig) -> ImageDataset:
     """The data set that a configuration names; the test part stays closed."""
     data = config.data
-    limits = {"max_train": data.max_train, "max_test": data.max_test}
-    dataset = load_dataset(config.dataset, root=data.root, seed=config.seed, **limits)
+    dataset = load_dataset(
+        config.dataset,
+        root=data.root,
+        max_train=data.max_train,
+        max_test=data.max_test,
+        seed=config.seed,
+        options=read_options(data),
+    )
     if dataset.num_classes < 2:
         raise UserError(f"{config.dataset}: has images of one class alone; add images of another")
     return dataset

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.data import Images, TrainingImages
+from lasat_ray.data.subsets import evened
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.observation import observed
 from lasat_ray.learners import Learner
@@ -63,10 +64,10 @@ def choose_tracked(images: TrainingImages, seed: int) -> TrackedImages:
 
 
 def watched(images: TrainingImages, num_val: int, seed: int) -> Images:
-    """A quarter as many training images as are validated, at most ``WATCHED``: where robust accuracy
-    rises on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
+    """A quarter as many training images as are validated, at most ``WATCHED``, even over the classes: where
+    robust accuracy rises on these and falls on validation, the net overfits robustly (LAS-AT, Figure 1)."""
     _, images = images.sample(WATCHED, seed)
-    order = RandomKey.of(seed, "training images watched").permutation(len(images))
+    order = evened(images.y, RandomKey.of(seed, "training images watched").permutation(len(images)))
     return images.take(order[: min(WATCHED, -(-num_val // 4))])
 
 

@@ -152,8 +152,8 @@ def test_planted_faults_of_nets_and_data_are_one_line_each(tmp_path, capsys):
     many = {"image": image, "label": [0, 1, 2, 12], "test_image": image, "test_label": [0, 1, 12, 3]}
     np.savez(tmp_path / "labels.npz", **many)
     told = error_of(good, "--dataset", f"npz:{tmp_path / 'labels.npz'}")
-    assert "test image 2: label 12 is outside 0..9" in told
-    np.savez(tmp_path / "big.npz", **{**many, "image": np.zeros((4, 9, 9), np.uint8)})
+    assert "test_label row 2: label 12 is outside 0..9" in told
+    np.savez(tmp_path / "big.npz", image=np.zeros((4, 9, 9), np.uint8), label=[0, 1, 2, 9])
     assert "has images (1, 9, 9) (C,H,W) and the net takes (1, 8, 8)" in error_of(
         good, "--dataset", f"npz:{tmp_path / 'big.npz'}"
     )

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lasat_ray.data.decode import Encoded, decode_all
+from lasat_ray.data.decode import Encoded, decode_all, suffixes
 from lasat_ray.errors import UsageError
 
 from .conftest import encode, error_of, load, only_user_errors, pixels
@@ -90,14 +90,15 @@ def test_what_a_folder_may_lack(folder):
         return error_of(lambda: load(f"imagefolder:{folder}").load_test())
 
     (folder / "val/c").mkdir()
-    assert text() == f"{folder}/val/c: no such class in the training images; rename or remove it"
+    assert text() == (
+        f"{folder}/val: class 1 is 'c', which is no class of the training images (its class 1 is 'b'); "
+        "rename or remove it"
+    )
     (folder / "val/c").rmdir()
     (folder / "val/b/y.png").unlink()
     assert text() == f"imagefolder:{folder}: holds no test images; check the path"
     (folder / "train/b/x.bmp").unlink()
-    assert text() == (
-        f"{folder}/train/b: holds no image (.png, .jpg, .jpeg, .bmp, .webp); add some or remove it"
-    )
+    assert text() == (f"{folder}/train/b: holds no image ({', '.join(suffixes())}); add some or remove it")
     (folder / "val").rename(folder / "holdout")
     assert text() == f"{folder}: holds no folder test, val, valid, validation; add the test images there"
     assert error_of(lambda: load("imagefolder:/no/such")) == (

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lasat_ray.data import SOURCES, ImageDataset, Images, digits, load_dataset, split_validation
+from lasat_ray.data.subsets import even_order
 from lasat_ray.errors import UsageError, UserError
 
 from .conftest import error_of, load, make_images
@@ -122,14 +123,17 @@ def test_digits_need_no_import_of_scikit_learn_where_its_file_is_found(installed
     assert torch.equal(digits._all().x[:, 0].sum((1, 2))[:3], torch.tensor([4687, 4989, 5483]))
 
 
-def test_max_train_is_chosen_by_seed_and_max_test_is_the_first():
+def test_max_train_is_chosen_by_seed_and_max_test_is_even_over_the_classes():
     whole, one, same, other = (
         load("digits", max_train=n, max_test=m, seed=seed)
         for n, m, seed in ((None, None, 0), (50, 7, 0), (50, 7, 0), (50, 7, 1))
     )
     assert len(one.train) == 50 and torch.equal(one.train.x, same.train.x)
     assert not torch.equal(one.train.x, other.train.x)
-    assert torch.equal(one.load_test().x, whole.load_test().x[:7])
+    test = whole.load_test()
+    assert torch.equal(one.load_test().x, test.x[even_order(test.y)[:7]])  # the same for every seed
+    assert torch.equal(one.load_test().x, other.load_test().x)
+    assert len(set(one.load_test().y.tolist())) == 7
     assert len(load("digits", max_train=10**6, max_test=10**6).train) == 1438
 
 

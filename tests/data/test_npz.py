@@ -91,7 +91,7 @@ def test_missing_and_damaged_files_are_named(tmp_path):
         f"{tmp_path}/test.npz: no such file; add the test images there"
     )
     assert error_of(load(f"npz:{file}").load_test) == (
-        f"{file}: has no array 'test_label' (found image, label); add it"
+        f"{file}: has no array 'test_label' (found image, label); add it, or name it with --data.label-column"
     )
     whole = file.read_bytes()
     for damaged in (b"", whole[:200], whole[:-30], b"PK" + whole[2:90]):

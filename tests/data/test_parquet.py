@@ -56,7 +56,7 @@ def test_only_the_chosen_rows_are_decoded(folder, monkeypatch):
     from lasat_ray.data import decode
 
     inner = decode._decode_one
-    monkeypatch.setattr(decode, "_decode_one", lambda e, n, s: opened.append(e.where(n)) or inner(e, n, s))
+    monkeypatch.setattr(decode, "_decode_one", lambda e, n, *s: opened.append(e.where(n)) or inner(e, n, *s))
     some = load(f"parquet:{folder}", max_train=4, seed=2).train
     assert len(some) == 4 and len(set(opened)) == 4
     rows = [next(row for row in range(12) if torch.equal(whole.x[row], x)) for x in some.x]
@@ -106,13 +106,13 @@ def test_a_grey_set_keeps_one_channel_and_refuses_coloured_test_images(tmp_path)
 
 
 GOOD = [encode(pixels(0)), encode(pixels(1)), encode(pixels(2))]
-DEEP = encode(np.zeros((6, 6), dtype=np.uint16))
+DEEP = encode(np.zeros((6, 6), dtype=np.int32), "TIFF")
 WRONG = [
     ([GOOD[0], GOOD[1][:60], GOOD[2]], [0, 1, 2], " row 1: cannot be read ("),
     ([GOOD[0], b"hello", GOOD[2]], [0, 1, 2], " row 1: is no image that can be read (JPEG, PNG, "),
     ([GOOD[0], b"", GOOD[2]], [0, 1, 2], " row 1: is empty; replace it with an undamaged copy"),
     ([GOOD[0], None, GOOD[2]], [0, 1, 2], " row 1: holds no image bytes; embed the image in the file"),
-    ([*GOOD[:2], DEEP], [0, 1, 2], " row 2: has more than 8 bits a channel; convert it to 8 bits"),
+    ([*GOOD[:2], DEEP], [0, 1, 2], " row 2: has more than 16 bits a channel; convert it to 8 bits"),
     (GOOD, [0, 3, 2], " row 1: label 3 is outside 0..2; correct or remove that row"),
     (GOOD, [0, 1, -1], " row 2: label -1 is outside 0..2; correct or remove that row"),
     (GOOD, [0, None, 2], " row 1: has no label; correct or remove that row"),
@@ -146,8 +146,12 @@ def test_wrong_columns_and_metadata_are_named(tmp_path):
         write(test, GOOD, [0, 1, 2])
         return error_of(lambda: load(f"parquet:{tmp_path}"))
 
-    assert text(image="photo") == f"{train}: has no column img or image (found photo, label); rename one"
-    assert text(label="y") == f"{train}: has no column label or fine_label (found image, y); rename one"
+    assert text(image="photo") == (
+        f"{train}: has no column img or image (found photo, label); name one with --data.image-column"
+    )
+    assert text(label="y") == (
+        f"{train}: has no column label or fine_label (found image, y); name one with --data.label-column"
+    )
     pq.write_table(pa.table({"image": [1, 2], "label": [0, 1]}), train)
     assert error_of(lambda: load(f"parquet:{tmp_path}")) == (
         f"{train} row 0: image column is int64; want encoded bytes, embedded in the file"

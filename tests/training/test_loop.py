@@ -210,7 +210,7 @@ def test_a_killed_run_goes_on_from_the_checkpoints_between(whole, tmp_path, monk
     with pytest.raises(Killed):
         trainer.run()
     assert run.folder.load_last()[0]["round"] == 4
-    assert [r["round"] for r in records_of(run.folder)] == [0, 1, 2, 3, 3, 3, 4]
+    assert [r["round"] for r in records_of(run.folder)] == [0, 0, 0, 1, 2, 3, 3, 3, 4]
     trainer, summary = run.go(checkpoint_every=2)
     assert_same(run, trainer, summary, whole("learned"))
 
@@ -240,6 +240,7 @@ def test_seconds_are_counted_across_stops(tmp_path, monkeypatch):
 def test_records_are_complete_and_in_order(whole):
     records = whole("learned")["records"]
     assert [(r["kind"], r["round"]) for r in records] == [
+        *[("data", 0)] * 2,  # what the caps on training and test images leave out
         ("round", 0),
         ("round", 1),
         ("round", 2),

@@ -1,0 +1,104 @@
+"""Test images as CIFAR-10-C and CIFAR-10.1 are published: .npy files of images, and one of labels.
+
+``npz:FOLDER`` takes all corruptions of CIFAR-10-C, ``npz:FOLDER/fog.npy`` one of them, and
+``npz:FOLDER/fog.npy@3`` its third severity of five.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lasat_ray.config.files import check_regular
+from lasat_ray.data.classes import Classes
+from lasat_ray.data.guard import MAX_CLASSES, check_bytes, reading
+from lasat_ray.data.part import Part, Shape
+from lasat_ray.errors import UsageError, UserError
+
+LABELS = "labels.npy"
+SEVERITIES = 5
+
+
+def is_published(path: Path) -> bool:
+    """A .npy file, one of its severities, or a folder of them."""
+    return path.suffix == ".npy" or ".npy@" in path.name or (path / LABELS).is_file()
+
+
+def open_test(path: Path) -> tuple[partial[Part], ...]:
+    """What opens the images of a file, a severity or a folder."""
+    if path.is_dir():
+        files = sorted(file for file in path.glob("*.npy") if file.name != LABELS and file.name[0] != ".")
+        if not files:
+            raise UserError(f"{path}: holds {LABELS} and no images; add the files that belong to it")
+        return (partial(open_part, tuple(files), None),)
+    name, at, severity = path.name.rpartition("@")
+    if not at or path.exists():
+        return (partial(open_part, (path,), None),)
+    if severity not in map(str, range(1, SEVERITIES + 1)):
+        raise UsageError(f"--dataset: '@{severity}' is no severity; write {name}@1 to {name}@{SEVERITIES}")
+    return (partial(open_part, (path.with_name(name),), int(severity)),)
+
+
+def open_part(files: tuple[Path, ...], severity: int | None) -> Part:
+    """The labels of some files of images, each as long as the labels; images are read when asked for."""
+    label_N = [_labels(file) for file in files]
+    images = [_mapped(file) for file in files]
+    for file, image, label in zip(files, images, label_N, strict=True):
+        fits = image.dtype == np.uint8 and image.ndim == 4 and image.shape[3] in (1, 3)
+        if not fits or len(image) != len(label) or image.shape[1:] != images[0].shape[1:]:
+            raise UserError(
+                f"{file}: {image.dtype} of shape {image.shape} for {len(label)} labels; "
+                f"want uint8 [N,H,W,1] or [N,H,W,3], all files alike"
+            )
+    if severity is not None:
+        share = len(label_N[0]) // SEVERITIES
+        images = [image[(severity - 1) * share : severity * share] for image in images]
+        label_N = [label[(severity - 1) * share : severity * share] for label in label_N]
+    labels = np.concatenate(label_N).astype(np.int64)
+    ends = np.cumsum([len(image) for image in images])
+
+    def read(rows: Tensor, channels: int | None) -> tuple[Tensor, Counter[str]]:
+        check_bytes(len(rows) * int(np.prod(images[0].shape[1:])), str(files[0]))
+        out = np.empty((len(rows), *images[0].shape[1:]), dtype=np.uint8)
+        of = np.searchsorted(ends, rows.numpy(), side="right")
+        for number in np.unique(of):
+            inside = rows.numpy()[of == number] - (ends[number] - len(images[number]))
+            out[of == number] = images[number][inside]
+        return torch.from_numpy(out).permute(0, 3, 1, 2).contiguous(), Counter()
+
+    return Part(
+        where=str(files[0] if len(files) == 1 else files[0].parent),
+        labels=labels,
+        classes=Classes.numbered(min(int(labels.max(initial=-1)), MAX_CLASSES) + 1),
+        read=read,
+        look=lambda rows, shape: _look(files[0], images[0].shape, shape),
+        identity=" ".join(f"{file.name} {file.stat().st_size}" for file in files),
+    )
+
+
+def _look(file: Path, found: tuple[int, ...], shape: Shape) -> None:
+    own = (found[3], found[1], found[2])
+    if own != tuple(shape):
+        raise UserError(f"{file}: images are {own} (C,H,W), not {tuple(shape)}; bring both to one shape")
+
+
+def _labels(file: Path) -> np.ndarray:
+    """The labels beside a file: labels.npy, or NAME_labels.npy of NAME_data.npy."""
+    beside = file.with_name(file.name.replace("_data.npy", "_labels.npy"))
+    place = beside if beside != file and beside.is_file() else file.with_name(LABELS)
+    label_N = np.asarray(_mapped(place))
+    if label_N.ndim != 1 or label_N.dtype.kind not in "iu":
+        raise UserError(f"{place}: {label_N.dtype} of shape {label_N.shape}; want integers [N]")
+    return label_N
+
+
+def _mapped(file: Path) -> np.ndarray:
+    """The array in a file, not read into memory; never unpickles."""
+    with reading(str(file)):
+        check_regular(file)
+        return np.load(file, mmap_mode="r", allow_pickle=False)

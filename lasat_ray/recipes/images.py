@@ -1,0 +1,64 @@
+"""``images``: folders and files of one's own, without caps; net, batch and epochs by what lies there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from lasat_ray.config import AttackConfig, DataConfig, OptimConfig, PolicyConfig, TrainConfig
+from lasat_ray.recipes.paper import LAS_AT_GRID
+from lasat_ray.recipes.recipe import Recipe
+
+ROUNDS = 1500
+"""Batches that a net of random weights is trained for, at least; small sets are walked through more often."""
+
+
+def images() -> Recipe:
+    """The field's budgets of 8/255 and the published grid; the paper's reward."""
+    config = TrainConfig(
+        recipe="images",
+        dataset="imagefolder:images",
+        model="resnet18-8",
+        strategy_model="small_cnn",
+        update_interval=4,
+        epochs=30,
+        batch_size=64,
+        data=DataConfig(val_fraction=0.1),
+        attack=AttackConfig(grid=LAS_AT_GRID),
+        policy=PolicyConfig(optimizer="adam", lr=3e-4, entropy_weight=0.01),
+        optim=OptimConfig(lr=0.1, schedule="one-cycle", nesterov=True),
+    )
+    return Recipe(
+        name="images",
+        config=config,
+        summary="LAS-AT on images of your own; sizes go by their number and size",
+    )
+
+
+def fitted(
+    config: TrainConfig, count: int, image_shape: tuple[int, int, int], given: Collection[str]
+) -> TrainConfig:
+    """The recipe for ``count`` training images of (C,H,W); options in ``given`` (``--model``, ...) stay."""
+    side = max(image_shape[1:])
+    batch = next((size for size in (128, 64, 32) if count >= 20 * size), 16)
+    batch = config.batch_size if "--batch-size" in given else min(batch, max(2, count // 2))
+    rounds = max(1, round(count * (1 - config.data.val_fraction)) // batch)
+    chosen: dict[str, Any] = {
+        "--model": _model(side, count),
+        "--batch-size": batch,
+        "--epochs": min(60, max(20, -(-ROUNDS // rounds))),
+    }
+    fields = {option[2:].replace("-", "_"): value for option, value in chosen.items() if option not in given}
+    if "--data.crop-padding" not in given:
+        fields["data"] = replace(config.data, crop_padding=side // 8)
+    return replace(config, **fields)
+
+
+def _model(side: int, count: int) -> str:
+    """A wider net for more images, and one that halves large images twice before it looks at them."""
+    if side <= 12:
+        return "small_cnn"
+    if side > 96:
+        return "torchvision:resnet18"
+    return "resnet18-8" if count < 5_000 else "resnet18-16" if count < 20_000 else "resnet18"
