@@ -73,7 +73,7 @@ def test_counted_passes_are_those_of_the_nets(case, tmp_path):
     trainer.end_epoch = lambda epoch: trainer.recorder.flush()  # validation is no part of the cost
     trainer.finish = lambda: {}
     trainer.run()
-    rounds = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
+    rounds = [r for r in map(json.loads, folder.metrics.read_text().splitlines()) if r["kind"] == "round"]
     counted = counted_passes(config, rounds)
     spent = target.cost + sum(copy.cost - born for copy, born in copies)
     assert counted[0] == pytest.approx(spent)

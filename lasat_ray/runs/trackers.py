@@ -98,6 +98,8 @@ class Trackers:
     def __call__(self, record: dict[str, Any]) -> None:
         """A record of metrics.jsonl. After a restart of workers old ones are heard again, and skipped."""
         kind, step = record["kind"], step_of(record)
+        if kind == "data":  # words alone: which images are used
+            return
         if step <= self.last.get(kind, -1):
             return
         self.last[kind] = step

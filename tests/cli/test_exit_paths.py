@@ -125,6 +125,8 @@ def test_a_signal_while_it_trains_is_one_line_that_says_how_to_go_on(number, sta
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # Under nohup or in a shell's background these signals are ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "run" / "checkpoints" / "last.safetensors").exists():

@@ -25,7 +25,7 @@ def test_the_page_holds_everything_and_names_nothing_elsewhere(report):
 
 def test_every_figure_has_a_png_and_a_csv_with_rows(report):
     names = {path.stem for path in report.glob("*.png")}
-    assert len(names) == 11
+    assert len(names) == 12
     for name in names | {"table-measured"}:
         rows = list(csv.DictReader((report / f"{name}.csv").open()))
         assert rows, name

@@ -88,9 +88,9 @@ COMMAND_LINES = [
     Bad(f"{EVALUATE} run --chunk-size 0", "--chunk-size: 0"),
     Bad(
         f"{EVALUATE} run --dataset npz:x.npz",
-        "--dataset: x has images",
+        "x.npz test_label: has 2 classes and the net has 10, class 2 is the first to differ",
         1,
-        "images of 9x9 pixels",
+        "images of two of the net's classes, without names",
         array("x.npz", **images(image=np.zeros((8, 9, 9), np.uint8))),
     ),
     Bad(f"{EVALUATE} run --which worst", "--which: 'worst' is not accepted"),
