@@ -85,11 +85,9 @@ def steps_looked(attacked: AttackedBatch) -> Tensor:
     return asked if taken is None else (taken + 1).minimum(asked)
 
 
-def round_passes(
-    config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0, policy_epochs: float | None = None
-) -> Passes:
+def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:
     """The sums of ``round_parts`` by net."""
-    parts = round_parts(config, steps=steps, paid=paid, epoch=epoch, policy_epochs=policy_epochs)
+    parts = round_parts(config, steps=steps, paid=paid, epoch=epoch)
     strategy = parts.pop("strategy net")
     return sum(parts.values()), strategy
 
@@ -121,9 +119,10 @@ def counted_passes(config: TrainConfig, rounds: Iterable[Mapping[str, Any]], fir
 
 def record_parts(config: TrainConfig, record: Mapping[str, Any]) -> dict[str, float]:
     """Passes an image in one recorded round, by PARTS."""
-    epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
-    if "progress" in record:  # of a budget, which schedules follow instead
+    if "progress" in record:  # of a budget, which schedules follow
         epoch = int(record["progress"] * config.epochs)
+    else:
+        epoch = math.ceil(record["epoch"]) - 1  # the records say where a round ended
     steps, paid, epochs = record_steps(record), "reward" in record, record.get("policy_epochs")
     return round_parts(config, steps=steps, paid=paid, epoch=epoch, policy_epochs=epochs)
 

@@ -50,6 +50,7 @@ def train_command() -> int:
     from lasat_ray.methods import METHODS
 
     if config.recipe == "images" and not options.resume:
+        check(config, METHODS, LEARNERS)  # before any image is read
         config = fit_images(config, options, sys.argv[1:], console)
     check(config, METHODS, LEARNERS)
     if config.learns:
@@ -88,12 +89,11 @@ def fit_images(
     from lasat_ray.cluster.local import choose_device
     from lasat_ray.recipes.images import fitted
     from lasat_ray.training.estimate import expected_seconds, spell_seconds
-    from lasat_ray.training.loop import load_config_dataset
+    from lasat_ray.training.inputs import load_config_dataset
 
     dataset = load_config_dataset(config)
     given = {token.partition("=")[0].replace("_", "-") for token in argv}
     config = fitted(config, len(dataset.train), dataset.image_shape, given)
-    check(config)
     told = (
         f"{len(dataset.train):,} training images {dataset.image_shape} (C,H,W), {dataset.num_classes} classes"
     )

@@ -32,7 +32,8 @@ from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
 from lasat_ray.runs.load import load_checkpointed
 from lasat_ray.training.context import RunContext
-from lasat_ray.training.loop import Trainer, load_config_dataset
+from lasat_ray.training.inputs import load_config_dataset
+from lasat_ray.training.loop import Trainer
 
 TABLE = "table1-cifar10-resnet18"
 ROWS = ("las-at-k40", "pgd-at", "las-at-k1", "las-at-k10", "las-at-k20", "las-at-k60")

@@ -31,7 +31,7 @@ from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import provenance
-from lasat_ray.training.loop import load_config_dataset
+from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.training.round import play_round
 
 RECORDS = Path(__file__).parents[1] / "records"

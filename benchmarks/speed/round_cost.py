@@ -35,7 +35,8 @@ from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
 from lasat_ray.training.context import RunContext
-from lasat_ray.training.loop import Trainer, load_config_dataset
+from lasat_ray.training.inputs import load_config_dataset
+from lasat_ray.training.loop import Trainer
 from lasat_ray.training.round import play_round
 from lasat_ray.update.target_step import TargetStep
 

@@ -122,7 +122,7 @@ def _budget_spelled_out(args: Sequence[str]) -> list[str]:
             spelled.append(token)
             continue
         value = value if equals else rest.pop(0) if rest else ""
-        match = re.fullmatch(r"\s*([0-9.eE+]+)\s*(passes|minutes)\s*", value)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)\s*(passes|minutes)\s*", value)
         if match is None:
             raise refusal("--budget", f"'{value}'", "is no budget", "write 350passes or 20minutes")
         spelled += [f"--budget-{match[2]}", match[1]]

@@ -12,6 +12,7 @@ from typing import Any
 from lasat_ray.config.json_io import config_to_json, read_config, read_json
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.report import REPORT
+from lasat_ray.runs.records import records_in
 
 COLORS = ("#2f7ed8", "#e8702a", "#1aa37a", "#d0417e", "#8a5cf0", "#b08900", "#0c9fbf", "#7d8a99")
 """One a group of runs; each stands out from white and from near-black."""
@@ -112,22 +113,12 @@ def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
 
 
 def read_records(path: Path) -> list[Record]:
-    """The whole lines of metrics.jsonl; a line that is being written, or was torn, is left out.
+    """The records of metrics.jsonl; a line that is being written, or was torn, is left out.
 
     UserError where no line is whole.
     """
-    if not path.is_file():
-        return []
-    records: list[Record] = []
-    content = path.read_text(encoding="utf-8", errors="replace")
-    for line in content.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    if not records and "\n" in content:
+    records = list(records_in(path))
+    if not records and path.is_file() and b"\n" in path.read_bytes():
         raise UserError(f"{path}: holds no record of ours; restore it from the original run folder")
     return records
 

@@ -21,6 +21,15 @@ def records_in(path: Path) -> Iterator[Record]:
                 yield record
 
 
+def last_records(path: Path, max_bytes: int) -> list[Record]:
+    """The records among the last ``max_bytes`` of the file that can be read, in order; [] where none is."""
+    if not path.is_file():
+        return []
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - max_bytes))
+        return [record for line in file.read().splitlines() if (record := _parsed(line)) is not None]
+
+
 def cut_back(path: Path, offset: int, round: int) -> list[Record]:
     """Leave what was written before a checkpoint of ``round`` rounds, ``offset`` bytes long then.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +9,13 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.cost import counted_passes, record_steps, round_passes
+from lasat_ray.cost import counted_passes, record_parts
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.learners import Learner
 from lasat_ray.models import eval_mode
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
+from lasat_ray.runs.records import records_in
 from lasat_ray.types import RoundReport
 
 _KEPT = 4  # rounds whose spending is remembered one by one
@@ -66,28 +66,20 @@ class Budget:
         """What ``add`` has to know, [F] float64, still on the device; to be summed over workers."""
         if self.by_time:  # the first worker's clock counts
             return report.sums["num_steps"].new_full((1,), seconds * group.is_first)
-        found = [report.sums[name].double() / report.global_size for name in _sums_of(report)]
-        if "policy_epochs" in report.scalars:  # the same on every worker
-            found.append(report.scalars["policy_epochs"].double() / group.size)
-        return torch.stack(found)
+        return torch.stack(list(_means(report, group.size).values()))
 
     def add(self, report: RoundReport, figures: list[float]) -> None:
         """Count a round; ``figures``: those of ``figures``, summed over the workers."""
-        names = ["seconds"] if self.by_time else [*_sums_of(report), "policy_epochs"][: len(figures)]
-        record = dict(zip(names, figures, strict=True))
-        self._rounds.append(report.round)
-        self._spent.append(self.spent + (record["seconds"] if self.by_time else self._passes(report, record)))
-        self._rounds, self._spent = self._rounds[-_KEPT:], self._spent[-_KEPT:]
-
-    def _passes(self, report: RoundReport, record: dict[str, float]) -> float:
-        target, strategy = round_passes(
-            self.config,
-            steps=record_steps(record),
-            paid="reward" in report.sums,
-            epoch=int((report.progress or 0.0) * self.config.epochs),
-            policy_epochs=record.get("policy_epochs"),
-        )
-        return self.config.batch_size * (target + self.strategy_pass * strategy)
+        if self.by_time:
+            (amount,) = figures
+        else:
+            record = dict(zip(_means(report, 1), figures, strict=True))
+            record |= {"progress": report.progress or 0.0}
+            parts = record_parts(self.config, record | {"reward": 0.0} if "reward" in report.sums else record)
+            strategy = parts.pop("strategy net")
+            amount = self.config.batch_size * (sum(parts.values()) + self.strategy_pass * strategy)
+        self._rounds = [*self._rounds, report.round][-_KEPT:]
+        self._spent = [*self._spent, self.spent + amount][-_KEPT:]
 
     def state_dict(self) -> dict[str, Any]:
         """The last rounds and what was spent through each."""
@@ -98,8 +90,13 @@ class Budget:
         self._rounds, self._spent = list(state["rounds"]), list(state["spent"])
 
 
-def _sums_of(report: RoundReport) -> list[str]:
-    return [name for name in ("num_steps", "steps_taken", "steps_looked") if name in report.sums]
+def _means(report: RoundReport, num_workers: int) -> dict[str, Tensor]:
+    """What a round's cost depends on, by the names of its record; this worker's part of each, 0-d float64."""
+    names = ("num_steps", "steps_taken", "steps_looked")
+    means = {name: report.sums[name].double() / report.global_size for name in names if name in report.sums}
+    if "policy_epochs" in report.scalars:  # the same on every worker
+        means["policy_epochs"] = report.scalars["policy_epochs"].double() / num_workers
+    return means
 
 
 def budget_of(config: TrainConfig, num_images: int, strategy_pass: float) -> Budget | None:
@@ -130,9 +127,7 @@ def spent_passes(
     config: TrainConfig, metrics: Path, num_images: int, strategy_pass: float
 ) -> dict[str, float]:
     """What training cost by its records, in passes of the target net: ``passes``, and per training image."""
-    with open(metrics, encoding="utf-8") as lines:
-        records = (json.loads(line) for line in lines)
-        rounds = (record for record in records if record["kind"] == "round")
-        target, strategy = counted_passes(config, rounds)
+    rounds = (record for record in records_in(metrics) if record["kind"] == "round")
+    target, strategy = counted_passes(config, rounds)
     passes = target + strategy_pass * strategy
     return {"passes": passes, "passes_per_image": passes / num_images, "strategy_pass": strategy_pass}

@@ -42,6 +42,10 @@ class EarlyStopping:
         self.update(robust, None if price is None or price.means is None else price.means[0].item())
         return {"epochs_without_progress": self.waited}
 
+    def summary(self, done: float) -> dict[str, Any]:
+        """What summary.json says of a run that ended after the share ``done``; {} where it ran through."""
+        return {"stopped_on": self.on, "budget_left": 1 - done} if self.is_over else {}
+
     def state_dict(self) -> dict[str, Any]:
         """The count and the best accuracy so far."""
         return {"waited": self.waited, "best": self.best}

@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.data import ImageDataset, Images
+from lasat_ray.data import (
+    ImageDataset,
+    Images,
+    TrainingImages,
+    load_dataset,
+    split_outcome,
+    split_validation,
+)
 from lasat_ray.data.fingerprint import difference, fingerprint
 from lasat_ray.data.images import TestFacts
 from lasat_ray.data.subsets import cap_told, missing_classes
+from lasat_ray.env.build import holds_out, read_options
 from lasat_ray.errors import UserError
 from lasat_ray.training.context import RunContext
+
+
+@dataclass(frozen=True, slots=True)
+class RunImages:
+    """The training images of a run, parted: those that updates see, those that choose the best epoch, those
+    that the reward is measured on (None: the round's own). ``count``: ``train`` and ``outcome`` together."""
+
+    train: TrainingImages
+    val: Images
+    outcome: Images | None
+    count: int
+
+
+def split_images(config: TrainConfig, dataset: ImageDataset) -> RunImages:
+    """Part the training images as the settings say; by the seed, the same on every worker."""
+    train, val = split_validation(dataset.train, config.data.val_fraction, config.seed)
+    count, outcome = len(train), None
+    if holds_out(config):
+        train, outcome = split_outcome(train, config.reward.outcome_fraction, config.seed)
+    return RunImages(train, val, outcome, count)
 
 
 class Inputs:
@@ -22,7 +51,6 @@ class Inputs:
     def __init__(self, config: TrainConfig, dataset: ImageDataset, context: RunContext) -> None:
         """Collective. UserError, on every worker, for what the test part would end the run with later."""
         self.test: TestFacts | None = None
-        self._accepted = context.accept_changed_data
         error = None
         if context.group.is_first and dataset.inspect_test:
             try:
@@ -39,7 +67,7 @@ class Inputs:
         old = (state or {}).get("data")
         told = difference(old, self.fingerprint) if isinstance(old, dict) else None
         error = None
-        if told and (not self._accepted or "class names" in told):
+        if told and (not context.accept_changed_data or "class names" in told):
             remedy = "restore the data set" + (
                 "" if "class names" in told else ", or go on with --accept-changed-data"
             )
@@ -75,3 +103,19 @@ def _left_out(dataset: ImageDataset, test: TestFacts | None) -> list[str]:
         absent = [dataset.class_names[n] for n in (counts_C == 0).nonzero()[:, 0].tolist()]
         told.append(missing_classes(absent, "the training images"))
     return [line for line in told if line] + list(test.notes if test else ())
+
+
+def load_config_dataset(config: TrainConfig) -> ImageDataset:
+    """The data set that a configuration names; the test part stays closed."""
+    data = config.data
+    dataset = load_dataset(
+        config.dataset,
+        root=data.root,
+        max_train=data.max_train,
+        max_test=data.max_test,
+        seed=config.seed,
+        options=read_options(data),
+    )
+    if dataset.num_classes < 2:
+        raise UserError(f"{config.dataset}: has images of one class alone; add images of another")
+    return dataset

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.data import ImageDataset, load_dataset, split_outcome, split_validation
-from lasat_ray.env.build import build_round, holds_out, read_options
-from lasat_ray.errors import UserError
+from lasat_ray.data import ImageDataset
+from lasat_ray.env.build import build_round
 from lasat_ray.process_group import out_of_memory_told
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import restoring
@@ -25,9 +24,9 @@ from lasat_ray.training.budget import budget_of, spent_passes, strategy_pass
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
-from lasat_ray.training.inputs import Inputs
+from lasat_ray.training.inputs import Inputs, load_config_dataset, split_images
 from lasat_ray.training.machine import machine_state, moved
-from lasat_ray.training.policy_watch import policy_warnings
+from lasat_ray.training.policy_watch import watch_policy
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
 from lasat_ray.training.stopping import stopped
@@ -45,16 +44,9 @@ class Trainer:
             torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
         self.dataset = dataset or load_config_dataset(config)
         self.inputs = Inputs(config, self.dataset, context)
-        self.train_images, self.val_images = split_validation(
-            self.dataset.train, config.data.val_fraction, config.seed
-        )
-        self.num_images = len(self.train_images)
-        """Training images, those that are held out for the reward among them."""
+        images = split_images(config, self.dataset)
+        self.train_images, self.val_images, self.num_images = images.train, images.val, images.count
         self.early_stopping = EarlyStopping(config)
-        outcome_images = None
-        if holds_out(config):
-            fraction = config.reward.outcome_fraction
-            self.train_images, outcome_images = split_outcome(self.train_images, fraction, config.seed)
         self.dataset = replace(self.dataset, train=self.train_images)  # no image is held twice
         self.env, self.learner = build_round(
             config,
@@ -64,7 +56,7 @@ class Trainer:
             device=context.device,
             prefetch=context.prefetch,
             classes=self.dataset.classes,
-            outcome_images=outcome_images,
+            outcome_images=images.outcome,
         )
         self.strategy_pass = strategy_pass(self.env, self.learner)
         self.budget = budget_of(config, self.num_images, self.strategy_pass)
@@ -197,7 +189,8 @@ class Trainer:
             record |= self.early_stopping.hear(record, self.env.price)
         self.recorder.write(record)
         self.recorder.by_first(lambda: self._show_probe(epoch))
-        self.recorder.by_first(self._warn_of_policy)
+        if self.config.learns:
+            self.recorder.by_first(partial(watch_policy, self.recorder, self.env))
         if validate:
             self.save()
             if self.context.after_epoch:
@@ -209,10 +202,6 @@ class Trainer:
         facts, pictures = inspect_tracked(self.probe, self.env.target.deployed, self.learner, self.env, key)
         self.recorder.write({"kind": "probe", "round": self.env.round, "epoch": epoch, **facts})
         self.recorder.events.pictures(pictures, self.env.round - 1)
-
-    def _warn_of_policy(self) -> None:
-        for told in policy_warnings(self.context.folder.metrics, self.env.space.sizes):
-            self.recorder.write({"kind": "warning", "round": self.env.round, "told": told})
 
     def save(self) -> None:
         """All the next process needs. Random numbers have no state: seed, round and image name them."""
@@ -233,9 +222,8 @@ class Trainer:
             "train_seconds": self.train_seconds,
             "img_per_second": self.img_per_second,
         }
-        if self.early_stopping.is_over:
-            done = self.env.round / self.total_rounds if self.budget is None else self.budget.share
-            summary |= {"stopped_on": self.early_stopping.on, "budget_left": 1 - done}
+        done = self.env.round / self.total_rounds if self.budget is None else self.budget.share
+        summary |= self.early_stopping.summary(done)
         metrics = self.context.folder.metrics
         spent = partial(spent_passes, self.config, metrics, self.num_images, self.strategy_pass)
         self.recorder.by_first(lambda: summary.update(spent()))
@@ -315,19 +303,3 @@ class Trainer:
             counts = torch.tensor(state["option_counts"], device=self.context.device)
             self.recorder.option_counts = counts if self.context.group.is_first else torch.zeros_like(counts)
         self.env.seek(state["round"])
-
-
-def load_config_dataset(config: TrainConfig) -> ImageDataset:
-    """The data set that a configuration names; the test part stays closed."""
-    data = config.data
-    dataset = load_dataset(
-        config.dataset,
-        root=data.root,
-        max_train=data.max_train,
-        max_test=data.max_test,
-        seed=config.seed,
-        options=read_options(data),
-    )
-    if dataset.num_classes < 2:
-        raise UserError(f"{config.dataset}: has images of one class alone; add images of another")
-    return dataset

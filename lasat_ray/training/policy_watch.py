@@ -5,11 +5,14 @@ Read back from the file, so that a resumed run says what one that ran through do
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.runs.recorder import Recorder
+from lasat_ray.runs.records import last_records
 
 UPDATES = 100
 """A policy that stood still for so many updates is stuck."""
@@ -20,12 +23,18 @@ LARGEST_GRADIENT = 1e4
 _TAIL = 2_000_000  # bytes of records that are looked at
 
 
+def watch_policy(recorder: Recorder, env: AttackStrategyVectorEnv) -> None:
+    """Write the warnings that an epoch calls for into the records."""
+    for told in policy_warnings(recorder.folder.metrics, env.space.sizes):
+        recorder.write({"kind": "warning", "round": env.round, "told": told})
+
+
 def policy_warnings(metrics: Path, sizes: Sequence[int]) -> list[str]:
     """What to tell after an epoch, from the end of ``metrics``; ``sizes``: options of each head.
 
     A line that stands among those records already is not told again.
     """
-    records = _tail(metrics)
+    records = last_records(metrics, _TAIL)
     updates = [record for record in records if "policy_kl" in record]
     before = {str(record["told"]).partition(":")[0] for record in records if record.get("kind") == "warning"}
     found = [_stuck(updates[-UPDATES:], math.log(math.prod(sizes))), _ran_away(updates)]
@@ -51,13 +60,3 @@ def _ran_away(updates: list[dict[str, Any]]) -> str | None:
     size, round = large[0]["policy_grad_norm"], large[0]["round"]
     told = "gradients of the policy leave any sane range"
     return f"{told}: norm {size:.3g} in round {round}; lower --policy.lr, or set --policy.grad-clip"
-
-
-def _tail(metrics: Path) -> list[dict[str, Any]]:
-    if not metrics.is_file():
-        return []
-    with open(metrics, "rb") as file:
-        start = max(0, metrics.stat().st_size - _TAIL)
-        file.seek(start)
-        lines = file.read().splitlines()
-    return [json.loads(line) for line in lines[1 if start else 0 :]]

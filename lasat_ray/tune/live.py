@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lasat_ray.tune.plan import SweepPlan, spell_time, trial_passes
+from lasat_ray.tune.plan import SweepPlan, spell_seconds, trial_passes
 from lasat_ray.tune.trial import Outcome, Trial
 
 _SHOWN = 24  # trials in the live table; the others are counted below it
@@ -71,9 +71,9 @@ class Board:
         left = sum(value for name, value in passes.items() if name not in ended)
         done = sum(value for name, value in passes.items() if name in ended - self._known)
         if not done:
-            return f"about {spell_time(self._plan.seconds)}"
+            return f"about {spell_seconds(self._plan.seconds)}"
         pace = (time.monotonic() - self._began) / done
-        return f"about {spell_time(pace * left)}"
+        return f"about {spell_seconds(pace * left)}"
 
     def table(self) -> Group:
         """Running and ended trials, the newest last."""

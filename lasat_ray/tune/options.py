@@ -98,6 +98,9 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
     prog = f"python -m lasat_ray.tune.{command}"
     parsed: Any = parse(kind, argv, prog=prog, description=description, default=default, known=known)
     check_run(parsed.run)
+    if parsed.run.asha and (parsed.train.budget_passes or parsed.train.budget_minutes):
+        told = "compares trials epoch by epoch, of which a budget gives unlike numbers"
+        raise UsageError(f"--asha: {told}; leave it or the budget out")
     store = Store(resume or parsed.run.out or _fresh(command))
     if resume is not None:
         named = [token.partition("=")[0].replace("_", "-") for token in argv]

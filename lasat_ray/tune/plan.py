@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from rich.console import Console
 
 from lasat_ray.cluster.session import SMALLEST_SHARE
 from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import indexed
+from lasat_ray.training.estimate import Throughput, measure, spell_seconds
+from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.tune.options import SweepRun
 from lasat_ray.tune.trainable import TrialResources
 from lasat_ray.tune.trial import Outcome, Trial, Trials, all_trials
@@ -23,16 +24,6 @@ from lasat_ray.tune.trial import Outcome, Trial, Trials, all_trials
 Resources = dict[str, float]
 _DRIVER_CPU = 0.05
 """What the process of a trial reserves beside its workers, which do all the work."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Throughput:
-    """A data set and a machine, as a few rounds showed them; ``seconds_per_pass``: of one image."""
-
-    rounds_per_epoch: int
-    n_train: int
-    n_val: int
-    seconds_per_pass: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +53,7 @@ class SweepPlan:
             f"; Ray has {_spell(total)} on {machines}",
             f"      {self.probe.n_train} training images, {self.probe.rounds_per_epoch} rounds an epoch; "
             f"{self.passes:.3g} forward passes of training in all",
-            f"      about {spell_time(self.seconds)} for the {self.left} trials to do"
+            f"      about {spell_seconds(self.seconds)} for the {self.left} trials to do"
             + (f" ({known} are finished)" if known else "")
             + f", at {1e6 * self.probe.seconds_per_pass:.0f} us a pass as just measured",
             f"      results in {out}",
@@ -174,7 +165,11 @@ def stand_in(trial: Trial) -> Outcome:
 
 
 def trial_passes(trial: Trial, probe: Throughput) -> float:
-    """Training passes that a trial's settings let one expect."""
+    """Training passes that a trial's settings let one expect; of minutes, what they suffice for."""
+    if trial.config.budget_minutes:
+        return 60 * trial.config.budget_minutes / probe.seconds_per_pass
+    if trial.config.budget_passes:
+        return expected_passes(trial.config, probe.rounds_per_epoch)
     end = trial.stop_epoch or trial.config.epochs
     return expected_passes(trial.config, probe.rounds_per_epoch, end - trial.info.get("start_epoch", 0))
 
@@ -183,7 +178,8 @@ def check_rounds(trials: Sequence[Trial], rounds_per_epoch: int) -> None:
     """Refuse a k so large that the strategy net would never learn."""
     for trial in trials:
         rounds = trial.config.epochs * rounds_per_epoch
-        if trial.config.learns and trial.config.update_interval > rounds:
+        by_budget = trial.config.budget_passes or trial.config.budget_minutes
+        if trial.config.learns and not by_budget and trial.config.update_interval > rounds:
             raise UsageError(
                 f"{trial.row}: the run has {rounds} rounds, the strategy net would never learn; "
                 "give a smaller k, more --epochs or a smaller --batch-size"
@@ -191,44 +187,9 @@ def check_rounds(trials: Sequence[Trial], rounds_per_epoch: int) -> None:
 
 
 def measure_here(config: Any, place: TrialResources) -> Throughput:
-    """Play two rounds and time the second; on the processor or the GPU that trials will use."""
-    import torch
-
-    from lasat_ray.data import split_validation
-    from lasat_ray.env.build import build_game
-    from lasat_ray.learners import LearnerContext, make_learner
-    from lasat_ray.process_group import ProcessGroup
-    from lasat_ray.training.loop import load_config_dataset
-    from lasat_ray.training.round import play_round
-
+    """Time a few rounds on the processor or the GPU that trials will use."""
     torch.set_num_threads(max(1, int(place.cpus)))
-    device = indexed("cuda" if place.gpus else "cpu")
-    config = dataclasses.replace(config, strategy="fixed")
-    dataset = load_config_dataset(config)
-    train, val = split_validation(dataset.train, config.data.val_fraction, config.seed)
-    env = build_game(config, train, dataset.num_classes, group=ProcessGroup(), device=device)
-    space, shape = env.space, dataset.image_shape
-    learner = make_learner(
-        LearnerContext(space=space, image_shape=shape, config=config, group=ProcessGroup(), device=device)
-    )
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        float(play_round(env, learner).sums["loss"])  # a GPU has to have finished
-        seconds.append(time.perf_counter() - began)
-    return Throughput(
-        rounds_per_epoch=env.target.rounds_per_epoch,
-        n_train=len(train),
-        n_val=len(val),
-        seconds_per_pass=min(seconds[1:]) / expected_passes(config, 1, 1),
-    )
-
-
-def spell_time(seconds: float) -> str:
-    """90 s, 12 min, 3.5 h."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return measure(config, load_config_dataset(config), indexed("cuda" if place.gpus else "cpu"))
 
 
 def _spell(resources: Resources) -> str:

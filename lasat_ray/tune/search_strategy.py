@@ -69,6 +69,7 @@ def sweep_of(asked: Asked) -> Trials:
     settings, config = asked.settings, asked.config
     check_seeds(settings.seeds)
     check_untouched(config, ("strategy", "seed"), "the sweep sets it; see --contenders and --seeds")
+    check_untouched(config, ("budget_passes", "budget_minutes"), "--budget sets it, in runs of PGD-AT")
     _check(settings, config)
     seeds = settings.seeds
     return lambda outcomes: [t for seed in seeds for t in _contest(config, settings, outcomes, seed)]

@@ -20,7 +20,8 @@ from lasat_ray.training.loop import Trainer
 from lasat_ray.training.round import play_round
 from tests.support.helpers import make_images, small_config
 from tests.support.method_runs import DISTINCT, run_config, write_teacher
-from tests.support.pretended_gpu import CardTensor, PretendedGPU, pretended_gpu
+from tests.support.pretended_card import CardTensor, PretendedGPU
+from tests.support.pretended_gpu import pretended_gpu
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from lasat_ray.models import AttackView
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.context import RunContext
-from lasat_ray.training.loop import Trainer, load_config_dataset
+from lasat_ray.training.inputs import load_config_dataset
+from lasat_ray.training.loop import Trainer
 from tests.support.golden_nets import load_tiny
 from tests.support.helpers import CPU, close, golden, make_batch, small_config, strategy_of
 

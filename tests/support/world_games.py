@@ -18,7 +18,8 @@ from lasat_ray.learners import make_learner
 from lasat_ray.process_group import ProcessGroup, gradients
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.context import RunContext
-from lasat_ray.training.loop import Trainer, load_config_dataset
+from lasat_ray.training.inputs import load_config_dataset
+from lasat_ray.training.loop import Trainer
 from lasat_ray.types import Batch, Rollout, Strategy
 from tests.support.helpers import CPU, make_context, make_images, small_config
 

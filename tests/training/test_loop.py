@@ -12,7 +12,8 @@ from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.context import RunContext
-from lasat_ray.training.loop import Trainer, load_config_dataset
+from lasat_ray.training.inputs import load_config_dataset
+from lasat_ray.training.loop import Trainer
 from tests.support.helpers import CPU, small_config
 
 TIMES = ("train_seconds", "img_per_second")

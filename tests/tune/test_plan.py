@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from lasat_ray.errors import UsageError
+from lasat_ray.training.estimate import spell_seconds
 from lasat_ray.tune.options import SweepRun
 from lasat_ray.tune.plan import (
     Throughput,
@@ -18,7 +19,7 @@ from lasat_ray.tune.plan import (
     how_many_fit,
     make_plan,
     measure_here,
-    spell_time,
+    trial_passes,
 )
 from lasat_ray.tune.trainable import TrialResources
 from lasat_ray.tune.trial import Trial
@@ -106,6 +107,15 @@ def test_a_probe_looks_at_the_data_and_the_clock():
     assert 0 < probe.seconds_per_pass < 0.1
 
 
+def test_a_budget_is_what_a_trial_spends_however_many_epochs_it_names():
+    probe = Throughput(rounds_per_epoch=3, n_train=115, n_val=13, seconds_per_pass=0.01)
+    (trial, *_) = trials(budget_passes=50.0, update_interval=7)
+    assert trial_passes(trial, probe) == 50 * 3 * trial.config.batch_size
+    check_rounds([trial], rounds_per_epoch=3)
+    (trial, *_) = trials(budget_minutes=2.0)
+    assert trial_passes(trial, probe) == pytest.approx(120 / 0.01)
+
+
 @pytest.mark.parametrize(("seconds", "told"), [(5, "5 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_time_is_spelled_as_people_say_it(seconds, told):
-    assert spell_time(seconds) == told
+    assert spell_seconds(seconds) == told
