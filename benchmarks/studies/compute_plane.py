@@ -147,7 +147,8 @@ def table(runs: Sequence[Outcome], budget: int) -> str:
         if label.endswith(f"@{budget}")
     }
     lines = [
-        "| strategy | clean | PGD-50 | APGD-T | PGD-50 gain | APGD-T gain | steps | rounds | passes | seeds |",
+        "| strategy | clean | PGD-50 | APGD-T | PGD-50 gain | APGD-T gain | steps | rounds | passes "
+        "| seeds |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in [row for row in ROWS if row in rows]:
@@ -166,10 +167,10 @@ def table(runs: Sequence[Outcome], budget: int) -> str:
         lines.append(f"| {' | '.join([*cells, str(len(found))])} |")
     judged, net = runs[0]["evaluation"], runs[0]["summary"]
     caption = (
-        f"8x8 digits, L-inf 0.2, {net['n_train']:,} training images, a net of {net['parameters']:,} parameters; "
-        f"{judged['pgd-50']['n']} test images (APGD-T: the first {judged['apgd-t']['n']}), the best epoch on "
-        "validation. Mean ± standard deviation over seeds in %; gains over PGD-AT of the same passes in percentage "
-        "points, paired over seeds, with 95 % intervals (Student's t). Steps: mean of the first and the last "
+        f"8x8 digits, L-inf 0.2, {net['n_train']:,} training images, a net of {net['parameters']:,} "
+        f"parameters; {judged['pgd-50']['n']} test images (APGD-T: the first {judged['apgd-t']['n']}), the best epoch on "
+        "validation. Mean ± standard deviation over seeds in %; gains over PGD-AT of the same passes in "
+        "percentage points, paired over seeds, with 95 % intervals (Student's t). Steps: mean of the first and the last "
         "eighth of the run. Passes: spent per training image, counted."
     )
     return "\n".join([*lines, "", caption])
