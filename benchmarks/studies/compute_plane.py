@@ -170,8 +170,8 @@ def table(runs: Sequence[Outcome], budget: int) -> str:
         f"8x8 digits, L-inf 0.2, {net['n_train']:,} training images, a net of {net['parameters']:,} "
         f"parameters; {judged['pgd-50']['n']} test images (APGD-T: the first {judged['apgd-t']['n']}), the "
         "best epoch on validation. Mean ± standard deviation over seeds in %; gains over PGD-AT of the same "
-        "passes in percentage points, paired over seeds, with 95 % intervals (Student's t). Steps: mean of the "
-        "first and the last eighth of the run. Passes: spent per training image, counted."
+        "passes in percentage points, paired over seeds, with 95 % intervals (Student's t). Steps: mean of "
+        "the first and the last eighth of the run. Passes: spent per training image, counted."
     )
     return "\n".join([*lines, "", caption])
 
