@@ -5,27 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.tables.packages import LEVEL, MAY_IMPORT_RAY, PICTURE, picture
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "lasat_ray"
+TABLE = "benchmarks/tables/packages.py"
 DOORS = ("envs", "tuning")
 """What a clone has beside the package: they import it, nothing imports them."""
-LEVELS = (
-    ("errors",),
-    ("types", "units", "rng", "process_group", "plugins"),
-    ("config", "strategy"),
-    ("data", "models", "recipes"),
-    ("attacks", "learners", "runs", "validation"),
-    ("cli", "evaluation", "methods"),
-    ("update", "cost"),
-    ("env",),
-    ("training",),
-    ("cluster", "reporting"),
-    ("train", "evaluate", "report", "explain", "export", "leaderboard", "__main__"),
-    ("tune",),
-)
-"""Every entry of ``lasat_ray/``: it imports those of lower levels only."""
-LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
-MAY_IMPORT_RAY = ("cluster", "tune")
 OWN_NAME = PACKAGE  # the package itself: lasat_ray/__init__.py
 
 FILES = sorted(path.relative_to(ROOT) for path in (ROOT / PACKAGE).rglob("*.py"))
@@ -75,7 +61,7 @@ def faults(file: Path, source: str) -> list[str]:
     """What is wrong with the imports of one file, in sentences."""
     own, tree = entry_of(module_of(file)), ast.parse(source)
     if own != OWN_NAME and own not in LEVEL:
-        return [f"{file}: entry '{own}' is unknown; add it to the table"]
+        return [f"{file}: entry '{own}' is unknown; add it to {TABLE}"]
     code = without_functions(tree) if own == OWN_NAME else tree
     text: list[str] = []
     for module in imported(code, file):
@@ -87,7 +73,7 @@ def faults(file: Path, source: str) -> list[str]:
         if module.partition(".")[0] != PACKAGE or other == OWN_NAME:
             continue
         if other not in LEVEL:
-            text.append(f"{file}: imports {module}, whose entry '{other}' is unknown; add it to the table")
+            text.append(f"{file}: imports {module}, whose entry '{other}' is unknown; add it to {TABLE}")
         elif own != other and LEVEL[other] >= LEVEL.get(own, 0):
             rule = f"{own} is level {LEVEL.get(own, 0)}, {other} is level {LEVEL[other]}"
             text.append(f"{file}: imports {module}; {rule}: imports go to lower levels only")
@@ -139,6 +125,10 @@ def test_the_table_names_what_there_is():
     assert len(list((ROOT / PACKAGE).glob("[!_.]*"))) + 2 <= 35
 
 
+def test_the_picture_is_the_table():
+    assert PICTURE.read_text() == picture(), "run python -m benchmarks.tables.packages"
+
+
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_imports_go_to_lower_levels_only(file):
     assert not faults(file, (ROOT / file).read_text(encoding="utf-8"))
@@ -160,8 +150,8 @@ def test_imports_go_to_lower_levels_only(file):
         ),
         ("training/loop.py", "import ray.train", "imports ray.train; only cluster and tune"),
         ("training/loop.py", "from ray import train", "imports ray; only cluster and tune"),
-        ("attic.py", "", "entry 'attic' is unknown; add it to the table"),
-        ("training/loop.py", "import lasat_ray.attic", "entry 'attic' is unknown; add it to the table"),
+        ("attic.py", "", f"entry 'attic' is unknown; add it to {TABLE}"),
+        ("training/loop.py", "import lasat_ray.attic", f"'attic' is unknown; add it to {TABLE}"),
         ("__init__.py", "from lasat_ray.training.loop import x", "imports go to lower levels only"),
     ],
 )
