@@ -206,7 +206,7 @@ def _reported(recipe: Recipe) -> Row:
 
 def _architecture(model: str) -> str:
     """As publications spell it: wrn-34-10 -> WideResNet-34-10."""
-    model = model.removesuffix("-silu").replace("wrn-", "WideResNet-")
+    model = model.removeprefix("dm_").removesuffix("-silu").replace("wrn-", "WideResNet-")
     return model.replace("preact_resnet", "PreActResNet-").replace("resnet", "ResNet-")
 
 

@@ -1,7 +1,8 @@
 """A net in RobustBench's convention: ``models/DATASET/THREAT/NAME.pt`` and its model card beside it.
 
 The weights are a plain state dict under the names of the architecture (for wrn-DEPTH-WIDTH those
-of RobustBench's ``WideResNet``), without ``module.``; the card has the keys of ``model_info``.
+of RobustBench's ``WideResNet``, for dm_wrn-DEPTH-WIDTH of its ``DMWideResNet``), without ``module.``;
+the card has the keys of ``model_info``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def check_exportable(subject: EvaluationTarget) -> None:
     net = subject.net
     if not isinstance(net, Classifier) or net.precision != "fp32":
         raise UserError("--export-robustbench: only nets in fp32 are exported; train with --precision fp32")
-    if net.mean.any() or (net.std != 1).any():
+    if not _normalizes_itself(subject) and (net.mean.any() or (net.std != 1).any()):
         raise UserError(
             "--export-robustbench: this net normalizes its input, which the plain convention cannot say; "
             "leave --export-robustbench out"
@@ -50,6 +51,8 @@ def export_robustbench(
     weights: dict[str, Tensor] = {
         key: value.detach().cpu().clone() for key, value in subject.net.backbone.state_dict().items()
     }
+    if _normalizes_itself(subject):
+        weights |= {"mean": subject.net.mean.cpu().clone(), "std": subject.net.std.cpu().clone()}
     packed = io.BytesIO()
     torch.save(weights, packed)
     card_file = folder / "model_info" / place / f"{name}.json"
@@ -60,6 +63,11 @@ def export_robustbench(
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, content)
     return card_file
+
+
+def _normalizes_itself(subject: EvaluationTarget) -> bool:
+    """RobustBench's ``DMWideResNet`` and ``DMPreActResNet`` keep mean and std [C,1,1] among their weights."""
+    return str(subject.facts["model"]).startswith("dm_")
 
 
 def model_card(report: dict[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,15 @@ from lasat_ray.config import DataConfig, TrainConfig
 from lasat_ray.config.json_io import read_config
 from lasat_ray.data import ImageDataset, Images, ReadOptions, load_dataset, load_test_images
 from lasat_ray.data.classes import classes_of_names
+from lasat_ray.data.subsets import even_order
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import ImageShape
-from lasat_ray.runs.load import checkpoint_file, load_checkpointed, load_foreign
+from lasat_ray.runs.foreign import open_foreign
+from lasat_ray.runs.load import checkpoint_file, load_checkpointed
 from lasat_ray.runs.trust import check_address, check_folder
+
+PROBED = 256
+"""Test images on which the nets of foreign weights are told apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,24 +99,32 @@ def from_weights(
     if dataset is None:
         raise UsageError(f"--dataset: is missing; name the test set for '{model}', for example cifar10")
     data = _dataset(dataset, root, None, max_test)
-    net = load_foreign(
-        model, weights, num_classes=data.num_classes, image_shape=data.image_shape, mean=mean, std=std
+    images = data.load_test()
+    found = open_foreign(
+        model,
+        weights,
+        num_classes=data.num_classes,
+        image_shape=data.image_shape,
+        mean=mean,
+        std=std,
+        images=images.take(even_order(images.y)[:PROBED]).x / 255,
     )
     facts: dict[str, Any] = {
-        "model": model,
-        "architecture": architecture_name(model),
+        "model": found.model,
+        "architecture": architecture_name(found.model),
         "method": weights.stem,
         "extra_data": None,
         "dataset": dataset_label(dataset),
         "checkpoint": weights.name,
         "class_names": list(data.class_names),
+        "notes": list(found.notes),
     }
     if data.inspect_test:
         known = data.inspect_test()
-        facts |= {"images": known.coverage, "notes": list(known.notes)}
+        facts |= {"images": known.coverage, "notes": [*found.notes, *known.notes]}
     out = weights.parent / f"{weights.stem}-evaluation"
     return EvaluationTarget(
-        net=net, images=data.load_test(), image_shape=data.image_shape, config=None, facts=facts, out=out
+        net=found.net, images=images, image_shape=data.image_shape, config=None, facts=facts, out=out
     )
 
 
@@ -149,9 +162,8 @@ def dataset_label(spelling: str) -> str:
 
 def architecture_name(model: str) -> str:
     """As leaderboards write it: ``wrn-34-10`` -> ``WideResNet-34-10``."""
-    known = {"resnet": "ResNet-", "preact_resnet": "PreActResNet-"}
-    if model.startswith("wrn-"):
-        return "WideResNet-" + model.removeprefix("wrn-")
+    model = model.removeprefix("dm_")
+    known = {"resnet": "ResNet-", "preact_resnet": "PreActResNet-", "wrn-": "WideResNet-"}
     for prefix, name in known.items():
         if model.startswith(prefix):
             return name + model.removeprefix(prefix)

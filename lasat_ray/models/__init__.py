@@ -18,6 +18,7 @@ from lasat_ray.models.attack_net import AttackNet, AttackView
 from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageShape
 from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values, full_precision
 from lasat_ray.models.compiled import begin_step, compiled
+from lasat_ray.models.gowal import GowalPreActResNet, GowalWideResNet
 from lasat_ray.models.modes import (
     FrozenNet,
     batch_norm_buffers,
@@ -30,7 +31,7 @@ from lasat_ray.models.modes import (
     parameter_groups,
 )
 from lasat_ray.models.outside import check_output, outside_builder, torchvision_builder
-from lasat_ray.models.resnet import Bottleneck, PreActBlock, ResNet
+from lasat_ray.models.resnet import Bottleneck, PreActBlock, RawPreActBlock, ResNet
 from lasat_ray.models.small import MLP, SmallCNN
 from lasat_ray.models.wide_resnet import WideResNet, check_depth
 
@@ -64,11 +65,16 @@ __all__ = [
     "parameter_groups",
 ]
 
-RESNETS: dict[str, partial[ResNet]] = {
+PREACT = partial(ResNet, num_blocks=(2, 2, 2, 2))
+RESNETS: dict[str, partial[ResNet] | partial[GowalPreActResNet]] = {
     "resnet18": partial(ResNet, num_blocks=(2, 2, 2, 2)),
     "resnet34": partial(ResNet, num_blocks=(3, 4, 6, 3)),
     "resnet50": partial(ResNet, block=Bottleneck, num_blocks=(3, 4, 6, 3)),
-    "preact_resnet18": partial(ResNet, block=PreActBlock, num_blocks=(2, 2, 2, 2)),
+    "preact_resnet18": partial(PREACT, block=PreActBlock),
+    "preact_resnet18_active": partial(PREACT, block=PreActBlock),
+    "preact_resnet18_raw": partial(PREACT, block=RawPreActBlock),
+    "preact_resnet18_bn": partial(PREACT, block=PreActBlock, final_norm=True),
+    "dm_preact_resnet18": partial(GowalPreActResNet, num_blocks=(2, 2, 2, 2)),
 }
 MODELS: dict[str, BackboneBuilder] = {
     "small_cnn": SmallCNN,
@@ -82,6 +88,8 @@ MODELS: dict[str, BackboneBuilder] = {
 PATTERNS = (
     "wrn-DEPTH-WIDTH",
     "wrn-DEPTH-WIDTH-silu",
+    "dm_wrn-DEPTH-WIDTH",
+    "dm_wrn-DEPTH-WIDTH-silu",
     *(f"{name}-WIDTH" for name in RESNETS),
     "torchvision:NAME",
     "module:function",
@@ -98,11 +106,12 @@ def find_builder(name: str, *, field: str) -> Builder | BackboneBuilder:
     """Tell the names apart; UsageError in ``field``'s name if nothing answers to ``name``."""
     if name in MODELS:
         return MODELS[name]
-    if found := re.fullmatch(r"wrn-(\d+)-([1-9]\d*)(-silu)?", name):
-        depth, widen = int(found[1]), int(found[2])
+    if found := re.fullmatch(r"(dm_)?wrn-(\d+)-([1-9]\d*)(-silu)?", name):
+        depth, widen = int(found[2]), int(found[3])
         check_depth(depth, name=name, field=field)
         check_width(widen, name=name, field=field)
-        return partial(WideResNet, depth=depth, widen=widen, activation=nn.SiLU if found[3] else nn.ReLU)
+        family = GowalWideResNet if found[1] else WideResNet
+        return partial(family, depth=depth, widen=widen, activation=nn.SiLU if found[4] else nn.ReLU)
     found = re.fullmatch(r"(\w+)-([1-9]\d*)", name)
     if found and found[1] in RESNETS:
         check_width(int(found[2]), name=name, field=field)

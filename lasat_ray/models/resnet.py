@@ -78,8 +78,20 @@ class PreActBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
         # A projection sees the activated input, an identity the raw one.
-        skip = self.shortcut(active) if self.projects else x
+        skip = self.shortcut(self.projected(x, active)) if self.projects else x
         return self.conv2(F.relu(self.bn2(self.conv1(active)))) + skip
+
+    def projected(self, x: Tensor, active: Tensor) -> Tensor:
+        """What a projection is put to: x [B,C,H,W] or its activation of the same shape."""
+        return active
+
+
+class RawPreActBlock(PreActBlock):
+    """The same, its projections put to the raw input: RobustBench's ``PreActBlock``, of the nets of
+    Wong et al. 2020 and Andriushchenko & Flammarion 2020."""
+
+    def projected(self, x: Tensor, active: Tensor) -> Tensor:
+        return x
 
 
 Block = type[BasicBlock] | type[Bottleneck] | type[PreActBlock]
@@ -96,7 +108,8 @@ class ResNet(Backbone):
     """Four stages of residual blocks of ``width``, 2, 4, 8 times ``width``, then the mean over H, W.
 
     ``width`` 64 is the published net; 16 makes one that trains on a CPU. Pre-activation blocks
-    leave out the stem's normalization and, as the common CIFAR version does, a final one.
+    leave out the stem's normalization and, as the common CIFAR version does, a final one, which
+    ``final_norm`` adds under the name ``bn`` (Rice et al. 2020, Kireev et al. 2021).
     Weights start as PyTorch's defaults, like that version's.
     """
 
@@ -110,10 +123,11 @@ class ResNet(Backbone):
         block: Block = BasicBlock,
         num_blocks: tuple[int, int, int, int] = (2, 2, 2, 2),
         width: int = 64,
+        final_norm: bool = False,
     ) -> None:
         super().__init__()
         self.conv1 = conv(image_shape[0], width, 3)
-        self.activates_stem = block is not PreActBlock
+        self.activates_stem = not issubclass(block, PreActBlock)
         if self.activates_stem:
             self.bn1 = nn.BatchNorm2d(width)
         self.num_features = width
@@ -121,6 +135,9 @@ class ResNet(Backbone):
         self.layer2 = self._stage(block, 2 * width, num_blocks[1], stride=2)
         self.layer3 = self._stage(block, 4 * width, num_blocks[2], stride=2)
         self.layer4 = self._stage(block, 8 * width, num_blocks[3], stride=2)
+        self.final_norm = final_norm
+        if final_norm:
+            self.bn = nn.BatchNorm2d(self.num_features)
         self.add_head(num_classes)
 
     def _stage(self, block: Block, width: int, count: int, *, stride: int) -> nn.Sequential:
@@ -135,4 +152,6 @@ class ResNet(Backbone):
         if self.activates_stem:
             out = F.relu(self.bn1(out), inplace=True)
         out = self.layer4(self.layer3(self.layer2(self.layer1(out))))
+        if self.final_norm:
+            out = F.relu(self.bn(out), inplace=True)
         return out.mean((2, 3))

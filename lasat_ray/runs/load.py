@@ -1,4 +1,4 @@
-"""A trained net from a run folder, a checkpoint, or somebody else's weights, ready to be evaluated.
+"""A trained net from a run folder or a checkpoint, ready to be evaluated, and files of weights.
 
 No file is trusted: checkpoints are safetensors and JSON, foreign weights are read with
 ``torch.load(weights_only=True)`` or as safetensors, and code that a checkpoint names is imported
@@ -11,7 +11,7 @@ import math
 import pickle
 import textwrap
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -22,17 +22,14 @@ from torch import Tensor, nn
 
 from lasat_ray.config.files import check_regular
 from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
-from lasat_ray.errors import UsageError, UserError, refusal
+from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import build_classifier
-from lasat_ray.models.backbone import ImageShape
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.trust import names_code
 
 WHICH = ("best", "last")
-UNUSED = ("sub_block1.", "num_batches_tracked")
-"""Keys of published WideResNet files that no forward pass reads."""
-WRAPPERS = ("module.", "model.", "backbone.")
-"""What DataParallel and wrappers put before every key."""
+UNUSED = "num_batches_tracked"
+"""Ends keys that no forward pass in evaluation mode reads."""
 
 
 def load_model(
@@ -107,47 +104,6 @@ def check_card(card: Mapping[str, Any], file: Path) -> None:
         raise UserError(f"{file}: its card has {told}; this is no checkpoint of ours")
 
 
-def load_foreign(
-    model: str,
-    weights: str | Path,
-    *,
-    num_classes: int,
-    image_shape: ImageShape,
-    mean: float | Sequence[float] = 0.0,
-    std: float | Sequence[float] = 1.0,
-    device: str | torch.device = "cpu",
-) -> nn.Module:
-    """A net of ours or ``module:function`` with the weights of a file from elsewhere.
-
-    The file holds a state dict, bare or under ``state_dict``, as torch.save or safetensors wrote
-    it, with or without ``module.`` before its keys (RobustBench's ``WideResNet`` files fit
-    wrn-DEPTH-WIDTH). ``mean`` and ``std`` are applied to pixels in [0,1] before the net; a file that
-    ``lasat_ray.export`` wrote holds its own.
-    Returns x [B,C,H,W] in [0,1] -> logits [B,N], as ``load_model``. UserError naming the first key that is
-    missing, unknown or of another shape; UsageError for a name or number that cannot be.
-    """
-    net = build_classifier(model, num_classes=num_classes, image_shape=image_shape, mean=mean, std=std)
-    read = read_weights(Path(weights))
-    given = plain_keys(read)
-    if not _exported(given):
-        fill(net.backbone, fitting_keys(net.backbone, read), str(weights))
-        return ready(net, device)
-    for name, value, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
-        if any(number != neutral for number in ([value] if isinstance(value, int | float) else value)):
-            what = f"has no effect with '{weights}', which holds its own normalization"
-            raise refusal(f"--{name}", value, what, "leave it out")
-    fill(net, given, str(weights))
-    return ready(net, device)
-
-
-def _exported(weights: Mapping[str, Tensor]) -> bool:
-    """Whether these are a whole ``Classifier``'s, as ``lasat_ray.export`` writes them."""
-    normalization = {"mean", "std"}
-    return normalization <= weights.keys() and all(
-        name.startswith("backbone.") for name in weights.keys() - normalization
-    )
-
-
 def checkpoint_file(path: Path, which: str = "best") -> Path:
     """The checkpoint that a run folder or file name stands for; UserError if there is none."""
     if which not in WHICH:
@@ -183,7 +139,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # on arbitrary bytes torch raises KeyError, IndexError, struct.error, ...
         told = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{file}: not a file of weights ({told[0]}); save it anew") from error
-    for key in ("state_dict", "model_state_dict", "net"):
+    for key in ("last", "state_dict", "model_state_dict", "net"):  # "last": as RobustBench chooses
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not is_state_dict(content):
@@ -211,27 +167,6 @@ def check_stored(file: Path) -> None:
                 )
 
 
-def plain_keys(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same weights without the wrappers' prefixes and without keys that nothing reads."""
-    plain = dict(weights)
-    while prefix := next((p for p in WRAPPERS if plain and all(key.startswith(p) for key in plain)), None):
-        plain = {key.removeprefix(prefix): value for key, value in plain.items()}
-    return {key: value for key, value in plain.items() if not key.startswith(UNUSED[0])}
-
-
-def fitting_keys(net: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights as they are where their keys are the net's, else with as few wrappers' prefixes off as will
-    do: a net of one's own may keep all its layers under ``model`` too."""
-    wanted = {key for key in net.state_dict() if not key.endswith(UNUSED[1])}
-    tried = dict(weights)
-    while not wanted <= tried.keys():
-        prefix = next((p for p in WRAPPERS if tried and all(key.startswith(p) for key in tried)), None)
-        if prefix is None:
-            return plain_keys(weights)
-        tried = {key.removeprefix(prefix): value for key, value in tried.items()}
-    return {key: value for key, value in tried.items() if not key.startswith(UNUSED[0])}
-
-
 def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """Copy weights into ``net``; UserError naming ``source`` and the first key that does not fit."""
     check_fit(net, weights, source)
@@ -241,7 +176,7 @@ def fill(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
 def check_fit(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     """UserError naming ``source`` and the first key of ``weights`` that does not fit the net."""
     own = net.state_dict()
-    wanted = [key for key in own if not key.endswith(UNUSED[1])]
+    wanted = [key for key in own if not key.endswith(UNUSED)]
     for key in wanted:
         if key not in weights:
             raise UserError(f"{source}: weight '{key}' is missing; this file is of another architecture")

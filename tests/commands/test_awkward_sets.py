@@ -202,7 +202,7 @@ def test_a_resumed_run_asks_for_the_same_images(tmp_path, monkeypatch, capsys):
 
 
 def test_an_own_net_under_model_is_filled_with_its_own_keys(tmp_path):
-    from lasat_ray.runs.load import fitting_keys
+    from lasat_ray.runs.foreign import fitting_keys
 
     class Own(torch.nn.Module):
         def __init__(self):

@@ -8,7 +8,8 @@ from torchvision.models import resnet as torchvision_resnet
 from lasat_ray.models import build_classifier, build_features, num_parameters
 
 SMALL = ["small_cnn", "small_cnn_bn", "resnet18-4", "resnet34-4", "resnet50-4", "preact_resnet18-4"]
-SMALL += ["wrn-10-1", "wrn-16-1", "wrn-10-2-silu"]
+SMALL += ["wrn-10-1", "wrn-16-1", "wrn-10-2-silu", "preact_resnet18_raw-4", "preact_resnet18_bn-4"]
+SMALL += ["dm_wrn-10-1", "dm_wrn-16-2-silu", "dm_preact_resnet18-4"]
 
 
 @pytest.mark.parametrize(
@@ -22,6 +23,9 @@ SMALL += ["wrn-10-1", "wrn-16-1", "wrn-10-2-silu"]
         ("wrn-34-10", 46_160_474),
         ("wrn-28-10-silu", 36_479_194),
         ("wrn-70-16", 266_796_506),
+        ("dm_wrn-28-10-silu", 36_479_194),
+        ("preact_resnet18_bn", 11_172_170),
+        ("dm_preact_resnet18", 12_548_426),
     ],
 )
 def test_parameter_count_is_the_published_one(name, expected):

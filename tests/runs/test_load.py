@@ -13,7 +13,8 @@ from lasat_ray.errors import UsageError, UserError
 from lasat_ray.export import write_safetensors
 from lasat_ray.models import build_classifier
 from lasat_ray.runs.checkpoint import save_checkpoint
-from lasat_ray.runs.load import load_checkpointed, load_foreign, load_model
+from lasat_ray.runs.foreign import load_foreign
+from lasat_ray.runs.load import load_checkpointed, load_model
 
 SHAPE = (1, 8, 8)
 X = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(0))
