@@ -172,4 +172,4 @@ def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
     if not method.attacks:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
-    return 2 * steps + (1 if loss in ("kl", "squared") else 0)
+    return 2 * steps + (1 if loss in ("kl", "squared", "own") else 0)

@@ -36,6 +36,7 @@ CASES = {
     "copy": {"reward__lookahead": "copy", "attack__grid": ONE_COUNT},
     "trades": {"method": "trades", "update_interval": 2},
     "mart": {"method": "mart", "strategy": "random"},
+    "ikl": {"method": "ikl", "update_interval": 2},
     "class-wise": {"strategy": "class-wise", "learner": "ppo", "update_interval": 2},
     "class-wise, rate": {
         **{"strategy": "class-wise", "reward__credit": "influence", "reward__standardize": True},

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import BALLS, start
-from lasat_ray.attacks.objectives import Objective, batch_cross_entropy, make_objective, mixed
+from lasat_ray.attacks.objectives import Objective, ObjectiveOf, batch_cross_entropy, make_objective, mixed
 from lasat_ray.attacks.pgd import Rule, StepState, pgd
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import RandomKey
@@ -31,7 +31,7 @@ def attack_batch(
     strategy: Strategy,
     key: RandomKey,
     *,
-    loss: str,
+    loss: str | ObjectiveOf,
     start_kind: str,
     rule: Rule | None = None,
     bucket: int = 0,
@@ -40,8 +40,8 @@ def attack_batch(
     """x_adv [B,C,H,W] for a batch: the net in eval mode, input gradients only, weights untouched.
 
     This is g(x, a, w) of LAS-AT: ``pgd`` with each image's own ``strategy``. ``start_kind``: see
-    ``ball.start``. ``loss`` (ce, kl, margin, squared) holds where the strategy has no ``attack_loss`` of
-    its own; ``norm`` linf or l2 is that of every budget, step and radius.
+    ``ball.start``. ``loss`` (ce, kl, margin, squared, or what makes an objective) holds where the strategy
+    has no ``attack_loss`` of its own; ``norm`` linf or l2 is that of every budget, step and radius.
     """
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
     ball = BALLS[norm]
@@ -54,7 +54,9 @@ def attack_batch(
         return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket, ball=ball)
 
 
-def strategy_objective(loss: str, net: nn.Module, batch: Batch, strategy: Strategy) -> Objective:
+def strategy_objective(
+    loss: str | ObjectiveOf, net: nn.Module, batch: Batch, strategy: Strategy
+) -> Objective:
     """What each image raises: the loss its strategy names, else ``loss``."""
     if strategy.attack_loss is None:
         return objective_of(loss, net, batch)
@@ -62,8 +64,10 @@ def strategy_objective(loss: str, net: nn.Module, batch: Batch, strategy: Strate
     return mixed({c: objective_of(ATTACK_LOSSES[c], net, batch) for c in codes}, strategy.attack_loss)
 
 
-def objective_of(loss: str, net: nn.Module, batch: Batch) -> Objective:
+def objective_of(loss: str | ObjectiveOf, net: nn.Module, batch: Batch) -> Objective:
     """The named loss against a batch; cross-entropy of mixed labels (CutMix) by their shares."""
+    if not isinstance(loss, str):
+        return loss(net, batch)
     if loss == "ce" and batch.share is not None:
         return lambda logits, rows: batch_cross_entropy(logits, batch, rows)
     return make_objective(loss, net, batch.x, batch.y)

@@ -15,6 +15,8 @@ Rows = Tensor | slice
 """Which images of a batch: their places [S] int64, or ``slice(None)`` for all of them in order."""
 Objective = Callable[[Tensor, Rows], Tensor]
 """(logits [S,N] of the images still moving, rows: which S images of the batch) -> [S]."""
+ObjectiveOf = Callable[[nn.Module, Batch], Objective]
+"""Makes the objective of a batch [B] whose net is held still."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,8 @@ BEFORE: dict[str, Any] = {
     "data.image_column": None,
     "data.label_column": None,
     "data.background": "white",
+    "loss.ikl_alpha": 20.0,
+    "loss.ikl_temperature": 4.0,
     "reward.objective": "total",
     "reward.cost_target": 0.0,
     "reward.outcome": "batch",

@@ -55,6 +55,10 @@ class LossConfig:
     """HAT: weight of the helper examples' cross-entropy."""
     ltd_temperature: float = 5.0
     """LTD: temperature of the teacher's softmax."""
+    ikl_alpha: float = 20.0
+    """IKL: weight of the squared differences of logits, the paper's alpha; trades_beta is its beta."""
+    ikl_temperature: float = 4.0
+    """IKL: temperature of the predictions that class means are taken of."""
     hydra_keep: float = 0.1
     """HYDRA: share of each layer's weights that is kept."""
     hydra_epochs: int | None = None

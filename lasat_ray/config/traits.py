@@ -18,10 +18,10 @@ class MethodTraits:
     x + 2 delta. ``awp_gamma``: weight perturbation where the settings name none. ``grows``: the
     strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
     ``rule_reads``: what the attack's rule, if any, decides by: whether an image is classified
-    correctly, or the gradient alone.
+    correctly, or the gradient alone. ``attack_loss`` ``own``: the method's file says what attacks raise.
     """
 
-    attack_loss: Literal["ce", "kl", "margin", "squared"] = "ce"
+    attack_loss: Literal["ce", "kl", "margin", "squared", "own"] = "ce"
     start: Literal["uniform", "normal", "normal-cut", "zero"] = "uniform"
     needs_clean: bool = False
     attacks: bool = True
@@ -64,6 +64,7 @@ TRAITS: dict[str, MethodTraits] = {
     "hat": _kl(needs_helper=True, companion="frozen", companion_sees="adv"),
     "ltd": _kl(companion="frozen"),
     "hydra": _kl(prunes=True),
+    "ikl": _kl(attack_loss="own"),
 }
 """Name on the command line -> traits."""
 

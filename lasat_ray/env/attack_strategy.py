@@ -197,7 +197,7 @@ class AttackStrategyVectorEnv(VectorEnv):
             attack_batch,
             self.attack_view(self.net, self.batch.x),
             key=key,
-            loss=method.attack_loss if attack.loss == "method" else attack.loss,
+            loss=method.raised(context, attack.loss),
             start_kind=method.start if attack.start == "method" else attack.start,
             rule=rule,
             bucket=self.config.speed.bucket,
@@ -226,6 +226,7 @@ class AttackStrategyVectorEnv(VectorEnv):
             epochs=self.config.epochs,
             strength=self.target.strength,
             group=self.target.group,
+            memory=self.target.remembered(self.round),
         )
 
     def _reward_by_copy(self, attacked: AttackedBatch, before: nn.Module | None) -> RewardReport:

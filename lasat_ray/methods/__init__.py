@@ -12,6 +12,7 @@ from lasat_ray.methods import (
     gairat,
     hat,
     hydra,
+    ikl,
     lbgat,
     ltd,
     mart,
@@ -20,7 +21,7 @@ from lasat_ray.methods import (
     score,
     trades,
 )
-from lasat_ray.methods.base import AttackContext, Method, MethodInputs, known_method
+from lasat_ray.methods.base import AttackContext, Method, MethodInputs, MethodMemory, known_method
 from lasat_ray.plugins import load_plugin
 
 METHODS: dict[str, Method] = {
@@ -45,6 +46,7 @@ METHODS: dict[str, Method] = {
     "hat": hat.METHOD,
     "ltd": ltd.METHOD,
     "hydra": hydra.METHOD,
+    "ikl": ikl.METHOD,
 }
 """Name on the command line -> method; its file names the paper."""
 
@@ -61,4 +63,4 @@ def find_method(name: str) -> Method:
     return method
 
 
-__all__ = ["METHODS", "AttackContext", "Method", "MethodInputs", "find_method"]
+__all__ = ["METHODS", "AttackContext", "Method", "MethodInputs", "MethodMemory", "find_method"]

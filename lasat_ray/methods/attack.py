@@ -28,7 +28,7 @@ def attack_by_method(
         context.batch,
         context.strategy,
         context.key,
-        loss=method.attack_loss if attack.loss == "method" else attack.loss,
+        loss=method.raised(context, attack.loss),
         start_kind=method.start if attack.start == "method" else attack.start,
         rule=method.rule(context) if method.attacks and method.rule else None,
         norm=attack.norm,

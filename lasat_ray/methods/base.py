@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
+from lasat_ray.attacks.objectives import ObjectiveOf
 from lasat_ray.attacks.pgd import Rule
 from lasat_ray.config import LossConfig
 from lasat_ray.config.traits import TRAITS, MethodTraits
@@ -20,7 +22,7 @@ from lasat_ray.types import AttackStats, Batch, Logits, Strategy
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodInputs:
     """All that a loss may read: logits, labels ``y`` [B], how each image was attacked, what the
-    attack noted, the settings, and the epoch, counted from 0."""
+    attack noted, the settings, the epoch, counted from 0, and what the method's ``memory`` tells by name."""
 
     logits: Logits
     y: Tensor
@@ -28,13 +30,15 @@ class MethodInputs:
     config: LossConfig
     stats: AttackStats = field(default_factory=dict)
     epoch: int = 0
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttackContext:
     """All that decides how a method attacks this round; ``epoch`` counts from 0.
 
-    ``strength``: the curriculum's present strength (CAT's k), part of the checkpoint.
+    ``strength``: the curriculum's present strength (CAT's k), part of the checkpoint. ``memory``: what the
+    method's memory tells, of any shape; empty where a net is shown without its run.
     """
 
     batch: Batch
@@ -45,6 +49,24 @@ class AttackContext:
     epochs: int
     strength: int
     group: ProcessGroup
+    memory: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MethodMemory(Protocol):
+    """What a method keeps from round to round beside nets: alike on all workers, part of the checkpoint."""
+
+    def tensors(self, epoch: int) -> dict[str, Tensor]:
+        """What losses and attacks of an epoch (from 0) may read, by name; of any shape. Asking twice
+        changes nothing."""
+
+    def learn(self, batch: Batch, logits: Logits, group: ProcessGroup) -> None:
+        """Take in one update's images [B] and what the nets said of them, [B,N] without a graph."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a resumed run needs."""
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        """Restore what ``state_dict`` returned, its tensors on ``device``."""
 
 
 MethodLoss = Callable[[MethodInputs], Tensor]
@@ -57,13 +79,22 @@ class Method(MethodTraits):
 
     ``rule`` makes the attack's data-dependent rule for one batch; ``limit`` changes the chosen
     strategies before the attack; ``conclude`` turns what the rule noted into what the loss reads
-    and may sum over workers.
+    and may sum over workers. ``objective``: what the attack raises where ``attack_loss`` is ``own``;
+    ``memory`` makes what the method keeps between rounds.
     """
 
     loss: MethodLoss
     rule: Callable[[AttackContext], Rule] | None = None
     limit: Callable[[AttackContext], Strategy] | None = None
     conclude: Callable[[AttackStats, AttackContext], AttackStats] | None = None
+    objective: Callable[[AttackContext], ObjectiveOf] | None = None
+    memory: Callable[[LossConfig], MethodMemory] | None = None
+
+    def raised(self, context: AttackContext, chosen: str = "method") -> str | ObjectiveOf:
+        """What an attack raises that is not told otherwise by its strategy; ``chosen``: --attack.loss."""
+        if chosen != "method":
+            return chosen
+        return self.objective(context) if self.objective else self.attack_loss
 
 
 def known_method(name: str, loss: MethodLoss, **hooks: Any) -> Method:

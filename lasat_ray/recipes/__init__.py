@@ -11,6 +11,7 @@ from lasat_ray.recipes.images import images
 from lasat_ray.recipes.leaderboards import leaderboard_recipes
 from lasat_ray.recipes.one_step import one_step_recipes
 from lasat_ray.recipes.paper import paper_recipes
+from lasat_ray.recipes.recent import recent_recipes
 from lasat_ray.recipes.recipe import Recipe
 
 __all__ = ["RECIPES", "Recipe", "get_recipe"]
@@ -31,6 +32,7 @@ _ALL = [
     *one_step_recipes(),
     *paper_recipes(),
     *leaderboard_recipes(),
+    *recent_recipes(),
 ]
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in sorted(_ALL, key=_place)}
 

@@ -23,7 +23,7 @@ from lasat_ray.errors import UserError
 from lasat_ray.evaluation.part import check_logits
 from lasat_ray.evaluation.report import images_sha256
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
-from lasat_ray.methods import AttackContext, find_method
+from lasat_ray.methods import AttackContext, Method, find_method
 from lasat_ray.methods.attack import attack_by_method
 from lasat_ray.models import dtype_of, frozen_eval
 from lasat_ray.process_group import ProcessGroup
@@ -161,10 +161,10 @@ def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, num_classes: int
     seen = observed(config, batch, subject.net, num_classes, ProcessGroup())
     shares = strategy_shares(trained_policy.learner, trained_policy.space, seen, RandomKey.of("gallery"))
     action_BK = torch.stack([share.argmax(1) for share in shares], 1)
-    context = _context(run, config, batch, trained_policy.space.decode(action_BK))
     if names_code(config.method) and not trust:
         raise UserError(f"its --method is code, '{config.method}'; if you trust it, add --trust")
     method = find_method(config.method)
+    context = _context(run, config, method, batch, trained_policy.space.decode(action_BK))
     x_adv, strategy = attack_by_method(subject.net, method, context, config.attack)
     with torch.no_grad():
         predicted, predicted_adv = subject.net(batch.x).argmax(1), subject.net(x_adv).argmax(1)
@@ -178,19 +178,26 @@ def _gallery(run: Run, subject: EvaluationTarget, batch: Batch, num_classes: int
     }
 
 
-def _context(run: Run, config: TrainConfig, batch: Batch, strategy: Strategy) -> AttackContext:
+def _context(
+    run: Run, config: TrainConfig, method: Method, batch: Batch, strategy: Strategy
+) -> AttackContext:
     """The attack's surroundings as they were when the shown net was kept."""
     kept = load_checkpoint(checkpoint_file(run.path))
+    memory = method.memory(config.loss) if method.memory else None
+    if memory and kept.get("memory"):
+        memory.load_state_dict(kept["memory"], batch.x.device)
     ended = [record["epoch"] for record in run.of("epoch") if record["round"] <= kept["round"]]
+    epoch = max(max(ended, default=config.epochs) - 1, 0)
     return AttackContext(
         batch=batch,
         strategy=strategy,
         key=RandomKey.of("gallery start"),
         config=config.loss,
-        epoch=max(max(ended, default=config.epochs) - 1, 0),
+        epoch=epoch,
         epochs=config.epochs,
         strength=int(kept.get("curriculum_strength", kept.get("strength", 0))),
         group=ProcessGroup(),
+        memory=memory.tensors(epoch) if memory else {},
     )
 
 

@@ -115,6 +115,7 @@ def attack_probe(net: nn.Module, batch: Batch, action_BK: Tensor, env: AttackStr
         epochs=env.config.epochs,
         strength=target.strength,
         group=ProcessGroup(),
+        memory=target.remembered(max(env.round - 1, 0)),
     )
     return attack_by_method(net, target.method, context, env.config.attack)[0]
 

@@ -22,7 +22,8 @@ from lasat_ray.update.task import Net, Task, backward, forward, plain_step
 
 class TargetStep:
     """The target net with everything that moves it. ``net`` is the one object that learns, and
-    with it ``companion`` where the method trains one; ``strength`` is the curriculum's state."""
+    with it ``companion`` where the method trains one; ``strength`` is the curriculum's state, ``memory``
+    what the method keeps beside nets."""
 
     def __init__(
         self,
@@ -38,6 +39,7 @@ class TargetStep:
         self.rounds_per_epoch = rounds_per_epoch
         self.method: Method = find_method(config.method)
         self.companion = companion
+        self.memory = self.method.memory(config.loss) if self.method.memory else None
         self.strength = 0
         self.rate_factor = 1.0
         """Every rollback after a nan makes it smaller."""
@@ -102,10 +104,19 @@ class TargetStep:
         """The net that is evaluated and kept: the weight average where there is one."""
         return self.average.net if self.average else self.net
 
+    def remembered(self, round: int) -> dict[str, Tensor]:
+        """What the method's memory tells losses and attacks of a round, by name; of any shape."""
+        return self.memory.tensors(self.epoch(round)) if self.memory else {}
+
     def task(self, attacked: AttackedBatch) -> Task:
         """The method's loss on what was attacked."""
-        epoch = self.epoch(attacked.round)
-        return Task(method=self.method, attacked=attacked, epoch=epoch, companion=self.companion)
+        return Task(
+            method=self.method,
+            attacked=attacked,
+            epoch=self.epoch(attacked.round),
+            companion=self.companion,
+            memory=self.remembered(attacked.round),
+        )
 
     def __call__(self, attacked: AttackedBatch) -> StepReport:
         """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9)."""
@@ -126,6 +137,8 @@ class TargetStep:
             self.average.update(self.net)
             if self.pruning:
                 self.pruning.sparsify(self.average.net)
+        if self.memory:
+            self.memory.learn(batch, logits.detach(), self.group)
         with torch.no_grad():
             if l1 is None:
                 l1 = task.loss(logits.detach(), self.unsmoothed)
@@ -175,6 +188,7 @@ class TargetStep:
             "strength": self.strength,
             "rate_factor": self.rate_factor,
             "pruning": self.pruning and self.pruning.state_dict(),
+            "memory": self.memory and self.memory.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -192,6 +206,8 @@ class TargetStep:
         if self.pruning:
             self.pruning.load_state_dict(state["pruning"])
             self.pruning.refresh()
+        if self.memory and state.get("memory"):
+            self.memory.load_state_dict(state["memory"], next(self.net.parameters()).device)
 
     def _weight_perturbation(self, task: Task, net: nn.Module) -> tuple[WeightPerturbation, Tensor | None]:
         """The weight perturbation of this round and, where there is one, L1 at the unperturbed weights."""

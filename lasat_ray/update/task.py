@@ -26,6 +26,7 @@ class Task:
     attacked: AttackedBatch
     epoch: int = 0
     companion: nn.Module | None = None
+    memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
     def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
         """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
@@ -37,6 +38,7 @@ class Task:
             config=settings,
             stats=self.attacked.stats,
             epoch=self.epoch,
+            memory=self.memory,
         )
         own, share = self.method.loss(inputs), batch.share
         if share is None or batch.y_other is None:

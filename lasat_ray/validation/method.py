@@ -93,8 +93,9 @@ def _check_attack_of(config: TrainConfig) -> None:
         raise refusal("--attack.norm", "'l2'", what, "use linf")
     traits = traits_of(method)
     kind = traits.attack_loss if attack.loss == "method" else attack.loss
-    if attack.start == "zero" and kind in ("kl", "squared"):
-        what = f"never moves under an attack on {kind}, whose gradient is 0 at the clean image"
+    if attack.start == "zero" and kind in ("kl", "squared", "own"):
+        raised = "its own loss" if kind == "own" else kind
+        what = f"never moves under an attack on {raised}, whose gradient is 0 at the clean image"
         raise refusal("--attack.start", "'zero'", what, "use uniform or normal")
     named = attack.start_radius is not None or "start_radius" in attack.grid
     if named and attack.start == "method" and traits.start.startswith("normal"):

@@ -1,6 +1,8 @@
 """What every method promises, whatever it is: a line in METHODS is covered by these tests."""
 
 import dataclasses
+import json
+import math
 
 import pytest
 import torch
@@ -8,11 +10,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lasat_ray.config import LossConfig
+from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS, MethodInputs
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.types import Logits
+from lasat_ray.validation import check
 from tests.runs.test_checkpoint import same
 from tests.support.helpers import strategy_of
 from tests.support.method_runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
@@ -98,6 +102,26 @@ def test_a_run_trains_and_resumes_bit_for_bit(name, teacher, tmp_path):
     trainer_in(tmp_path / "stopped", config).run(stop_after=3)
     trainer_in(tmp_path / "stopped", config).run()
     assert same(outcome(RunFolder(tmp_path / "stopped")), outcome(RunFolder(tmp_path / "whole")))
+
+
+RATE = {
+    **{"reward__objective": "rate", "reward__credit": "influence", "reward__standardize": True},
+    **{"reward__outcome": "heldout", "reward__outcome_images": 4},
+}
+
+
+@pytest.mark.parametrize("settings", [{"strategy": "fixed"}, RATE], ids=["alone", "rate"])
+@pytest.mark.parametrize("name", [name for name in DISTINCT if METHODS[name].attacks])
+def test_a_method_trains_alone_and_is_paid_by_the_pass(name, settings, teacher, tmp_path):
+    """A learned strategy is what the other tests run with."""
+    config = run_config(name, teacher, **{**settings, "epochs": 3 if name == "hydra" else 2})
+    check(config, METHODS, LEARNERS)
+    summary = trainer_in(tmp_path / "run", config).run()
+    assert summary["method"] == name and 0 <= summary["robust_acc_pgd1"] <= 1
+    records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [record["loss"] for record in records if record["kind"] == "round"]
+    assert losses and all(math.isfinite(value) for value in losses)
+    assert any("price" in record for record in records) == (settings is RATE)
 
 
 def work_on_all(rank, size, teacher, path):
