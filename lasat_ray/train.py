@@ -66,7 +66,8 @@ def train_command() -> int:
     from lasat_ray.runs.folder import fresh_path
 
     out = Path(options.resume or options.out or fresh_path(config))
-    with _told_how_to_go_on(out), undone_if_refused(out), _trainer(options) as train:
+    how = contextlib.nullcontext(_never) if _is_finished(out, rival) else _trainer(options)
+    with _told_how_to_go_on(out), undone_if_refused(out), how as train:
         _run_all(config, rival, options, out, train, console)
     return 0
 
@@ -82,17 +83,38 @@ def _told_how_to_go_on(out: Path) -> Iterator[None]:
         raise told_elsewhere(told, 128 + signal.SIGINT) from None
 
 
+def _is_finished(out: Path, rival: TrainConfig | None) -> bool:
+    """Whether nothing is left to train: then neither Ray nor a device is asked for."""
+    from lasat_ray.runs.folder import RunFolder
+
+    places = [out, *([_beside(out, rival)] if rival else [])]
+    return all(RunFolder(place).summary() is not None for place in places)
+
+
+def _beside(out: Path, rival: TrainConfig) -> Path:
+    """The run folder of --compare, in the other run's."""
+    return out / f"compare-{rival.method}"
+
+
+def _never(*_: object) -> dict[str, Any]:
+    raise AssertionError("a finished run is not trained")
+
+
 def fit_images(
     config: TrainConfig, options: RunOptions, argv: Sequence[str], console: Console
 ) -> TrainConfig:
     """Recipe ``images``: sizes by the images that are there, told together with the time they will take."""
     from lasat_ray.cluster.local import choose_device
-    from lasat_ray.recipes.images import fitted
+    from lasat_ray.recipes.images import fitted, fitted_as
+    from lasat_ray.runs.begin import holds_run
+    from lasat_ray.runs.folder import RunFolder
     from lasat_ray.training.estimate import expected_seconds, spell_seconds
     from lasat_ray.training.inputs import load_config_dataset
 
-    dataset = load_config_dataset(config)
     given = {token.partition("=")[0].replace("_", "-") for token in argv}
+    if options.resume_or_start and options.out and holds_run(Path(options.out)):
+        return fitted_as(config, RunFolder(Path(options.out)).config(), given)
+    dataset = load_config_dataset(config)
     config = fitted(config, len(dataset.train), dataset.image_shape, given)
     told = (
         f"{len(dataset.train):,} training images {dataset.image_shape} (C,H,W), {dataset.num_classes} classes"
@@ -137,21 +159,17 @@ def _run_all(
     train: Train,
     console: Console,
 ) -> None:
+    from lasat_ray.runs.begin import holds_run, resume_or_start
     from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import RunFolder
 
-    if options.resume:
-        folder = RunFolder.open(out)
-        if folder.config() != config:
-            raise UsageError("--resume: a resumed run keeps its settings; leave the other settings out")
-    else:
-        folder = RunFolder.create(out, config, run=dataclasses.asdict(options))
+    folder = _opened(config, options, out)
     results = [(f"{config.method} {config.strategy}", _run_one(config, folder, options, train, console))]
     if rival:
-        path = folder.path / f"compare-{rival.method}"
+        path = _beside(folder.path, rival)
         rival = _for_equal(options.compare_by, rival, results[0][1][0])
         with undone_if_refused(path):
-            beside = RunFolder(path) if path.exists() else RunFolder.create(path, rival)
+            beside = RunFolder(path) if holds_run(path) else resume_or_start(path, rival)
             rival = beside.config()
             results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
@@ -166,6 +184,21 @@ def _run_all(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _opened(config: TrainConfig, options: RunOptions, out: Path) -> RunFolder:
+    """The folder of the run: a new one, or one that is continued under the settings that it has."""
+    from lasat_ray.runs.begin import resume_or_start
+    from lasat_ray.runs.folder import RunFolder
+
+    if options.resume_or_start:
+        return resume_or_start(out, config, run=dataclasses.asdict(options))
+    if not options.resume:
+        return RunFolder.create(out, config, run=dataclasses.asdict(options))
+    folder = RunFolder.open(out)
+    if folder.config() != config:
+        raise UsageError("--resume: a resumed run keeps its settings; leave the other settings out")
+    return folder
 
 
 def _run_one(

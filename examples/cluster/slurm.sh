@@ -2,16 +2,20 @@
 # Ray over the machines of one SLURM job, then a command on it. From a checkout on a shared file system:
 #
 #   sbatch --nodes=2 examples/cluster/slurm.sh \
-#     python -m tuning.sweep_k --address auto --gpus-per-trial 1 --out runs/sweep-k
+#     python -m tuning.sweep_k --resume-or-start --out runs/sweep-k --address auto --gpus-per-trial 1
 #   sbatch --nodes=2 examples/cluster/slurm.sh \
-#     python -m lasat_ray.train --address auto --num-workers 2 --device cuda --out runs/first
+#     python -m lasat_ray.train --resume-or-start --out runs/first --address auto --num-workers 2 --device cuda
 #
-# After a time limit: the same with --resume runs/sweep-k (or runs/first) instead of --out.
+# Five minutes before its time limit the command saves and the job goes back into the queue; SLURM does so
+# itself after preemption or the loss of a machine. Each time the same command goes on (--resume-or-start).
 #SBATCH --job-name=lasat
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8
 #SBATCH --gpus-per-node=1
 #SBATCH --time=24:00:00
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@300
 set -euo pipefail
 
 if (($# == 0)); then
@@ -44,4 +48,13 @@ if ((${#nodes[@]} > 1)); then
 fi
 
 export RAY_ADDRESS="$head_ip:$port"
-srun --overlap --nodes=1 --ntasks=1 -w "${nodes[0]}" "$@"
+srun --overlap --nodes=1 --ntasks=1 -w "${nodes[0]}" "$@" &
+command=$!
+back_into_the_queue() {
+  kill -TERM "$command" 2>/dev/null || true # srun hands it on: the round is finished and saved
+  wait "$command" || true
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 143
+}
+trap back_into_the_queue USR1
+wait "$command"

@@ -48,6 +48,8 @@ class RunOptions:
     """Run folder, new; None means runs/NAME."""
     resume: str | None = None
     """Run folder to continue, with its own settings."""
+    resume_or_start: Switch = False
+    """Start in --out, continue what was interrupted there, or tell the results: one command to repeat."""
     trust: Switch = False
     """With --resume: run the code that the folder names as module:name, and follow its links."""
     accept_changed_data: Switch = False
@@ -109,6 +111,8 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     if resume is not None:
         named = [token.partition("=")[0].replace("_", "-") for token in args]
         check_code(parsed.train, str(Path(resume) / "config.json"), parsed.run.trust, named)
+    elif parsed.run.resume_or_start and parsed.run.out is not None:
+        check_folder(Path(parsed.run.out), parsed.run.trust)
     return parsed.train, parsed.run
 
 
@@ -144,19 +148,33 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
     if options.num_workers > config.batch_size:
         shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
         raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
-    if options.trust and options.resume is None:
-        raise UsageError("--trust: has nothing to trust without --resume; leave it out")
-    if options.accept_changed_data and options.resume is None:
-        raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")
-    if options.out is not None and options.resume is not None:
-        raise UsageError(
-            f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
-        )
+    _check_place(options)
     if options.compare is None and options.compare_by != RunOptions.compare_by:
         what = "has nothing to compare without --compare"
         raise refusal("--compare-by", f"'{options.compare_by}'", what, "add --compare pgd-at, say")
     if options.compare is not None and methods is not None:
         check_name("--compare", options.compare, methods)
+
+
+def _check_place(options: RunOptions) -> None:
+    """Refuse what does not fit where the run lies."""
+    if options.trust and options.resume is None and not options.resume_or_start:
+        raise UsageError("--trust: has nothing to trust without --resume; leave it out")
+    if options.accept_changed_data and options.resume is None and not options.resume_or_start:
+        raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")
+    if options.out is not None and options.resume is not None:
+        raise UsageError(
+            f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
+        )
+    check_retry(options.resume_or_start, options.out, options.resume)
+
+
+def check_retry(resume_or_start: bool, out: str | None, resume: str | None) -> None:
+    """UsageError where --resume-or-start has no place of its own to come back to."""
+    if resume_or_start and resume is not None:
+        raise UsageError("--resume-or-start: cannot be set with --resume; name the folder with --out instead")
+    if resume_or_start and out is None:
+        raise UsageError("--resume-or-start: has no folder to come back to; name one with --out")
 
 
 def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:

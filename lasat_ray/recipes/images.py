@@ -55,6 +55,15 @@ def fitted(
     return replace(config, **fields)
 
 
+def fitted_as(config: TrainConfig, run: TrainConfig, given: Collection[str]) -> TrainConfig:
+    """The recipe with the sizes that a run of it was given, for the same command once more."""
+    fields = {name: getattr(run, name) for name in ("model", "batch_size", "epochs")}
+    fields = {name: value for name, value in fields.items() if f"--{name.replace('_', '-')}" not in given}
+    if "--data.crop-padding" not in given:
+        fields["data"] = replace(config.data, crop_padding=run.data.crop_padding)
+    return replace(config, **fields)
+
+
 def _model(side: int, count: int) -> str:
     """A wider net for more images, and one that halves large images twice before it looks at them."""
     if side <= 12:

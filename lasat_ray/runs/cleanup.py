@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lasat_ray.errors import UserError
 from lasat_ray.runs.lock import InUse, locked
+from lasat_ray.runs.same import OtherSettings
 
 _OURS = (
     *("config.json", "manifest.json", "metrics.jsonl", "probe.safetensors", "trackers.json", "summary.json"),
@@ -33,7 +34,7 @@ def undone_if_refused(path: Path) -> Iterator[None]:
     new_parents = [folder for folder in path.absolute().parents if not folder.exists()]
     try:
         yield
-    except InUse:  # it is another run's
+    except (InUse, OtherSettings):  # it is another run's
         raise
     except BaseException:
         with _undisturbed():

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -54,15 +54,8 @@ class RunFolder:
                 f"--out: '{path}' already exists; choose another, or continue it with --resume {path}"
             )
         folder = cls(path)
-        try:
-            folder.checkpoints.mkdir(parents=True)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise UsageError(
-                f"--out: cannot make '{path}' ({error.strerror}); choose another folder"
-            ) from error
-        folder.write_json("config.json", config_to_json(config))
-        folder.write_json("manifest.json", manifest(config, **facts))
+        folder.make()
+        folder.describe(config, **facts)
         return folder
 
     @classmethod
@@ -73,6 +66,22 @@ class RunFolder:
                 f"--resume: '{path}' holds no run (no config.json); name a folder that --out made"
             )
         return cls(path)
+
+    def make(self) -> None:
+        """The folders of a run, where they are not there; UsageError where they cannot be."""
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            sync_folder(self.path.parent)
+        except OSError as error:
+            raise UsageError(
+                f"--out: cannot make '{self.path}' ({error.strerror}); choose another folder"
+            ) from error
+
+    def describe(self, config: TrainConfig, **facts: Any) -> None:
+        """Write manifest and config, in this order: with config.json the folder holds a run, before it at
+        most a start that was cut short."""
+        self.write_json("manifest.json", manifest(config, **facts))
+        self.write_json("config.json", config_to_json(config))
 
     @property
     def checkpoints(self) -> Path:
@@ -110,8 +119,11 @@ class RunFolder:
     def save_last(self, tree: dict[str, Any]) -> None:
         """Keep the newest two. The new one is whole on disk before an old one gives up its name:
         a full disk, a crash, or a damaged ``last`` never takes the only whole file."""
+        save_checkpoint(self.checkpoints / f"{_AGES[0]}.safetensors", tree)
+        self._rename_newest()
+
+    def _rename_newest(self) -> None:
         newest, last, previous = (self.checkpoints / f"{name}.safetensors" for name in _AGES)
-        save_checkpoint(newest, tree)
         if last.exists():
             os.replace(last, previous)
         os.replace(newest, last)
@@ -148,11 +160,18 @@ class RunFolder:
         return self.path / ".stop"
 
     def sweep(self) -> None:
-        """Remove what a process left behind that died while it wrote; the caller holds the lock."""
+        """Bring in order what a process left behind that died while it wrote; the caller holds the lock.
+
+        A checkpoint that is whole gets its name, else a run that was over by then would keep an older one as
+        its last; what is half written is removed."""
         self.checkpoints.mkdir(exist_ok=True)
-        ours = [("." + name + ".*.tmp") for name in ("config.json", "summary.json", "probe.safetensors")]
+        written = ("config.json", "manifest.json", "metrics.jsonl", "summary.json", "probe.safetensors")
+        ours = [f".{name}.*.tmp" for name in written]
         for path in [*self.checkpoints.glob(".*.tmp"), *(p for name in ours for p in self.path.glob(name))]:
             path.unlink(missing_ok=True)
+        with suppress(UserError):  # none is left, or a damaged one: the next to be saved takes its place
+            load_checkpoint(self.checkpoints / f"{_AGES[0]}.safetensors")
+            self._rename_newest()
 
 
 def fresh_path(config: TrainConfig) -> Path:

@@ -12,13 +12,14 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import OmitArgPrefixes, arg
 
 from lasat_ray.cli.parsing import flags_of, parse, value_of
-from lasat_ray.cli.run_options import Switch
+from lasat_ray.cli.run_options import Switch, check_retry
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, leaves
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.recipes import get_recipe
+from lasat_ray.runs.same import first_difference, other_settings
 from lasat_ray.runs.trust import check_code, check_folder
-from lasat_ray.tune.storage import Store
+from lasat_ray.tune.storage import TRIALS, Store
 
 S = TypeVar("S")
 DEFINITION = "sweep.json"
@@ -40,6 +41,8 @@ class SweepRun:
     """New folder or fsspec URL of the sweep; None means runs/NAME."""
     resume: str | None = None
     """Folder or URL of a sweep to continue, with its own settings."""
+    resume_or_start: Switch = False
+    """Start in --out, continue what was interrupted there, or tell the results: one command to repeat."""
     trust: Switch = False
     """With --resume: run the code that the sweep names as module:name, and follow its links."""
     address: str | None = None
@@ -68,9 +71,17 @@ class Asked:
 
     def definition(self) -> dict[str, Any]:
         """All that decides what the sweep computes."""
+        return {"sweep": self.command, "config": config_to_json(self.config), "settings": self.own()}
+
+    def own(self) -> dict[str, Any]:
+        """The settings that are the sweep's and not a training's."""
         settings = {name: _plain(value) for name, value in dataclasses.asdict(self.settings).items()}
-        asha = {"asha": self.run.asha}
-        return {"sweep": self.command, "config": config_to_json(self.config), "settings": settings | asha}
+        return settings | {"asha": self.run.asha}
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the sweep may have been begun before."""
+        return self.run.resume is not None or self.run.resume_or_start
 
 
 def parse_sweep(argv: Sequence[str], command: str, settings: type[S], description: str) -> Asked:
@@ -94,7 +105,7 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
         default = kind(train=config, settings=settings(), run=SweepRun())
     else:
         check_folder(Path(resume), "--trust" in argv)
-        default = kind(**_defined(Store(resume), command, settings()))
+        default = kind(**_defined(Store(resume), command, settings(), "--resume"))
     prog = f"python -m lasat_ray.tune.{command}"
     parsed: Any = parse(kind, argv, prog=prog, description=description, default=default, known=known)
     check_run(parsed.run)
@@ -106,24 +117,44 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
         named = [token.partition("=")[0].replace("_", "-") for token in argv]
         check_code(parsed.train, f"{resume}/{DEFINITION}", parsed.run.trust, named)
     asked = Asked(config=parsed.train, settings=parsed.settings, run=parsed.run, store=store, command=command)
-    if resume is not None and asked.definition() != store.read_json(DEFINITION)["definition"]:
-        raise UsageError("--resume: a resumed sweep keeps its settings; leave the other settings out")
-    if resume is None and store.exists():
-        raise UsageError(
-            f"--out: '{store.out}' already exists; choose another, or continue it with --resume {store.out}"
-        )
+    _check_store(asked, settings())
     return asked
 
 
-def _defined(store: Store, command: str, settings: Any) -> dict[str, Any]:
-    """What a sweep's folder says it is, as defaults of the command line."""
+def _check_store(asked: Asked, settings: Any) -> None:
+    """UsageError where the place holds another sweep than the one that is asked for."""
+    store, run = asked.store, asked.run
+    if not asked.goes_on:
+        if store.exists():
+            remedy = f"choose another, or continue it with --resume {store.out}"
+            raise UsageError(f"--out: '{store.out}' already exists; {remedy}")
+        return
+    if run.resume_or_start:
+        check_folder(Path(store.out), run.trust)
+        if not store.exists(DEFINITION):
+            if store.exists(TRIALS):
+                remedy = "restore that from a copy, or choose another --out"
+                raise UserError(f"{store.out}: has trials but its {DEFINITION} is gone; {remedy}")
+            return
+    defined = _defined(store, asked.command, settings, "--out" if run.resume_or_start else "--resume")
+    there = dataclasses.replace(
+        asked, config=defined["train"], settings=defined["settings"], run=defined["run"]
+    )
+    if changed := first_difference(*({**dict(leaves(a.config)), **a.own()} for a in (asked, there))):
+        if run.resume_or_start:
+            raise other_settings(*changed, store.out)
+        raise UsageError("--resume: a resumed sweep keeps its settings; leave the other settings out")
+
+
+def _defined(store: Store, command: str, settings: Any, option: str) -> dict[str, Any]:
+    """What a sweep's folder, which ``option`` names, says it is, as defaults of the command line."""
     file = store.read_json(DEFINITION)
     if file is None:
-        raise UsageError(f"--resume: '{store.out}' holds no sweep (no {DEFINITION}); name what --out made")
+        raise UsageError(f"{option}: '{store.out}' holds no sweep (no {DEFINITION}); name what --out made")
     told = _checked(file, store.out)
     if told["sweep"] != command:
         raise UsageError(
-            f"--resume: '{store.out}' is a {told['sweep']}; run python -m lasat_ray.tune.{told['sweep']}"
+            f"{option}: '{store.out}' is a {told['sweep']}; run python -m lasat_ray.tune.{told['sweep']}"
         )
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in told["settings"].items()
@@ -171,7 +202,8 @@ def check_run(run: SweepRun) -> None:
             f"--gpus-per-trial: {run.num_workers} workers cannot share a GPU (NCCL wants one each); "
             f"give {run.num_workers}, or --num-workers 0"
         )
-    if run.trust and run.resume is None:
+    check_retry(run.resume_or_start, run.out, run.resume)
+    if run.trust and run.resume is None and not run.resume_or_start:
         raise UsageError("--trust: has nothing to trust without --resume; leave it out")
     if (run.out or run.resume or "").startswith("memory:"):
         raise UsageError(

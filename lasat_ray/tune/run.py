@@ -46,18 +46,21 @@ def run_sweep(asked: Asked, sweep: Trials, console: Console) -> dict[str, Outcom
     for trial in all_trials(sweep, lambda _: Outcome(status="finished", curve=((1, 0.5, 0.5),))):
         check(trial.config, METHODS, LEARNERS)
     known = known_outcomes(asked.store, sweep)
-    if asked.run.resume and _complete(sweep, known):
+    if asked.goes_on and _complete(sweep, known) and asked.store.exists(DEFINITION):
         return known
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     workers = asked.run.num_workers
-    with ray_session(asked.run.address, asked.run.start_timeout, dashboard=bool(workers)):
+    with (
+        contextlib.nullcontext() if asked.run.dry_run else asked.store.alone(DEFINITION),
+        ray_session(asked.run.address, asked.run.start_timeout, dashboard=bool(workers)),
+    ):
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         plan = make_plan(sweep, known, asked.run, nodes, asked.store.out, measure_on_ray)
         plan.show(console, asked.store.out)
         if asked.run.dry_run:
             return None
-        if asked.run.resume is None:
+        if not asked.store.exists(DEFINITION):
             facts = {"definition": asked.definition(), **provenance()}
             asked.store.write_json(DEFINITION, facts)
         with Board(console, plan, known) as board, _told_how_to_go_on(asked.store.out):

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -79,6 +79,30 @@ class Store:
             return None if content is None else json.loads(content)
         except ValueError as error:
             raise UserError(f"{self._at(name)}: is not JSON ({error}); remove it to run it again") from error
+
+    @contextmanager
+    def alone(self, kept: str) -> Iterator[None]:
+        """Be the only command that works on this sweep; InUse where another process is. Of a URL nobody can
+        tell. A folder that was made for the block goes with it where the file ``kept`` did not come."""
+        if self._fs:
+            yield
+            return
+        root = Path(self.root)
+        new = [folder for folder in (root, *root.parents) if not folder.exists()]
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out: cannot make '{self.out}' ({error.strerror}); choose another") from error
+        lock = root / ".sweep.lock"
+        with locked(lock):
+            try:
+                yield
+            finally:
+                if new and not self.exists(kept):
+                    lock.unlink(missing_ok=True)
+                    with suppress(OSError):  # something else has come into it
+                        for folder in new:
+                            folder.rmdir()
 
     @contextmanager
     def folder(self, trial: str, patience: float = 60.0) -> Iterator[Path]:

@@ -26,6 +26,7 @@ from lasat_ray.cluster.session import wait_free, worker_resources
 from lasat_ray.cost import counted_passes
 from lasat_ray.errors import UserError
 from lasat_ray.reporting.study import read_records
+from lasat_ray.runs.begin import holds_run
 from lasat_ray.runs.checkpoint import load_checkpoint, write_atomically
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.tune.storage import TRIALS, Store
@@ -131,7 +132,7 @@ def _train(
 
 def _prepare(trial: Trial, path: Path, store: Store) -> RunFolder:
     """The trial's run folder, made if need be; a parent's state is copied once, whole or not at all."""
-    if path.exists() and not (path / "manifest.json").is_file():
+    if path.exists() and not holds_run(path):
         shutil.rmtree(path)  # a process died while it made the folder
     if path.exists():
         return RunFolder.open(path)

@@ -38,6 +38,22 @@ def test_an_existing_folder_is_never_written_to(folder):
     assert folder.read_json("manifest.json") == before
 
 
+def test_a_start_that_was_cut_short_is_no_run(tmp_path, monkeypatch):
+    """config.json comes last: what is there without it is not taken for a run."""
+    written, real = [], RunFolder.write_json
+
+    def write_json(folder, name, content):
+        written.append(name)
+        real(folder, name, content)
+
+    monkeypatch.setattr(RunFolder, "write_json", write_json)
+    RunFolder.create(tmp_path / "run", CONFIG)
+    assert written == ["manifest.json", "config.json"]
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(UsageError, match="holds no run"):
+        RunFolder.open(tmp_path / "run")
+
+
 def test_what_is_no_run_cannot_be_opened(tmp_path):
     with pytest.raises(UsageError, match=r"--resume: .*holds no run"):
         RunFolder.open(tmp_path)
@@ -99,6 +115,10 @@ def test_a_crash_at_any_moment_of_saving_leaves_a_whole_checkpoint(
     monkeypatch.undo()
     state, _ = folder.load_last()
     assert state["round"] in ((0 if damaged else 1), 2)
+    folder.sweep()
+    assert "newest" not in names(folder)
+    if (folder.checkpoints / "last.safetensors").exists() and not damaged:
+        assert load_checkpoint(folder.checkpoints / "last.safetensors") == state
     folder.save_last({"round": 3})
     assert folder.load_last()[0] == {"round": 3}
 

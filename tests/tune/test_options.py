@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, UserError
 from lasat_ray.tune import search_strategy, sweep_k, sweep_weights
 from lasat_ray.tune.options import DEFINITION, parse_sweep
 from lasat_ray.tune.search_strategy import SearchStrategy
+from lasat_ray.tune.storage import Store
 from lasat_ray.tune.sweep_k import SweepK
 from lasat_ray.tune.sweep_weights import SweepWeights
 
@@ -79,6 +80,7 @@ def test_a_grid_of_weights_and_optunas_first_generation():
             "is a URL, but the workers of a trial share",
         ),
         ("sweep_k", ["--resume", "nowhere"], "--resume: 'nowhere' holds no sweep"),
+        ("sweep_k", ["--resume-or-start"], "--resume-or-start: has no folder to come back to"),
         ("sweep_k", ["--out", str(ROOT)], "already exists; choose another, or continue it with --resume"),
         ("sweep_weights", ["--preset", "table6", "--reward.beta", "0"], "--preset: table6 needs weights"),
         ("sweep_weights", ["--reward.alpha", "2"], "--reward.alpha: '2.0' has no effect"),
@@ -119,6 +121,44 @@ def test_a_resumed_sweep_keeps_its_settings(tmp_path):
         parse_sweep([*resume, "--ks", "1"], "sweep_k", SweepK, "d")
     with pytest.raises(UsageError, match="is a sweep_k; run python -m"):
         parse_sweep(resume, "sweep_weights", SweepWeights, "d")
+
+
+@pytest.fixture(params=["path", "file"])
+def place(request, tmp_path):
+    return str(tmp_path / "s") if request.param == "path" else f"file://{tmp_path}/s"
+
+
+def test_a_repeated_command_starts_a_sweep_and_then_finds_it(place):
+    argv = ["--ks", "1", "5", "--epochs", "3", "--resume-or-start", "--out", place]
+    first = parse_sweep(argv, "sweep_k", SweepK, "d")
+    assert first.goes_on and not first.store.exists()
+    first.store.write_json(DEFINITION, {"definition": first.definition()})
+    again = parse_sweep([*argv, "--max-concurrent", "2"], "sweep_k", SweepK, "d")
+    assert again.definition() == first.definition()
+    told = f"is not what '{place}' was started with"
+    with pytest.raises(UsageError, match=rf"--epochs: 4 {told} \(3\); give that, choose another --out"):
+        parse_sweep([*argv, "--epochs", "4"], "sweep_k", SweepK, "d")
+    with pytest.raises(UsageError, match=rf"--ks: 1 {told} \(1 5\)"):
+        parse_sweep([*argv, "--ks", "1"], "sweep_k", SweepK, "d")
+    with pytest.raises(UsageError, match=r"--out: .* is a sweep_k; run python -m"):
+        parse_sweep(["--resume-or-start", "--out", place], "sweep_weights", SweepWeights, "d")
+
+
+def test_a_sweep_of_before_a_setting_existed_is_the_same_sweep(place):
+    argv = ["--ks", "1", "--resume-or-start", "--out", place]
+    first = parse_sweep(argv, "sweep_k", SweepK, "d")
+    definition = first.definition()
+    del definition["config"]["budget_passes"]
+    first.store.write_json(DEFINITION, {"definition": definition})
+    assert parse_sweep(argv, "sweep_k", SweepK, "d").definition() == first.definition()
+    assert parse_sweep(["--resume", place], "sweep_k", SweepK, "d").definition() == first.definition()
+
+
+def test_trials_without_their_sweep_are_not_begun_over(place):
+    argv = ["--resume-or-start", "--out", place]
+    Store(place).write("trials/k-1/config.json", b"{}")
+    with pytest.raises(UserError, match=r"has trials but its sweep\.json is gone; restore that from a copy"):
+        parse_sweep(argv, "sweep_k", SweepK, "d")
 
 
 def test_a_file_is_a_command_too_and_its_help_loads_neither_torch_nor_ray():

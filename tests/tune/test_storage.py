@@ -10,6 +10,7 @@ import pytest
 
 from lasat_ray.errors import UserError
 from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.lock import InUse
 from lasat_ray.tune.storage import TRIALS, Store
 from lasat_ray.tune.trainable import OUTCOME, TrialResources, run_trial
 from lasat_ray.tune.trial import Outcome, Trial
@@ -117,6 +118,21 @@ def test_a_trial_in_use_by_another_process_is_waited_for_and_then_refused(tmp_pa
     other.join()
     with Store(str(tmp_path)).folder("a", 5.0) as path:
         assert path == tmp_path / TRIALS / "a"
+
+
+def test_two_commands_do_not_work_on_one_sweep(tmp_path):
+    out = tmp_path / "new" / "s"
+    with pytest.raises(ValueError), Store(str(out)).alone("sweep.json"):  # noqa: PT012 - the block is what fails
+        with (
+            pytest.raises(InUse, match=r"s: another run is writing here \(process"),
+            Store(str(out)).alone("x"),
+        ):
+            pass
+        raise ValueError  # refused before it began
+    assert not (tmp_path / "new").exists()
+    with Store(str(out)).alone("sweep.json"):
+        (out / "sweep.json").touch()
+    assert (out / "sweep.json").exists()
 
 
 def test_a_url_that_nothing_here_can_open_is_one_line():
