@@ -6,16 +6,15 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lasat_ray.cli.display import TrainingDisplay, chance_line, result_table, strategy_table
+from lasat_ray.cli.display import chance_line, result_table, strategy_table
 from lasat_ray.cli.run_options import (
     RunOptions,
-    check_run,
     parse_train,
     render_config,
     render_recipes,
@@ -23,15 +22,13 @@ from lasat_ray.cli.run_options import (
 )
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.config.traits import traits_of
 from lasat_ray.errors import UsageError, told_elsewhere
+from lasat_ray.recipes.compared import compared
 from lasat_ray.validation import check
 
 if TYPE_CHECKING:
+    from lasat_ray.api.running import Train
     from lasat_ray.runs.folder import RunFolder
-    from lasat_ray.runs.recorder import RecordListener
-
-Train = Callable[[TrainConfig, "RunFolder", "RecordListener"], dict[str, Any]]
 
 
 def main() -> int:
@@ -46,16 +43,14 @@ def train_command() -> int:
         console.print(render_recipes())
         return printed_status()
     # Below this line torch is loaded: help and lists answer without it.
-    from lasat_ray.learners import LEARNERS, find_learner
+    from lasat_ray.api.running import check_all, trainer
+    from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
 
     if config.recipe == "images" and not options.resume:
         check(config, METHODS, LEARNERS)  # before any image is read
         config = fit_images(config, options, sys.argv[1:], console)
-    check(config, METHODS, LEARNERS)
-    if config.learns:
-        find_learner(config.learner)  # outside code and extras that are missing, before a folder is made
-    check_run(config, options, METHODS)
+    check_all(config, options)
     rival = compared(config, options.compare) if options.compare else None
     if rival:
         check(rival, METHODS, LEARNERS)
@@ -66,7 +61,7 @@ def train_command() -> int:
     from lasat_ray.runs.folder import fresh_path
 
     out = Path(options.resume or options.out or fresh_path(config))
-    how = contextlib.nullcontext(_never) if _is_finished(out, rival) else _trainer(options)
+    how = contextlib.nullcontext(_never) if _is_finished(out, rival) else trainer(options)
     with _told_how_to_go_on(out), undone_if_refused(out), how as train:
         _run_all(config, rival, options, out, train, console)
     return 0
@@ -104,8 +99,9 @@ def fit_images(
     config: TrainConfig, options: RunOptions, argv: Sequence[str], console: Console
 ) -> TrainConfig:
     """Recipe ``images``: sizes by the images that are there, told together with the time they will take."""
+    from lasat_ray.api.running import fitted_to
     from lasat_ray.cluster.local import choose_device
-    from lasat_ray.recipes.images import fitted, fitted_as
+    from lasat_ray.recipes.images import fitted_as
     from lasat_ray.runs.begin import holds_run
     from lasat_ray.runs.folder import RunFolder
     from lasat_ray.training.estimate import expected_seconds, spell_seconds
@@ -115,31 +111,16 @@ def fit_images(
     if options.resume_or_start and options.out and holds_run(Path(options.out)):
         return fitted_as(config, RunFolder(Path(options.out)).config(), given)
     dataset = load_config_dataset(config)
-    config = fitted(config, len(dataset.train), dataset.image_shape, given)
+    config, chosen = fitted_to(config, len(dataset.train), dataset.image_shape, given)
     told = (
         f"{len(dataset.train):,} training images {dataset.image_shape} (C,H,W), {dataset.num_classes} classes"
     )
-    chosen = f"--model {config.model} --batch-size {config.batch_size} --epochs {config.epochs}"
     line = f"Recipe images for {told}: {chosen}"
     if not options.num_workers:
         seconds = expected_seconds(config, dataset, choose_device(options.device))
         line += f"; about {spell_seconds(seconds)}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
     return config
-
-
-def compared(config: TrainConfig, method: str) -> TrainConfig:
-    """The same run with another method and its fixed attack, for equal rounds unless a budget is set; a
-    teacher only where that method has one."""
-    return dataclasses.replace(
-        config,
-        method=method,
-        strategy="fixed",
-        stop_on="none",
-        stop_patience=TrainConfig().stop_patience,
-        teacher=config.teacher if traits_of(method).companion == "frozen" else None,
-        teacher_model=config.teacher_model if method == "lbgat" else None,
-    )
 
 
 def _for_equal(by: str, rival: TrainConfig, summary: dict[str, Any]) -> TrainConfig:
@@ -159,19 +140,20 @@ def _run_all(
     train: Train,
     console: Console,
 ) -> None:
+    from lasat_ray.api.running import run_one
     from lasat_ray.runs.begin import holds_run, resume_or_start
     from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import RunFolder
 
     folder = _opened(config, options, out)
-    results = [(f"{config.method} {config.strategy}", _run_one(config, folder, options, train, console))]
+    results = [(f"{config.method} {config.strategy}", run_one(config, folder, options, train, console))]
     if rival:
         path = _beside(folder.path, rival)
         rival = _for_equal(options.compare_by, rival, results[0][1][0])
         with undone_if_refused(path):
             beside = RunFolder(path) if holds_run(path) else resume_or_start(path, rival)
             rival = beside.config()
-            results.append((f"{rival.method} fixed", _run_one(rival, beside, options, train, console)))
+            results.append((f"{rival.method} fixed", run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     if line := chance_line(results[0][1][0]):
         console.print(line, highlight=False, soft_wrap=True)
@@ -199,73 +181,6 @@ def _opened(config: TrainConfig, options: RunOptions, out: Path) -> RunFolder:
     if folder.config() != config:
         raise UsageError("--resume: a resumed run keeps its settings; leave the other settings out")
     return folder
-
-
-def _run_one(
-    config: TrainConfig, folder: RunFolder, options: RunOptions, train: Train, console: Console
-) -> tuple[dict[str, Any], TrainingDisplay]:
-    """Train ``folder``'s run unless it is finished."""
-    display = TrainingDisplay(console, f"{config.method} {config.strategy}", grid_of(config))
-    finished = folder.summary()
-    if finished:
-        return finished, display
-    with display, _tracked(options.log, folder, display) as listener:
-        return train(config, folder, listener), display
-
-
-@contextlib.contextmanager
-def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) -> Iterator[RecordListener]:
-    """The display, and behind it the trackers of --log."""
-    from lasat_ray.runs.trackers import Trackers
-
-    def warn(line: str) -> None:
-        display.console.print(f"lasat-ray: warning: {line}", highlight=False, markup=False, soft_wrap=True)
-
-    trackers = Trackers(names, folder, warn)
-
-    def listen(record: dict[str, Any]) -> None:
-        display(record)
-        trackers(record)
-
-    try:
-        yield listen
-    except BaseException:
-        trackers.close(failed=True)
-        raise
-    trackers.close()
-
-
-@contextlib.contextmanager
-def _trainer(options: RunOptions) -> Any:
-    """How to train: in this process, or on Ray, which stays up for all runs of the command."""
-    if options.num_workers == 0:
-        from lasat_ray.cluster.local import train_here
-
-        yield lambda config, folder, display: train_here(
-            config,
-            folder,
-            device=options.device,
-            listener=display,
-            hang_timeout=options.hang_timeout,
-            accept_changed_data=options.accept_changed_data,
-        )
-        return
-    from lasat_ray.cluster.ray_train import train_on_ray
-    from lasat_ray.cluster.session import ray_session
-
-    with ray_session(options.address, options.start_timeout):
-        yield lambda config, folder, display: train_on_ray(
-            config,
-            folder,
-            num_workers=options.num_workers,
-            cpus_per_worker=options.cpus_per_worker,
-            device=options.device,
-            max_failures=options.max_failures,
-            start_failures=options.max_failures if options.address else 0,
-            hang_timeout=options.hang_timeout,
-            listener=display,
-            accept_changed_data=options.accept_changed_data,
-        )
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ LEVELS: tuple[dict[str, str], ...] = (
         "cluster": "training and evaluation on Ray",
         "reporting": "figures, tables, the HTML page",
     },
+    {"tune": "sweeps and searches on Ray Tune"},
+    {"api": "the functions of lasat_ray, from Python"},
     {
         "train": "a run, here or on workers",
         "evaluate": "accuracy of a net under attack",
@@ -60,7 +62,6 @@ LEVELS: tuple[dict[str, str], ...] = (
         "leaderboard": "evaluations in one table",
         "__main__": "the list of commands",
     },
-    {"tune": "sweeps and searches on Ray Tune"},
 )
 """Every entry of ``lasat_ray/`` and what it is for; it imports those of lower levels only."""
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

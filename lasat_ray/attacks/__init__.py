@@ -14,14 +14,17 @@ from lasat_ray.types import Batch, Strategy
 from lasat_ray.units import ATTACK_LOSSES
 
 
-def constant_strategy(x: Tensor, *, eps: float, num_steps: int, step_size: float) -> Strategy:
-    """The same attack for every image of ``x`` [B,C,H,W]; ``eps``, ``step_size`` in [0,1] pixels."""
+def constant_strategy(
+    x: Tensor, *, eps: float | Tensor, num_steps: int | Tensor, step_size: float | Tensor
+) -> Strategy:
+    """The same attack for every image of ``x`` [B,C,H,W], or each image's own numbers [B]; ``eps``,
+    ``step_size`` in [0,1] pixels."""
     full = x.new_full((len(x),), 0.0)
     return Strategy(
         eps=full + eps,
         num_steps=full.long() + num_steps,
         step_size=full + step_size,
-        common_steps=num_steps,
+        common_steps=None if isinstance(num_steps, Tensor) else num_steps,
     )
 
 

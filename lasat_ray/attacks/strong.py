@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -25,20 +25,26 @@ LOSSES: dict[str, Loss] = {"ce": cross_entropy, "margin": margin}
 class PGDSpec:
     """PGD as an evaluation runs it; ``eps`` and ``step_size`` in [0,1] pixels, norm linf or l2.
 
-    ``stop_early``: an image that the net gets wrong at any step is done and leaves the batch, as in
-    the attack of the published LAS-AT code (which it has from Wong et al. 2020); else all steps are
-    taken and the last counts. Images fooled in one of ``restarts`` take no part in the next.
-    ``random_start`` False begins at the clean image.
+    ``stop_early``: an image that the net gets wrong at any step is done and leaves the batch, as in the
+    attack of the published LAS-AT code (which it has from Wong et al. 2020); else all steps are taken and the
+    last counts. Images fooled in one of ``restarts`` take no part in the next. ``random_start`` False begins
+    at the clean image. ``eps``, ``step_size`` and ``num_steps`` may be tensors [B], a number for each image.
     """
 
     norm: str
-    eps: float
-    step_size: float
-    num_steps: int
+    eps: float | Tensor
+    step_size: float | Tensor
+    num_steps: int | Tensor
     loss: str = "ce"
     restarts: int = 1
     stop_early: bool = False
     random_start: bool = True
+
+    def of(self, rows: Tensor) -> PGDSpec:
+        """The attack on some images, by their places [M] in the batch."""
+        eps, size = (v[rows] if isinstance(v, Tensor) else v for v in (self.eps, self.step_size))
+        steps = self.num_steps[rows] if isinstance(self.num_steps, Tensor) else self.num_steps
+        return replace(self, eps=eps, step_size=size, num_steps=steps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +68,7 @@ def run_pgd(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> PG
         if not len(rows):
             break
         left = Batch(x=batch.x[rows], y=batch.y[rows], index=batch.index[rows], global_size=len(rows))
-        found, seen = _once(net, left, attack, key.fold_in("restart", restart) if restart else key)
+        found, seen = _once(net, left, attack.of(rows), key.fold_in("restart", restart) if restart else key)
         with torch.no_grad():
             wrong = net(found).argmax(1) != left.y
         # A later restart replaces an image only where it did what the earlier ones could not.

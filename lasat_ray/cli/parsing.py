@@ -12,14 +12,13 @@ import re
 import shutil
 import sys
 import textwrap
-import types
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import tyro
-from tyro.constructors import PrimitiveConstructorSpec
 
+from lasat_ray.config.hints import expected, spec_of
 from lasat_ray.config.json_io import flag
 from lasat_ray.errors import UsageError
 
@@ -112,7 +111,7 @@ def _explain(boxes: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
         return " ".join(re.sub(r"[╭╮╰╯│─]+", " ", boxes).split())
     values, hint = _values_of(option, args), known[option]
     if not values:
-        return f"{option}: its value is missing; give {_expected(hint)}"
+        return f"{option}: its value is missing; give {expected(hint)}"
     shown = " ".join(values)
     spec = spec_of(hint)
     if spec is not None:
@@ -120,7 +119,7 @@ def _explain(boxes: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
             spec.instance_from_str(values)
         except ValueError as error:
             return f"{option}: {error}"
-    return f"{option}: '{shown}' is not accepted; give {_expected(hint)}"
+    return f"{option}: '{shown}' is not accepted; give {expected(hint)}"
 
 
 def _explain_unknown(token: str, args: Sequence[str], known: Mapping[str, Any]) -> str:
@@ -129,7 +128,7 @@ def _explain_unknown(token: str, args: Sequence[str], known: Mapping[str, Any]) 
         option = _last_option_before(token, args, known)
         if option is None:
             return f"'{token}' follows no option; write for example --epochs 30"
-        return f"{option}: '{token}' is one value too many; give {_expected(known[option])}"
+        return f"{option}: '{token}' is one value too many; give {expected(known[option])}"
     tail = name.lstrip("-")
     close = [option for option in known if option.endswith(f".{tail}")]
     close = close or difflib.get_close_matches(name, known, n=1)
@@ -145,31 +144,3 @@ def _last_option_before(token: str, args: Sequence[str], known: Mapping[str, Any
         if token in (arg_, value):
             break
     return last
-
-
-def spec_of(hint: Any) -> PrimitiveConstructorSpec | None:
-    """The reader and writer of budgets and grids, where a field has one."""
-    parts = [hint, *get_args(hint)] if _is_union(hint) else [hint]
-    found = [item for part in parts for item in getattr(part, "__metadata__", ())]
-    return next((item for item in found if isinstance(item, PrimitiveConstructorSpec)), None)
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, types.UnionType)
-
-
-def _expected(hint: Any) -> str:
-    """What an option takes, in words."""
-    names = {int: "a whole number", float: "a number", str: "a name or path", bool: "no value"}
-    spec = spec_of(hint)
-    if _is_union(hint):
-        return " or ".join(_expected(part) for part in get_args(hint) if part is not type(None)) + " or None"
-    if spec is not None:
-        return f"{spec.metavar}, for example 8/255" if spec.metavar == "N/255" else f"{spec.metavar}, quoted"
-    if get_origin(hint) is Annotated:
-        return _expected(get_args(hint)[0])
-    if get_origin(hint) is Literal:
-        return "one of: " + ", ".join(str(choice) for choice in get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"{_expected(get_args(hint)[0])} or several separated by spaces"
-    return names.get(hint, str(hint))

@@ -18,9 +18,10 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
-from lasat_ray.cli.parsing import HelpShown, flags_of, parse, spec_of, value_of
+from lasat_ray.cli.parsing import HelpShown, flags_of, parse, value_of
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.hints import spec_of
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError, one_line, refusal

@@ -14,7 +14,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from torch import Tensor, nn
 
-from lasat_ray.cluster.session import wait_free, worker_resources
+from lasat_ray.cluster.session import check_sent, wait_free, worker_resources
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.part import Part, PartStore, run_job
@@ -117,6 +117,7 @@ def evaluate_on_ray(
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
     wait_free(num_workers, resources)
     threads = 1 if not use_gpu and cpus_per_worker is None else max(1, int(resources["CPU"]))
+    check_sent(f"net {type(net).__name__}", net.cpu())
     shared = (ray.put(net.cpu()), ray.put(images), suite, str(device), threads)
     pool = WorkerPool(count=num_workers, resources=resources, arguments=shared, start_timeout=start_timeout)
     try:

@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ import torch
 from ray.exceptions import RayError
 
 from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch
-from lasat_ray.cluster.session import check_free, worker_resources
+from lasat_ray.cluster.session import check_free, check_sent, worker_resources
 from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
 from lasat_ray.errors import UserError, told_elsewhere
+from lasat_ray.models.given import given_among, register
 from lasat_ray.plugins import blamed
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.runs.folder import RunFolder
@@ -143,7 +144,8 @@ def _ray_trainer(
     timeout = job["hang_timeout"]
     # Of a process that is frozen whole, which can neither run its watchdog nor answer Ray.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout)
-    where = {"folder": str(folder.path.resolve()), "cwd": os.getcwd()}
+    nets = nets_to_send((config.model, config.strategy_model, config.teacher_model))
+    where = {"folder": str(folder.path.resolve()), "cwd": os.getcwd(), "nets": nets}
     return ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={"config": config_to_json(config), **where, **job},
@@ -158,11 +160,20 @@ def _ray_trainer(
     )
 
 
+def nets_to_send(names: Collection[str | None]) -> dict[str, Callable[..., Any]]:
+    """The nets that were given as objects, for the workers; UserError for one that cannot be sent."""
+    nets = given_among(names)
+    for name, net in nets.items():
+        check_sent(name, net)
+    return nets
+
+
 def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     """What every Ray worker runs. Errors that are the user's to mend come back as values: raised alone,
     Ray would restart the workers to meet the same error again (see ``UserErrorRelay``)."""
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # relative paths of data and plug-ins mean what the user meant
+    register(job["nets"])
     context = ray.train.get_context()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
     group = ProcessGroup(context.get_world_rank(), context.get_world_size())

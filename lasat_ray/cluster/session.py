@@ -205,6 +205,18 @@ def check_free(num_workers: int, resources: dict[str, float]) -> None:
             )
 
 
+def check_sent(name: str, thing: object) -> None:
+    """UserError where something that a program gave cannot be sent to a worker."""
+    try:
+        ray.cloudpickle.dumps(thing)
+    except Exception as error:  # whatever an object's own way of being pickled raises
+        told = f"{type(error).__name__}: {error}"
+        raise UserError(
+            f"--num-workers: '{name}' cannot be sent to workers ({told}); give what makes it "
+            "there, a function or class, or num_workers=0"
+        ) from error
+
+
 def wait_free(num_workers: int, resources: dict[str, float], seconds: float = 5.0) -> None:
     """``check_free`` with patience: Ray counts the workers of a moment ago for another second."""
     deadline = time.monotonic() + seconds

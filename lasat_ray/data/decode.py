@@ -131,7 +131,7 @@ def read_image(path: Path, shape: tuple[int, int, int], *, background: Backgroun
     channels, height, width = shape
     where = str(path)
     with reading(where), opened(read_file(path), where) as image:
-        plain = _plain(image, where, background, Counter()).convert("L" if channels == 1 else "RGB")
+        plain = plain_image(image, where, background, Counter()).convert("L" if channels == 1 else "RGB")
         if plain.size != (width, height):
             plain = plain.resize((width, height), Image.Resampling.BILINEAR)
         return torch.from_numpy(np.array(plain).reshape(height, width, channels)).permute(2, 0, 1)
@@ -165,14 +165,14 @@ def _decode_one(
     where = encoded.where(n)
     with reading(where):
         with opened(encoded.read(n), where) as image:
-            plain = _plain(image, where, background, notes)
+            plain = plain_image(image, where, background, notes)
             if side is not None:
                 plain = plain.resize((side, side), Image.Resampling.BILINEAR)
             array = np.asarray(plain)
         return array[None] if plain.mode == "L" else array.transpose(2, 0, 1)
 
 
-def _plain(image: Image.Image, where: str, background: Background, notes: Counter[str]) -> Image.Image:
+def plain_image(image: Image.Image, where: str, background: Background, notes: Counter[str]) -> Image.Image:
     """The first frame upright, opaque, in 8 bits: mode L or RGB. Every way of reading ends here."""
     if getattr(image, "is_animated", False):
         notes["animated or of several pages: the first is used"] += 1

@@ -18,6 +18,7 @@ from lasat_ray.models.attack_net import AttackNet, AttackView
 from lasat_ray.models.backbone import Backbone, BackboneBuilder, Builder, ImageShape
 from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values, full_precision
 from lasat_ray.models.compiled import begin_step, compiled
+from lasat_ray.models.given import PREFIX, given_builder
 from lasat_ray.models.gowal import GowalPreActResNet, GowalWideResNet
 from lasat_ray.models.modes import (
     FrozenNet,
@@ -117,6 +118,8 @@ def find_builder(name: str, *, field: str) -> Builder | BackboneBuilder:
         check_width(int(found[2]), name=name, field=field)
         return partial(RESNETS[found[1]], width=int(found[2]))
     prefix, _, rest = name.partition(":")
+    if prefix == PREFIX:
+        return given_builder(name, field=field)
     if prefix and rest:
         return (
             torchvision_builder(rest, field=field)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import difflib
+from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +73,12 @@ def outside_builder(name: str, *, field: str) -> Builder:
             f"{field}: module '{module_name}' has no function '{function_name}'; "
             "define it as function(*, num_classes, image_shape) -> nn.Module"
         )
+
+    return outside_builder_of(function, name, field=field)
+
+
+def outside_builder_of(function: Callable[..., Any], name: str, *, field: str) -> Builder:
+    """Somebody's function as a builder; UserError if it raises, UsageError if it gives no net."""
 
     def build(*, num_classes: int, image_shape: ImageShape) -> nn.Module:
         try:

@@ -15,6 +15,7 @@ from lasat_ray.runs.same import OtherSettings
 
 _OURS = (
     *("config.json", "manifest.json", "metrics.jsonl", "probe.safetensors", "trackers.json", "summary.json"),
+    "data.npz",
     *(".run.lock", ".writer.lock", ".stop", ".*.tmp"),
     *("newest.safetensors", "last.safetensors", "previous.safetensors", "best.safetensors"),
     "events.out.tfevents.*",

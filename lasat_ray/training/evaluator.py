@@ -14,7 +14,7 @@ from lasat_ray.data.subsets import coverage
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import dtype_of
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation import View, accuracy
+from lasat_ray.evaluation.accuracy import View, accuracy
 from lasat_ray.methods.cat import next_strength
 from lasat_ray.models import num_parameters
 from lasat_ray.runs.checkpoint import save_checkpoint

@@ -108,27 +108,28 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
         default = kind(**_defined(Store(resume), command, settings(), "--resume"))
     prog = f"python -m lasat_ray.tune.{command}"
     parsed: Any = parse(kind, argv, prog=prog, description=description, default=default, known=known)
-    check_run(parsed.run)
-    if parsed.run.asha and (parsed.train.budget_passes or parsed.train.budget_minutes):
-        told = "compares trials epoch by epoch, of which a budget gives unlike numbers"
-        raise UsageError(f"--asha: {told}; leave it or the budget out")
-    store = Store(resume or parsed.run.out or _fresh(command))
+    check_run(parsed.run, parsed.train)
+    store = Store(resume or parsed.run.out or fresh_place(command))
     if resume is not None:
         named = [token.partition("=")[0].replace("_", "-") for token in argv]
         check_code(parsed.train, f"{resume}/{DEFINITION}", parsed.run.trust, named)
     asked = Asked(config=parsed.train, settings=parsed.settings, run=parsed.run, store=store, command=command)
-    _check_store(asked, settings())
+    check_store(asked, settings())
     return asked
 
 
-def _check_store(asked: Asked, settings: Any) -> None:
+def check_new(store: Store) -> None:
+    """UsageError where something stands already."""
+    if store.exists():
+        remedy = f"choose another, or continue it with --resume {store.out}"
+        raise UsageError(f"--out: '{store.out}' already exists; {remedy}")
+
+
+def check_store(asked: Asked, settings: Any) -> None:
     """UsageError where the place holds another sweep than the one that is asked for."""
     store, run = asked.store, asked.run
     if not asked.goes_on:
-        if store.exists():
-            remedy = f"choose another, or continue it with --resume {store.out}"
-            raise UsageError(f"--out: '{store.out}' already exists; {remedy}")
-        return
+        return check_new(store)
     if run.resume_or_start:
         check_folder(Path(store.out), run.trust)
         if not store.exists(DEFINITION):
@@ -177,8 +178,11 @@ def _checked(file: Any, where: str) -> Mapping[str, Any]:
     return told
 
 
-def check_run(run: SweepRun) -> None:
-    """Refuse numbers that cannot be."""
+def check_run(run: SweepRun, config: TrainConfig) -> None:
+    """Refuse numbers that cannot be, and what does not go together."""
+    if run.asha and (config.budget_passes or config.budget_minutes):
+        told = "compares trials epoch by epoch, of which a budget gives unlike numbers"
+        raise UsageError(f"--asha: {told}; leave it or the budget out")
     bounds = {
         "num-workers": (0, run.num_workers),
         "max-concurrent": (1, run.max_concurrent),
@@ -252,7 +256,7 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _fresh(command: str) -> str:
+def fresh_place(command: str) -> str:
     """runs/COMMAND-N with the first free N."""
     n = 1
     while (path := Path("runs") / f"{command.replace('_', '-')}-{n}").exists():

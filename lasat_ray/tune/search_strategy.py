@@ -12,11 +12,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
-from lasat_ray.train import compared
+from lasat_ray.recipes.compared import compared
 from lasat_ray.tune.options import Asked, check_seeds, check_untouched, check_unused, parse_sweep
 from lasat_ray.tune.search import epoch_cost, population, random_search, tpe_search
 from lasat_ray.tune.trial import Outcomes, Trial, Trials
@@ -48,7 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    asked, console = parse_sweep(argv, "search_strategy", SearchStrategy, DESCRIPTION), make_console()
+    return carry_out(parse_sweep(argv, "search_strategy", SearchStrategy, DESCRIPTION), make_console())
+
+
+def carry_out(asked: Asked, console: Console) -> int:
+    """Run the sweep, write and print its tables; exit status 1 where a trial failed."""
     sweep = sweep_of(asked)
     # Late: torch, Ray and Matplotlib; --help and bad options need none.
     from lasat_ray.tune.figures import draw_search

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+from rich.console import Console
+
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
@@ -58,7 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str]) -> int:
-    asked, console = parse_sweep(argv, "sweep_weights", SweepWeights, DESCRIPTION), make_console()
+    return carry_out(parse_sweep(argv, "sweep_weights", SweepWeights, DESCRIPTION), make_console())
+
+
+def carry_out(asked: Asked, console: Console) -> int:
+    """Run the sweep, write and print its tables; exit status 1 where a trial failed."""
     sweep = sweep_of(asked)
     if asked.config.reward.credit == "influence" and not asked.settings.preset:
         told = "With --reward.credit influence only the ratio alpha : beta matters, and --reward.l1-weight."

@@ -1,8 +1,9 @@
 """Every shell and Python block of README, CONTRIBUTING and the documentation runs, as it stands there.
 
 Blocks of a page run in order, in one folder of their own that holds what pages begin with: the run of
-docs/index.md, a second seed of it, somebody's images. A block with a title is a file. ``text`` blocks are
-no commands: output, calls with placeholders, and what needs hours, a cluster or a GPU.
+docs/index.md, a second seed of it, somebody's images; those of Python share their names. A block with a title
+is a file. ``text`` blocks are no commands: output, calls with placeholders, what needs hours, a cluster or
+a GPU.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ def folders() -> dict[str, Path]:
     return {}
 
 
+@pytest.fixture(scope="module")
+def namespaces() -> dict[str, dict[str, object]]:
+    """The names that the Python blocks of each page have made so far."""
+    return {}
+
+
 @pytest.fixture
 def folder(
     request: pytest.FixtureRequest, folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
@@ -121,7 +128,11 @@ def run_line(line: str, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("block", [marked(block) for block in RUN])
 def test_block(
-    block: Block, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    block: Block,
+    folder: Path,
+    namespaces: dict[str, dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(folder)
     if block.title:
@@ -129,7 +140,8 @@ def test_block(
         assert block.language == "python" and compile(block.text, block.title, "exec")
         return
     if block.language == "python":
-        exec(compile(block.text, block.page, "exec"), {"__name__": "__main__"})
+        names = namespaces.setdefault(block.page, {"__name__": "__main__"})
+        exec(compile(block.text, block.page, "exec"), names)
     else:
         for line in block.text.replace("\\\n", " ").strip().splitlines():
             run_line(line.partition(" # ")[0], monkeypatch)

@@ -32,7 +32,9 @@ def test_every_figure_has_a_png_and_a_csv_with_rows(report):
 
 
 def test_without_nets_nothing_is_loaded(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("lasat_ray.report.evaluate_nets_for_report", lambda *a, **k: pytest.fail("asked"))
+    monkeypatch.setattr(
+        "lasat_ray.api.reporting.evaluate_nets_for_report", lambda *a, **k: pytest.fail("asked")
+    )
     assert main([str(runs["learned-0"]), "--out", str(tmp_path), "--no-net", "--no-png"]) == 0
     assert not list(tmp_path.glob("*.png")) and (tmp_path / "theorem-1.csv").exists()
 

@@ -1,0 +1,74 @@
+"""``lasat_ray.load_model``, and what the other functions take for a net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lasat_ray.api.results import TrainResult
+from lasat_ray.api.words import in_python
+from lasat_ray.errors import UsageError
+from lasat_ray.models.given import PREFIX, spell
+from lasat_ray.runs.load import load_checkpointed
+
+Source = str | Path | TrainResult
+"""A run folder or checkpoint file, or what ``train`` gave back."""
+
+
+@in_python
+def load_model(
+    source: Source,
+    /,
+    *,
+    which: str = "best",
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+    net: nn.Module | Callable[..., nn.Module] | None = None,
+) -> nn.Module:
+    """The net of a run or a checkpoint: x [B,C,H,W] in [0,1] -> logits [B,N].
+
+    In evaluation mode, its weights needing no gradient. ``source``: a run folder, a checkpoint file, or what
+    ``train`` gave back. ``which``: best (on validation) or last, for a run; a run that never validated has
+    only last. Where weights were averaged, the average is the net. A net from ``module:function`` runs that
+    code and needs ``trust``; one that was given as an object is given again as ``net``.
+
+    UserError or UsageError in one line for anything that is no such file.
+    """
+    loaded, _ = load_with_card(source, which=which, device=device, trust=trust, net=net)
+    return loaded
+
+
+def load_with_card(
+    source: Source,
+    *,
+    which: str = "best",
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+    net: Any = None,
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The net and its card; UsageError where ``net`` is another than the run's."""
+    named = None if net is None else spell(net)
+    path, trusted = path_of(source)
+    trust = trust or trusted or bool(named and not named.startswith(PREFIX))
+    loaded, card = load_checkpointed(path, which=which, device=device, trust=trust)
+    if named not in (None, card["model"]):
+        raise UsageError(
+            f"net: is '{named}' and the run's is '{card['model']}'; give the net it was trained with"
+        )
+    return loaded, card
+
+
+def path_of(source: Source) -> tuple[Path, bool]:
+    """Where a source lies, and whether its code is this process's own."""
+    if isinstance(source, TrainResult):
+        return source.folder, True
+    return Path(source), False
+
+
+def is_stored(net: object) -> bool:
+    """Whether ``net`` stands for a run or a file, not for a module or a name of one."""
+    return isinstance(net, (TrainResult, Path)) or (isinstance(net, str) and Path(net).exists())
