@@ -126,7 +126,7 @@ def test_the_table_names_what_there_is():
 
 
 def test_the_picture_is_the_table():
-    assert PICTURE.read_text() == picture(), "run python -m benchmarks.tables.packages"
+    assert PICTURE.read_text() == picture(), "run python -m benchmarks.tables docs/packages.svg"
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

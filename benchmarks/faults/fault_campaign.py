@@ -1,9 +1,7 @@
 """Faults at random rounds of a small run; afterwards the run must be what it is without them.
 
-python -m benchmarks.faults.fault_campaign  # injects what the record does not hold yet, writes the table
+python -m benchmarks.faults.fault_campaign  # injects what the record does not hold yet
 python -m benchmarks.faults.fault_campaign --only Ray  # only faults whose name begins so
-python -m benchmarks.faults.fault_campaign --render  # only writes the table of docs/reliability.md
-python -m benchmarks.faults.fault_campaign --check  # exit status 1 where page and record differ
 
 Every fault hits a process of its own, which a second process then continues; what hits a run on Ray is
 in ``ray_faults.py``. It counts as survived when
@@ -33,18 +31,17 @@ from typing import Any
 import torch
 import tyro
 
+from benchmarks.common import RECORDS, made_by
 from benchmarks.faults.ray_faults import DRIVER, RAY_FAULTS, TwoNodes, calm_on_ray, strike_on_ray, two_nodes
 from benchmarks.faults.strikes import ROUNDS, at_round, at_save, campaign_config, die, fill_disk
-from benchmarks.tables.marked import put_blocks
+from benchmarks.tables.marked import markdown
 from lasat_ray.cluster import local
 from lasat_ray.errors import UserError
 from lasat_ray.runs import checkpoint
 from lasat_ray.runs.folder import RunFolder, provenance
 from lasat_ray.training.loop import Trainer
 
-ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "benchmarks" / "records" / "fault_campaign_cpu.json"
-PAGE = ROOT / "docs" / "reliability.md"
+RECORD = RECORDS / "fault_campaign_cpu.json"
 TIMES = ("train_seconds", "img_per_second")
 EVERY, HANG_S = 2, 5.0
 
@@ -78,10 +75,6 @@ class Options:
     """No fault is begun after so many; the same command goes on."""
     seed: int = 0
     """Names the draws."""
-    render: bool = False
-    """Only write the page's table from the record."""
-    check: bool = False
-    """Only compare the page with the record; exit status 1 where they differ."""
 
 
 def train(path: Path, log: Path, fault: str | None, round: int) -> None:
@@ -202,23 +195,21 @@ def round_to(seconds: float) -> float:
     return float(f"{seconds:.2f}")
 
 
-def table(runs: list[dict[str, Any]]) -> str:
-    """Markdown: a line a kind of fault."""
-    lines = [
-        "| fault | injected | survived | lost rounds, mean (most) | recovery, mean s |",
-        "|---|---|---|---|---|",
-    ]
+def tables() -> dict[str, str]:
+    """Mark -> table, a row per kind of fault."""
+    rows = []
     for fault in [*ALL, "all"]:
-        found = [run for run in runs if fault in (run["fault"], "all")]
+        found = [run for run in runs() if fault in (run["fault"], "all")]
         if not found:
             continue
         lost = [run["lost_rounds"] for run in found]
         known = [run["recovery_seconds"] for run in found if run["recovery_seconds"] is not None]
         seconds = statistics.mean(known) if known else float("nan")
-        figures = [str(len(found)), str(sum(run["survived"] for run in found))]
-        figures += [f"{statistics.mean(lost):.1f} ({max(lost)})", f"{seconds:.1f}"]
-        lines.append(f"| {' | '.join([fault, *figures])} |")
-    return "\n".join(lines)
+        survived = sum(run["survived"] for run in found)
+        told = f"{statistics.mean(lost):.1f} ({max(lost)})"
+        rows.append([fault, len(found), survived, told, f"{seconds:.1f}"])
+    heads = ["fault", "injected", "survived", "lost rounds, mean (most)", "recovery, mean s"]
+    return {"fault-campaign": markdown(heads, rows)}
 
 
 def run_campaign(options: Options) -> None:
@@ -269,20 +260,12 @@ def runs() -> list[dict[str, Any]]:
 
 
 def write(found: list[dict[str, Any]], seed: int) -> None:
-    facts = {name: provenance()[name] for name in ("commit", "dirty", "python", "cpus", "packages")}
-    head = {"command": ["benchmarks/faults/fault_campaign.py"], "seed": seed, **facts}
+    head = {**made_by("benchmarks/faults/fault_campaign.py"), "seed": seed, "cpus": provenance()["cpus"]}
     lines = ",\n".join(json.dumps(run) for run in found)
     text = json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n' + lines + "\n]\n}\n"
     checkpoint.write_atomically(RECORD, text.encode())
 
 
-def main() -> int:
-    options = tyro.cli(Options, description=__doc__)
-    if not options.render and not options.check:
-        run_campaign(options)
-    return put_blocks(PAGE, {"fault-campaign": table(runs())}, check=options.check)
-
-
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
+        run_campaign(tyro.cli(Options, description=__doc__))

@@ -135,12 +135,12 @@ def struck_trainer(plan: dict[str, Any]) -> type[Trainer]:
     class Struck(Trainer):
         def restore(self) -> None:
             super().restore()
-            if plan["fault"] and self.place.group.rank == plan["rank"] and not marker.exists():
+            if plan["fault"] and self.context.group.rank == plan["rank"] and not marker.exists():
                 RAY_FAULTS[plan["fault"]](self, plan["round"], strike)
 
         def play(self) -> Any:
             report = super().play()
-            if self.place.group.is_first:
+            if self.context.group.is_first:
                 with open(log, "a") as file:
                     file.write(f"{report.round} {time.time()} {os.getpid()}\n")
             return report
@@ -156,7 +156,7 @@ def drive(address: str, path: Path, plan: dict[str, Any]) -> None:
     from lasat_ray.cluster.session import ray_session, wait_free
 
     os.environ["RAY_AUTH_MODE"] = "token"
-    ray_train.worker_loop = struck_loop({**plan, "driver": os.getpid()})
+    ray_train.worker_loop = struck_loop({**plan, "driver": os.getpid()})  # type: ignore[assignment]
     ray.init(address=address, _node_ip_address=HEAD, log_to_driver=False, logging_level="ERROR")
     with ray_session(address, start_timeout=20):
         # A cluster counts the workers of a dead driver for a while, and a machine that returns late.

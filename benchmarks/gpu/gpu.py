@@ -16,6 +16,7 @@ import statistics
 import time
 import warnings
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def throughput(bench: Bench, config: TrainConfig) -> dict[str, Any]:
     warm = time.perf_counter() - began
     if bench.on_gpu:
         torch.cuda.reset_peak_memory_stats()
-    steps, rounds, blocks = torch.zeros((), device=bench.device, dtype=torch.float64), 0, []
+    steps, rounds, blocks = torch.zeros((), device=bench.device, dtype=torch.float64), 0, list[float]()
     while sum(blocks) < bench.options.seconds and rounds < (1 if bench.options.tiny else 10_000):
         size = 1 if bench.options.tiny else 20
         began = time.perf_counter()
@@ -153,23 +154,21 @@ def run(bench: Bench) -> None:
     for method in ("las-at", "pgd-at"):
         for name, precision, speed in steps[:4]:
             config = round_config(options, small, method, speed, precision)
-            bench.section(f"{small} {method} {name}", lambda config=config: throughput(bench, config))
+            bench.section(f"{small} {method} {name}", partial(throughput, bench, config))
     # Compiling takes longest, so the plainer figures of the large net come first.
     for method, (name, precision, speed) in (("las-at", steps[3]), ("pgd-at", steps[3])):
         config = round_config(options, large, method, speed, precision)
-        bench.section(f"{large} {method} {name}", lambda config=config: throughput(bench, config))
+        bench.section(f"{large} {method} {name}", partial(throughput, bench, config))
     for name, precision, speed in steps[4:]:
         for method in ("las-at", "pgd-at"):
             config = round_config(options, small, method, speed, precision)
-            bench.section(
-                f"{small} {method} {name}", lambda config=config: throughput(bench, config), needs=60.0
-            )
+            bench.section(f"{small} {method} {name}", partial(throughput, bench, config), needs=60.0)
     for size in (8,) if options.tiny else (256, 512, 1024):
         config = replace(round_config(options, small, "las-at", steps[3][2], "bf16"), batch_size=size)
-        bench.section(f"{small} las-at batch {size}", lambda config=config: throughput(bench, config))
+        bench.section(f"{small} las-at batch {size}", partial(throughput, bench, config))
     name, precision, speed = steps[-1]
     config = round_config(options, large, "las-at", speed, precision)
-    bench.section(f"{large} las-at {name}", lambda: throughput(bench, config), needs=90.0)
+    bench.section(f"{large} las-at {name}", partial(throughput, bench, config), needs=90.0)
 
 
 def main() -> None:

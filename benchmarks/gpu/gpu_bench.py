@@ -12,16 +12,14 @@ from typing import Any
 
 import torch
 
+from benchmarks.common import RECORDS, make_round, random_images
 from lasat_ray.config import AttackConfig, LossConfig, OptimConfig, PolicyConfig, SpeedConfig, TrainConfig
-from lasat_ray.data import Images, load_dataset
+from lasat_ray.data import TrainingImages, load_dataset
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
-from lasat_ray.env.build import build_game
-from lasat_ray.learners import Learner, LearnerContext, make_learner
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.learners import Learner
 from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.runs.folder import provenance
 
-RECORDS = Path(__file__).parents[1] / "records"
 ROOM = 20.0  # seconds kept back for writing and leaving
 
 
@@ -73,14 +71,11 @@ class Bench:
         """Seconds in which something new may begin."""
         return self.options.budget_seconds - ROOM - (time.perf_counter() - self.began)
 
-    def _images(self) -> tuple[Images, int]:
+    def _images(self) -> tuple[TrainingImages, int]:
         if self.options.dataset:
             dataset = load_dataset(self.options.dataset, root="~", max_train=None, max_test=None, seed=0)
             return dataset.train, dataset.num_classes
-        count = 256 if self.options.tiny else 50_000
-        rng = torch.Generator().manual_seed(0)
-        x = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=rng)
-        return Images(x, torch.arange(count) % 10), 10
+        return random_images(256 if self.options.tiny else 50_000), 10
 
     def section(self, name: str, work: Callable[[], Any], needs: float = 15.0) -> None:
         """Run ``work`` if there is time; its result, or why there is none, goes to the record at once."""
@@ -133,9 +128,4 @@ def round_config(
 
 def make_game(bench: Bench, config: TrainConfig) -> tuple[AttackStrategyVectorEnv, Learner]:
     """The trainer's env and learner, without folder, validation or checkpoints."""
-    torch.manual_seed(0)
-    env = build_game(config, bench.images, bench.classes, group=ProcessGroup(), device=bench.device)
-    context = LearnerContext(
-        space=env.space, image_shape=(3, 32, 32), config=config, group=ProcessGroup(), device=bench.device
-    )
-    return env, make_learner(context)
+    return make_round(config, bench.images, bench.classes, device=bench.device)

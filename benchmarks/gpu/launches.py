@@ -1,7 +1,6 @@
 """Counts what a training round asks of a GPU: operations that it launches, and waits of the host.
 
-python -m benchmarks.gpu.launches          # count, write the record and the table in benchmarks/README.md
-python -m benchmarks.gpu.launches --check  # exit status 1 if the page does not hold what the record says
+python -m benchmarks.gpu.launches  # count, write the record
 
 No GPU is needed: tests/support/pretended_gpu.py pretends one. A ResNet-18 of an eighth the width, 16
 images, bf16; operations and waits do not depend on either.
@@ -9,15 +8,13 @@ images, bf16; operations and waits do not depend on either.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.tables.marked import put_blocks
+from benchmarks.common import random_images, read_record, write_record
+from benchmarks.tables.marked import markdown
 from lasat_ray.config import (
     AttackConfig,
     LossConfig,
@@ -27,15 +24,13 @@ from lasat_ray.config import (
     SpeedConfig,
     TrainConfig,
 )
-from lasat_ray.data import Images
 from lasat_ray.env.build import build_round
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.runs.numerics import RoundStatus
 from lasat_ray.training.round import play_round
 
-PAGE = Path(__file__).parents[1] / "README.md"
-RECORD = Path(__file__).parents[1] / "records" / "launches.json"
+RECORD = "launches"
 BEFORE = {
     "PGD-AT": (4, 1893),
     "LAS-AT k=40": (4, 2584),
@@ -80,7 +75,7 @@ def counted(name: str, *, graph: bool) -> dict[str, Any]:
     if graph:
         config = replace(config, speed=replace(config.speed, compile="graph"))
     torch.manual_seed(0)
-    images = Images(torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8), torch.arange(64) % 10)
+    images = random_images(64)
     with pretended_gpu() as gpu:
         env, learner = build_round(config, images, 10, group=ProcessGroup(), device=torch.device("cuda"))
         waiting: list[RoundStatus] = []
@@ -106,38 +101,31 @@ def counted(name: str, *, graph: bool) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Waits and operations of a round, before and now, as Markdown."""
-    lines = [
-        "| a round of | waits before | now | operations before | now | with `--speed.compile graph` |",
-        "|---|---|---|---|---|---|",
-    ]
+    rows = []
     for name, found in record["cases"].items():
         waits, launches = BEFORE.get(name, ("", ""))
         before = f"{launches:,}" if launches else ""
         plain, graph = found["plain"], found["graph"]
-        cells = [name, waits, plain["waits"], before, f"{plain['launches']:,}", f"{graph['launches']:,}"]
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
-    lines += [
-        "",
+        rows.append([name, waits, plain["waits"], before, f"{plain['launches']:,}", f"{graph['launches']:,}"])
+    caption = (
         f"Counted on a pretended GPU, torch {record['torch']}, not measured on a real one. "
-        "`python -m benchmarks.gpu.launches`; record `benchmarks/records/launches.json`. Before: ca9d488.",
-    ]
-    return "\n".join(lines)
+        "`python -m benchmarks.gpu.launches`; record `benchmarks/records/launches.json`. Before: ca9d488."
+    )
+    heads = ["a round of", "waits before", "now", "operations before", "now", "with `--speed.compile graph`"]
+    return markdown(heads, rows, caption)
 
 
-def write_page(*, check: bool) -> int:
-    """The table between its marks in benchmarks/README.md; exit status as ``put_blocks``."""
-    return put_blocks(PAGE, {"launches": table(json.loads(RECORD.read_text()))}, check=check)
+def tables() -> dict[str, str]:
+    """Mark -> table."""
+    return {"launches": table(read_record(RECORD))}
 
 
-def main() -> int:
-    if "--check" in sys.argv[1:]:
-        return write_page(check=True)
+def main() -> None:
     cases = {
         name: {"plain": counted(name, graph=False), "graph": counted(name, graph=True)} for name in CASES
     }
-    RECORD.write_text(json.dumps({"torch": torch.__version__, "cases": cases}, indent=1) + "\n")
-    return write_page(check=False)
+    write_record(RECORD, {"torch": torch.__version__, "cases": cases})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -183,7 +184,7 @@ def do_row(options: Options, row: str, clock: Clock, write: Callable[[dict[str, 
         raise SystemExit(f"--out: '{path}' holds a run with other settings; choose another folder")
     reported = get_recipe(f"{TABLE}-{row}").reported
     summary = train_row(options, config, folder, clock)
-    found = {"reported": reported, "summary": summary, "config": asdict(config)}
+    found: dict[str, Any] = {"reported": reported, "summary": summary, "config": asdict(config)}
     write(found)
     net, _ = load_checkpointed(path, which=options.deployed)
     found["weights"] = save_in_two(net, options.out / row)
@@ -213,7 +214,7 @@ def main() -> int:
         if "measured" in record["rows"].get(row, {}):
             continue
         try:
-            do_row(options, row, clock, lambda found, row=row: write(row, found))
+            do_row(options, row, clock, partial(write, row))
         except SliceOver:
             print(f"{row}: the slice is over; run the same command again", flush=True)
             return MORE_TO_DO

@@ -5,14 +5,13 @@
 Counted here: FLOPs and kernels of a forward pass, bytes and messages that a real round hands to
 ``torch.distributed``, step counts that a learned policy really draws, and the attack time of two real
 processes, with and without balancing. Assumed: what ``Cluster`` says of GPUs and links (options).
-``benchmarks/tables/scaling_docs.py`` writes the tables.
+``python -m benchmarks.tables`` writes the tables.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 from unittest.mock import patch
 
@@ -24,8 +23,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.common import RECORDS, make_round, random_images, write_record
 from benchmarks.scaling.scaling_model import Cluster, Net, policies, simulate, uniform
-from benchmarks.scaling.two_processes import make_game, noise, two_processes
+from benchmarks.scaling.two_processes import two_processes
 from lasat_ray.config import grid_of
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.process_group import ProcessGroup
@@ -34,7 +34,6 @@ from lasat_ray.runs.folder import provenance
 from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.training.round import play_round
 
-RECORDS = Path(__file__).parents[1] / "records"
 IMAGE = (3, 32, 32)
 INTERVAL = 40
 MANY = 4000  # workers' rounds of a simulated case at least
@@ -119,7 +118,7 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
         sent.append(tensor.nbytes)
 
     with patch.object(dist, "broadcast"), patch.object(dist, "all_reduce", note):
-        env, learner = make_game(config, noise(10, side=16), ProcessGroup(0, 2))
+        env, learner = make_round(config, random_images(10, side=16), group=ProcessGroup(0, 2))
         found = {}
         for kind in ("trains", "rewarded"):
             sent.clear()
@@ -131,7 +130,7 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
 def learned_draws(rounds: int) -> tuple[list[int], list[int]]:
     """Step counts and how often the digits recipe's policy drew each, in the last half of its rounds."""
     config = replace(get_recipe("digits").config, learner="reinforce")  # as it was when this was recorded
-    env, learner = make_game(config, load_config_dataset(config).train, ProcessGroup())
+    env, learner = make_round(config, load_config_dataset(config).train)
     sizes, place = env.space.sizes, env.space.names.index("num_steps")
     first = sum(sizes[:place])
     counts = torch.zeros(sizes[place])
@@ -220,7 +219,7 @@ def main() -> None:
             record["two processes"] = two_processes(options.measured)
         else:
             record |= simulate_all(options, record)
-        file.write_text(json.dumps(record, indent=1) + "\n")
+        write_record(options.record, record)
 
 
 if __name__ == "__main__":

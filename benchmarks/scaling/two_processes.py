@@ -20,42 +20,20 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 import lasat_ray.env.attack_strategy as game
+from benchmarks.common import make_round, random_images
 from benchmarks.scaling.scaling_model import balanced, step_counts, uniform
-from lasat_ray.config import TrainConfig
-from lasat_ray.data import Images
-from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
-from lasat_ray.env.build import build_game
-from lasat_ray.learners import Learner, LearnerContext, make_learner
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.training.round import play_round
 from lasat_ray.types import Batch, Strategy
 
 
-def make_game(
-    config: TrainConfig, images: Images, group: ProcessGroup
-) -> tuple[AttackStrategyVectorEnv, Learner]:
-    """Env and learner of a worker, without folder or evaluation."""
-    torch.manual_seed(0)
-    cpu = torch.device("cpu")
-    env = build_game(config, images, int(images.y.max()) + 1, group=group, device=cpu)
-    shape = images.image_shape
-    context = LearnerContext(space=env.space, image_shape=shape, config=config, group=group, device=cpu)
-    return env, make_learner(context)
-
-
-def noise(count: int, side: int = 32) -> Images:
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=rng)
-    return Images(x, torch.arange(count) % 10)
-
-
 def attack_worker(rank: int, rounds: int, folder: str) -> None:
     """One of two processes: steps and processor seconds of each round's attack, as drawn, then balanced."""
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    rendezvous = {"init_method": f"file://{folder}/meet", "timeout": timedelta(seconds=300)}
-    dist.init_process_group("gloo", rank=rank, world_size=2, **rendezvous)
+    meet, patience = f"file://{folder}/meet", timedelta(seconds=300)
+    dist.init_process_group("gloo", rank=rank, world_size=2, init_method=meet, timeout=patience)
     base = get_recipe("cifar10-cpu").config
     rounds_of: dict[str, list[tuple[int, float]]] = {}
     config = replace(base, strategy="random", batch_size=32, data=replace(base.data, max_train=None))
@@ -70,7 +48,7 @@ def attack_worker(rank: int, rounds: int, folder: str) -> None:
     with patch.object(game, "attack_batch", timed):
         for balance in (False, True):
             chosen = replace(config, speed=replace(config.speed, balance=balance))
-            env, learner = make_game(chosen, noise(512), ProcessGroup(rank, 2))
+            env, learner = make_round(chosen, random_images(512), group=ProcessGroup(rank, 2))
             found.clear()
             for _ in range(rounds + 2):  # the first two are not counted
                 play_round(env, learner)

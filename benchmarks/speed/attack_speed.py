@@ -3,22 +3,27 @@
 ``python -m benchmarks.speed.attack_speed --record NAME``: a ResNet-18 at 32x32, 64 images, strategies
 drawn uniformly from eps 3-15, steps 3-14, step size 1-5 (/255). Every variant gets the same images
 and strategies in turn, in one process with the same number of threads; the record holds all repeats.
+
+``--profile`` instead puts the plain loop and ours under PyTorch's profiler, in turn: self time of operators,
+summed by kind. The profiler itself costs time, so shares count more than seconds.
 """
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 import tyro
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity
+from torch.profiler import profile as profiler
 
+from benchmarks.common import in_turn, ratio, write_record
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import SpeedConfig
 from lasat_ray.models import AttackView, build_classifier
@@ -26,7 +31,6 @@ from lasat_ray.rng import RandomKey
 from lasat_ray.runs.folder import provenance
 from lasat_ray.types import Batch, Strategy
 
-RECORDS = Path(__file__).parents[1] / "records"
 EXACT = SpeedConfig(fold_batch_norm=False)
 OURS = {
     "finished images leave, input gradients": EXACT,
@@ -35,6 +39,15 @@ OURS = {
     "+ both": SpeedConfig(channels_last=True),
 }
 PLAIN, PLAIN_BF16, BF16 = "plain loop", "plain loop, bf16", "+ both, bf16"
+KINDS = {
+    "convolution, backward": ("convolution_backward",),
+    "convolution, forward": ("convolution", "conv2d"),
+    "BatchNorm": ("batch_norm",),
+    "copies and layout": ("copy_", "contiguous", "clone", "index", "cat", "empty", "zero", "fill"),
+    "linear, loss": ("addmm", "mm", "softmax", "nll_loss", "linear"),
+    "elementwise": ("threshold", "clamp", "add", "mul", "sub", "sign", "where", "relu", "div", "neg"),
+}
+"""Kind -> what the name of its operators contains; the first that fits counts."""
 COMPILED = {"+ both, compiled": SpeedConfig(channels_last=True, compile="inductor", bucket=8)}
 
 
@@ -54,6 +67,8 @@ class Options:
     """Also in bf16 autocast, the plain loop too; slow where the CPU has no bf16 arithmetic."""
     compile: bool = False
     """Also the compiled net; compiling takes a minute or two on two cores."""
+    profile: bool = False
+    """Where the time goes, instead of how much it is."""
     record: str | None = None
     """Name of the file in benchmarks/records."""
 
@@ -144,39 +159,67 @@ def measure(options: Options) -> dict[str, Any]:
     if options.bf16:
         variants[PLAIN_BF16] = plain("bf16")
         variants[BF16] = our_attack(options, OURS["+ both"], batch, strategy, "bf16")
-    seconds: dict[str, list[float]] = {name: [] for name in variants}
     now = time.perf_counter if options.clock == "wall" else time.process_time
-    for turn in range(options.repeats + 1):
-        for name, run in variants.items():
-            began = now()
-            run()
-            if turn:
-                seconds[name].append(now() - began)
+
+    def timed(run: Callable[[], Tensor]) -> float:
+        began = now()
+        run()
+        return now() - began
+
+    seconds = in_turn({name: partial(timed, run) for name, run in variants.items()}, options.repeats)
     return {
         name: {
             "seconds": values,
             "median": statistics.median(values),
-            "speedup": statistics.median(a / b for a, b in zip(seconds[PLAIN], values, strict=True)),
+            "speedup": ratio(seconds[PLAIN], values),
         }
         for name, values in seconds.items()
     }
+
+
+def seconds_by_kind(run: Callable[[], Any]) -> dict[str, float]:
+    """Self seconds of the operators of a run, by kind."""
+    with profiler(activities=[ProfilerActivity.CPU]) as seen:
+        run()
+    found = dict.fromkeys([*KINDS, "rest"], 0.0)
+    for event in seen.key_averages():
+        kind = next(
+            (kind for kind, parts in KINDS.items() if any(part in event.key for part in parts)), "rest"
+        )
+        found[kind] += event.self_cpu_time_total / 1e6
+    return found
+
+
+def profile(options: Options) -> dict[str, Any]:
+    """Seconds by kind of the plain loop (before) and of ours (after): every turn, and medians."""
+    batch, strategy = make_case(options)
+    net, start = make_net(options, EXACT), torch.zeros_like(batch.x)
+    runs = {
+        "before": lambda: plain_attack(net, batch, strategy, start),
+        "after": our_attack(options, OURS["+ both"], batch, strategy),
+    }
+    turns = in_turn({name: partial(seconds_by_kind, run) for name, run in runs.items()}, options.repeats)
+    medians = {
+        name: {kind: statistics.median(turn[kind] for turn in found) for kind in found[0]}
+        for name, found in turns.items()
+    }
+    return {"turns": turns, "seconds": medians}
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     torch.set_num_threads(options.threads)
     steps = make_case(options)[1].num_steps
-    record: dict[str, Any] = {
-        **provenance(),
-        "settings": vars(replace(options)),
-        "mean_steps": float(steps.double().mean()),
-        "longest": int(steps.max()),
-        "variants": measure(options),
-    }
-    for name, found in record["variants"].items():
-        print(f"{name:40} {found['median']:8.2f} s   {found['speedup']:5.2f}x")
-    if options.record:
-        (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+    record: dict[str, Any] = {**provenance(), "settings": asdict(options)}
+    if options.profile:
+        record |= profile(options)
+        print(record["seconds"])
+    else:
+        record |= {"mean_steps": float(steps.double().mean()), "longest": int(steps.max())}
+        record["variants"] = measure(options)
+        for name, found in record["variants"].items():
+            print(f"{name:40} {found['median']:8.2f} s   {found['speedup']:5.2f}x")
+    write_record(options.record, record)
 
 
 if __name__ == "__main__":

@@ -14,20 +14,22 @@ The record holds every repeat, the command, versions and commit.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyautoattack
 import torch
+import tyro
 from torch import Tensor, nn
 
+from benchmarks.common import in_turn, write_record
 from lasat_ray.cluster.evaluate_on_ray import evaluate_on_ray
 from lasat_ray.cluster.session import ray_session
 from lasat_ray.evaluation import EvaluationPlan, evaluate_net
@@ -59,22 +61,19 @@ def plain_accuracy(net: nn.Module, x: Tensor, y: Tensor, *, batch: int, **attack
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of the work, and its result."""
     began = time.perf_counter()
     result = work()
     return time.perf_counter() - began, result
 
 
-def interleaved(variants: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:
+def interleaved(variants: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, Any]]:
     """Each variant in turn, ``repeats`` times after one unrecorded turn where there are many."""
-    found: dict[str, dict[str, Any]] = {name: {"seconds": [], "accuracy": []} for name in variants}
-    for turn in range(repeats + (repeats > 2)):
-        for name, work in variants.items():
-            seconds, accuracy = timed(work)
-            if turn or repeats <= 2:
-                found[name]["seconds"].append(seconds)
-                found[name]["accuracy"].append(accuracy)
-    for entry in found.values():
-        entry["median"] = statistics.median(entry["seconds"])
+    turns = in_turn({n: partial(timed, work) for n, work in variants.items()}, repeats, int(repeats > 2))
+    found: dict[str, dict[str, Any]] = {}
+    for name, pairs in turns.items():
+        seconds, accuracies = (list(values) for values in zip(*pairs, strict=True))
+        found[name] = {"seconds": seconds, "accuracy": accuracies, "median": statistics.median(seconds)}
     return found
 
 
@@ -97,9 +96,9 @@ def bench_pgd(subject: EvaluationTarget, n: int, repeats: int) -> dict[str, Any]
     def ours(plan: EvaluationPlan) -> float:
         return evaluate_net(subject.net, images, plan)["attacks"]["pgd-50"]["accuracy"]
 
-    found = interleaved(
-        {"plain": plain, "ours": partial(ours, plan), "ours, all steps": partial(ours, every)}, repeats
-    )
+    variants: dict[str, Callable[[], float]] = {"plain": plain}
+    variants |= {"ours": partial(ours, plan), "ours, all steps": partial(ours, every)}
+    found = interleaved(variants, repeats)
     for name in ("ours", "ours, all steps"):
         found[name]["speedup"] = found["plain"]["median"] / found[name]["median"]
     return {"n": n, "eps": eps, "step_size": step, "threads": torch.get_num_threads(), "variants": found}
@@ -132,7 +131,7 @@ def bench_autoattack(subject: EvaluationTarget, n: int, chunk_size: int, repeats
     # Ray's 15 would let any other program pass the workers; the spelling is Ray's.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     with ray_session(None, 120.0):
-        variants = {
+        variants: dict[str, Callable[[], float]] = {
             "package, one call": partial(package, n),
             "package, by chunks": partial(package, chunk_size),
             "2 workers": sharded,
@@ -145,30 +144,38 @@ def bench_autoattack(subject: EvaluationTarget, n: int, chunk_size: int, repeats
     return {"n": n, "eps": eps, "chunk_size": chunk_size, "identical": len(same) == 1, "variants": found}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder of a trained net."""
+    dataset: str | None = None
+    """Test set, where the run's own is not here."""
+    n_pgd: int = 300
+    """Test images under PGD-50."""
+    n_aa: int = 100
+    """Test images under AutoAttack; 0 leaves it out."""
+    chunk_size: int = EvaluationPlan().chunk_size
+    """Images of a chunk."""
+    repeats: int = 5
+    """Turns of PGD-50."""
+    repeats_aa: int = 1
+    """Turns of AutoAttack."""
+    record: str | None = None
+    """Name of the file in benchmarks/records."""
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("run", help="run folder of a trained net")
-    parser.add_argument("--dataset", help="test set, where the run's own is not here")
-    parser.add_argument("--n-pgd", type=int, default=300)
-    parser.add_argument("--n-aa", type=int, default=100, help="0 leaves AutoAttack out")
-    parser.add_argument("--chunk-size", type=int, default=EvaluationPlan().chunk_size)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--repeats-aa", type=int, default=1)
-    parser.add_argument("--record", help="name of the file in benchmarks/records")
-    words = parser.parse_args()
-    subject = from_run(
-        Path(words.run), which="best", dataset=words.dataset, root=None, max_test=None, trust=False
-    )
-    record: dict[str, Any] = {**provenance(), "subject": subject.facts}
+    asked = tyro.cli(Options, description=__doc__)
+    subject = from_run(asked.run, which="best", dataset=asked.dataset, root=None, max_test=None, trust=False)
     torch.set_num_threads(1)  # two threads lose more to a busy machine than they gain
-    record["pgd_50"] = bench_pgd(subject, min(words.n_pgd, len(subject.images)), words.repeats)
-    if words.n_aa:
-        n = min(words.n_aa, len(subject.images))
-        record["autoattack"] = bench_autoattack(subject, n, words.chunk_size, words.repeats_aa)
-    print(json.dumps({name: record[name] for name in ("pgd_50", "autoattack") if name in record}, indent=2))
-    if words.record:
-        file = Path(__file__).parents[1] / "records" / f"{words.record.removesuffix('.json')}.json"
-        file.write_text(json.dumps(record, indent=2) + "\n")
+    found = {"pgd_50": bench_pgd(subject, min(asked.n_pgd, len(subject.images)), asked.repeats)}
+    if asked.n_aa:
+        n = min(asked.n_aa, len(subject.images))
+        found["autoattack"] = bench_autoattack(subject, n, asked.chunk_size, asked.repeats_aa)
+    print(json.dumps(found, indent=2))
+    write_record(asked.record, {**provenance(), "subject": subject.facts, **found})
 
 
 if __name__ == "__main__":

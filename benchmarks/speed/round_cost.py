@@ -9,7 +9,6 @@ disturb less than time on the wall. ``rooms``: share of each part in the three k
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -18,20 +17,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
 
 import lasat_ray.env.attack_strategy as game
-import lasat_ray.training.loop as loop
-from benchmarks.speed.noise import random_images
+from benchmarks.common import ALONE, CPU, in_turn, make_round, random_images, write_record
 from lasat_ray.config import TrainConfig
-from lasat_ray.data import ImageDataset, Images, split_validation
+from lasat_ray.data import ImageDataset, TrainingImages, split_validation
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
-from lasat_ray.env.build import build_game
-from lasat_ray.learners import Learner, LearnerContext, make_learner
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.learners import Learner
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
 from lasat_ray.training.context import RunContext
@@ -40,8 +36,6 @@ from lasat_ray.training.loop import Trainer
 from lasat_ray.training.round import play_round
 from lasat_ray.update.target_step import TargetStep
 
-RECORDS = Path(__file__).parents[1] / "records"
-CPU = torch.device("cpu")
 INTERVALS = (1, 2, 4, 10, 20, 40, 60)
 
 
@@ -54,8 +48,8 @@ class Options:
     strategy_models: tuple[str, ...] = ("small_cnn", "resnet18")
     """Strategy nets of the first method; the others get the first."""
     methods: tuple[str, ...] = ("pgd-at", "trades", "mart", "at-awp")
-    credits: tuple[str, ...] = ("image",)
-    """Of the first method: image, influence."""
+    credits: tuple[Literal["image", "influence"], ...] = ("image",)
+    """Of the first method."""
     batch_size: int = 32
     repeats: int = 5
     digits: bool = False
@@ -127,19 +121,8 @@ class Rooms:
 class Runner:
     """A game that is played round by round, its kind of round known beforehand."""
 
-    def __init__(self, config: TrainConfig, images: Images, classes: int) -> None:
-        torch.manual_seed(0)
-        self.env = build_game(config, images, classes, group=ProcessGroup(), device=CPU)
-        shape = self.env.single_observation_space.shape
-        assert shape is not None
-        context = LearnerContext(
-            space=self.env.space,
-            image_shape=(shape[0], shape[1], shape[2]),
-            config=config,
-            group=ProcessGroup(),
-            device=CPU,
-        )
-        self.learner = make_learner(context)
+    def __init__(self, config: TrainConfig, images: TrainingImages, classes: int) -> None:
+        self.env, self.learner = make_round(config, images, classes)
         self.rooms = Rooms()
         self.steps: list[float] = []
 
@@ -160,7 +143,7 @@ def cases(options: Options) -> list[Case]:
     found = []
     for n, method in enumerate(options.methods):
         for strategy_model in options.strategy_models if n == 0 else options.strategy_models[:1]:
-            for credit in options.credits if n == 0 else ("image",):
+            for credit in options.credits if n == 0 else options.credits[:1]:
                 reward = replace(base.reward, credit=credit, standardize=credit == "influence")
                 config = replace(
                     base,
@@ -174,7 +157,7 @@ def cases(options: Options) -> list[Case]:
     return found
 
 
-def images_of(case: Case, options: Options) -> tuple[Images, int]:
+def images_of(case: Case, options: Options) -> tuple[TrainingImages, int]:
     if options.digits:
         dataset = load_config_dataset(case.config)
         return split_validation(dataset.train, case.config.data.val_fraction, 0)[0], dataset.num_classes
@@ -190,14 +173,10 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
         "without reward": Runner(replace(case.config, update_interval=never), images, classes),
         "with reward": Runner(replace(case.config, update_interval=1), images, classes),
     }
-    seconds: dict[str, list[float]] = {kind: [] for kind in runners}
-    for turn in range(options.repeats + 1):
-        for kind, runner in runners.items():
-            spent = runner.play()
-            if turn:
-                seconds[kind].append(spent)
-            else:
-                runner.rooms.seconds, runner.steps = {}, []
+    for runner in runners.values():
+        runner.play()  # not counted
+        runner.rooms.seconds, runner.steps = {}, []
+    seconds = in_turn({kind: runner.play for kind, runner in runners.items()}, options.repeats, warm_up=0)
     ratios = {
         str(k): statistics.median(
             ((k - 1) * plain + due) / (k * fixed) for fixed, plain, due in zip(*seconds.values(), strict=True)
@@ -216,12 +195,12 @@ def measure(case: Case, options: Options) -> dict[str, Any]:
 
 def epoch_shares(config: TrainConfig, dataset: ImageDataset | None = None) -> dict[str, float]:
     """Share of an epoch spent in validation, in the records and in saving, at the run's own settings."""
-    rooms, validated = Rooms(), loop.validated
+    rooms = Rooms()
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder.create(Path(scratch) / "run", config)
-        trainer = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder), dataset)
+        trainer = Trainer(config, RunContext(group=ALONE, device=CPU, folder=folder), dataset)
         for owner, name, room in (
-            (loop, "validated", "validation"),
+            (trainer.evaluator, "validate", "validation"),
             (trainer, "_show_probe", "probe"),
             (trainer, "save", "checkpoint"),
             (trainer.recorder, "flush", "metrics"),
@@ -229,7 +208,6 @@ def epoch_shares(config: TrainConfig, dataset: ImageDataset | None = None) -> di
         ):
             setattr(owner, name, rooms.timed(room, getattr(owner, name)))
         rooms.timed("rounds", trainer.run)()
-        loop.validated = validated
     del rooms.seconds["final evaluation"]  # once a run, not an epoch's
     return shares(rooms.seconds)
 
@@ -257,16 +235,11 @@ def main() -> None:
     if options.epoch_of:
         record["epoch"] = epoch_of(options)
         print(record["epoch"])
-        keep(record, options)
+        write_record(options.record, record)
     for case in [] if options.epoch_of else cases(options):
         found = record["cases"][case.name] = measure(case, options)
         print(case.name, {k: round(v, 3) for k, v in found["ratio_at_k"].items()}, found["rooms"], flush=True)
-        keep(record, options)
-
-
-def keep(record: dict[str, Any], options: Options) -> None:
-    if options.record:
-        (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_record(options.record, record)
 
 
 def epoch_of(options: Options) -> dict[str, float]:

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,20 +33,15 @@ import psutil
 import torch
 import tyro
 
-from benchmarks.speed.noise import random_images
+from benchmarks.common import ALONE, CPU, in_turn, make_round, peak_bytes, random_images, ratio, write_record
 from lasat_ray.config import DataConfig, EvalConfig, TrainConfig
 from lasat_ray.data import Images
-from lasat_ray.env.build import build_game
-from lasat_ray.learners import LearnerContext, make_learner
-from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder, provenance
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.loop import Trainer
 from lasat_ray.training.round import play_round
 
-RECORDS = Path(__file__).parents[1] / "records"
-CPU = torch.device("cpu")
 ROUNDS = 4  # an epoch of the section workers, and its k: every epoch holds one rewarded round
 Section = Literal["workers", "start-up", "batch-size", "dataset-size", "memory"]
 
@@ -92,11 +88,8 @@ class Game:
     """Rounds without a trainer, in this process."""
 
     def __init__(self, config: TrainConfig, images: Images) -> None:
-        torch.manual_seed(0)
         self.config = config
-        self.env = build_game(config, images, 10, group=ProcessGroup(), device=CPU)
-        told: dict[str, Any] = {"space": self.env.space, "image_shape": (3, 32, 32), "config": config}
-        self.learner = make_learner(LearnerContext(**told, group=ProcessGroup(), device=CPU))
+        self.env, self.learner = make_round(config, images)
 
     def seconds_an_image(self, first: int, rounds: int) -> float:
         """Processor seconds of the rounds from ``first`` on, an image."""
@@ -105,21 +98,6 @@ class Game:
         for _ in range(rounds):
             play_round(self.env, self.learner)
         return (time.process_time() - began) / (rounds * self.config.batch_size)
-
-
-def in_turn(cases: dict[str, Callable[[], Any]], turns: int, warm_up: int = 0) -> dict[str, list[Any]]:
-    """Every case once a turn, the results of each; those of the first ``warm_up`` turns are dropped."""
-    found: dict[str, list[Any]] = {name: [] for name in cases}
-    for _ in range(turns + warm_up):
-        for name, case in cases.items():
-            found[name].append(case())
-            print(name, found[name][-1], flush=True)
-    return {name: values[warm_up:] for name, values in found.items()}
-
-
-def ratio(above: list[float], below: list[float]) -> float:
-    """Median over turns of above / below."""
-    return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
 def measure_batch_size(options: Options) -> dict[str, Any]:
@@ -131,8 +109,8 @@ def measure_batch_size(options: Options) -> dict[str, Any]:
         for size in options.batch_sizes:
             game = Game(base(options, model=options.model, strategy=strategy, batch_size=size), images)
             # Whole update intervals, so that every size has the same share of rewarded rounds.
-            cases[str(size)] = lambda game=game: game.seconds_an_image(0, ROUNDS)
-        found[strategy] = in_turn(cases, options.repeats, warm_up=1)
+            cases[str(size)] = partial(game.seconds_an_image, 0, ROUNDS)
+        found[strategy] = in_turn(cases, options.repeats)
     return {"seconds_an_image": found}
 
 
@@ -144,19 +122,13 @@ def measure_dataset_size(options: Options) -> dict[str, Any]:
     for count in options.dataset_sizes:
         game = Game(config, random_images(count))
         first = game.env.target.rounds_per_epoch - ROUNDS
-        cases[str(count)] = lambda game=game, first=first: game.seconds_an_image(first, 2 * ROUNDS)
-    found = in_turn(cases, options.repeats, warm_up=1)
+        cases[str(count)] = partial(game.seconds_an_image, first, 2 * ROUNDS)
+    found = in_turn(cases, options.repeats)
     least = str(min(options.dataset_sizes))
     return {
         "seconds_an_image": found,
         "beside_the_least": {count: ratio(values, found[least]) for count, values in found.items()},
     }
-
-
-def peak_bytes(process: int | str = "self") -> int:
-    """Largest resident memory of a process so far."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return int(lines["VmHWM"].split()[0]) * 1024
 
 
 def print_peak(options: Options) -> None:
@@ -166,7 +138,7 @@ def print_peak(options: Options) -> None:
         split = DataConfig()  # with validation images, as runs have them
         config = base(options, dataset=options.peak_of or "", model=options.model, data=split)
         folder = RunFolder.create(Path(scratch) / "run", config)
-        trainer = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder))
+        trainer = Trainer(config, RunContext(group=ALONE, device=CPU, folder=folder))
         for _ in range(2):
             trainer.play()
         print(peak_bytes())
@@ -203,7 +175,7 @@ def watching_workers(peaks: list[int]) -> Iterator[None]:
                 try:
                     if "RayTrainWorker" in " ".join(child.cmdline()):
                         largest[0] = max(largest[0], peak_bytes(child.pid))
-                except (OSError, KeyError, psutil.Error):  # it has just ended
+                except psutil.Error:  # it has just ended
                     continue
 
     thread = threading.Thread(target=watch)
@@ -239,8 +211,8 @@ def measure_workers(options: Options) -> dict[str, Any]:
             lines = folder.metrics.read_text().splitlines()
             return epoch_seconds([json.loads(line) for line in lines])
 
-        cases = {str(n): (lambda n=n: run(n)) for n in (0, 1, 2)}
-        found = in_turn(cases, options.repeats)
+        cases = {str(n): partial(run, n) for n in (0, 1, 2)}
+        found = in_turn(cases, options.repeats, warm_up=0)
     return {
         "epoch_seconds": found,
         "images": ROUNDS * options.batch_size,
@@ -271,8 +243,8 @@ def seconds_to_first_round(workers: int) -> float:
 
 
 def measure_start_up(options: Options) -> dict[str, Any]:
-    cases = {str(n): (lambda n=n: seconds_to_first_round(n)) for n in options.workers}
-    found = in_turn(cases, options.repeats, warm_up=1)
+    cases = {str(n): partial(seconds_to_first_round, n) for n in options.workers}
+    found = in_turn(cases, options.repeats)
     medians = {name: statistics.median(values) for name, values in found.items()}
     return {"seconds_to_first_round": found, "median": medians}
 
@@ -293,8 +265,7 @@ def main() -> None:
         return
     record = {**provenance(), "settings": asdict(options), **MEASURES[options.section](options)}
     print(json.dumps({name: record[name] for name in record if name not in ("packages", "settings")}))
-    if options.record:
-        (RECORDS / f"{options.record}.json").write_text(json.dumps(record, indent=1) + "\n")
+    write_record(options.record, record)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import json
 import multiprocessing
 import os
 import resource
-import statistics
 import tempfile
 import time
 from contextlib import ExitStack
@@ -29,13 +28,12 @@ from typing import Any
 import torch
 import tyro
 
+from benchmarks.common import make_round, peak_bytes, ratio
 from benchmarks.speed.made_shards import first_shard, generate
 from lasat_ray.config import TrainConfig
 from lasat_ray.data import Prefetcher, load_dataset, thread_prefetch
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
-from lasat_ray.env.build import build_game
-from lasat_ray.learners import LearnerContext, make_learner
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.learners import Learner
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.folder import provenance
@@ -99,18 +97,8 @@ def player(pipe: Connection, config: TrainConfig, cap_mib: int, on_ray: bool) ->
     """A process that plays ``rounds`` on ``threads`` when told to; answers seconds and memory."""
     limit_memory(cap_mib, together=on_ray)
     with ExitStack() as stack:
-        prefetch = thread_prefetch
-        if on_ray:
-            prefetch = ray_data(stack, config)
-        env = make_env(config, prefetch)
-        context = LearnerContext(
-            space=env.space,
-            image_shape=tuple(env.batch.x.shape[1:]),  # type: ignore[arg-type]
-            config=config,
-            group=ProcessGroup(),
-            device=torch.device("cpu"),
-        )
-        learner = make_learner(context)
+        prefetch = ray_data(stack) if on_ray else thread_prefetch
+        env, learner = make_game(config, prefetch)
         pipe.send("ready")
         while (told := pipe.recv()) is not None:
             threads, before, rounds = told
@@ -123,7 +111,7 @@ def player(pipe: Connection, config: TrainConfig, cap_mib: int, on_ray: bool) ->
             pipe.send({"seconds": time.perf_counter() - began, "peak": peaks(on_ray)})
 
 
-def ray_data(stack: ExitStack, config: TrainConfig) -> Prefetcher:
+def ray_data(stack: ExitStack) -> Prefetcher:
     """Ray for as long as the stack stands, with a small object store; what decodes on it."""
     from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch  # late: the other paths need no Ray
     from lasat_ray.cluster.session import ray_session
@@ -132,11 +120,10 @@ def ray_data(stack: ExitStack, config: TrainConfig) -> Prefetcher:
     return ray_data_prefetch
 
 
-def make_env(config: TrainConfig, prefetch: Prefetcher) -> AttackStrategyVectorEnv:
-    """The game on the configuration's images, all of them."""
+def make_game(config: TrainConfig, prefetch: Prefetcher) -> tuple[AttackStrategyVectorEnv, Learner]:
+    """Env and learner on the configuration's images, all of them."""
     dataset = load_dataset(config.dataset, root="~", max_train=None, max_test=None, seed=0)
-    cpu = torch.device("cpu")
-    return build_game(config, dataset.train, 10, group=ProcessGroup(), device=cpu, prefetch=prefetch)
+    return make_round(config, dataset.train, prefetch=prefetch)
 
 
 def peaks(whole_tree: bool) -> dict[str, int]:
@@ -144,18 +131,10 @@ def peaks(whole_tree: bool) -> dict[str, int]:
     from psutil import Process
 
     me = Process()
-    found = {"this process": _peak(me.pid)}
+    found = {"this process": peak_bytes(me.pid)}
     if whole_tree:
-        found["largest other"] = max((_peak(p.pid) for p in me.children(recursive=True)), default=0)
+        found["largest other"] = max((peak_bytes(p.pid) for p in me.children(recursive=True)), default=0)
     return found
-
-
-def _peak(pid: int) -> int:
-    try:
-        lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):  # it has ended
-        return 0
 
 
 def load_whole(pipe: Connection, spelling: str, cap_mib: int) -> None:
@@ -247,11 +226,7 @@ def measure(options: Options, shards: Path, first: Path) -> dict[str, Any]:
 def ratios(seconds: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
     """Median over turns of the throughput of each path over that in memory, by threads."""
     return {
-        threads: {
-            name: statistics.median(m / s for m, s in zip(paths["memory"], values, strict=True))
-            for name, values in paths.items()
-            if name != "memory"
-        }
+        threads: {name: ratio(paths["memory"], values) for name, values in paths.items() if name != "memory"}
         for threads, paths in seconds.items()
     }
 

@@ -1,7 +1,6 @@
 """Do the learners learn? Planted bandits whose best strategies are known; regret of every learner.
 
-python -m benchmarks.studies.bandit_study --out runs/bandit  # goes on where it stopped, writes the rest
-python -m benchmarks.studies.bandit_study --check  # exit status 1 if docs/learners.md is not the record's
+python -m benchmarks.studies.bandit_study --out runs/bandit  # goes on where it stopped, writes the record
 
 Images are 8x8 noise with the left or the right half bright: two families. A strategy is a point of
 the digits recipe's grid (6 x 12 x 5 options), each field scaled to [0,1]; its reward falls with the
@@ -14,30 +13,30 @@ constant: both need (0.8,0.2,0.5), so that nothing is gained by looking at the i
 
 from __future__ import annotations
 
-import argparse
 import json
 import platform
-import subprocess
-import sys
+import statistics
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import tyro
 from torch import Tensor
 
-from benchmarks.tables.marked import put_blocks
+from benchmarks.common import ROOT, read_record, write_record
+from benchmarks.tables.marked import markdown
 from lasat_ray.config import PolicyConfig, TrainConfig
 from lasat_ray.learners import LearnerContext, make_learner
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes.digits import GRID
 from lasat_ray.rng import RandomKey
+from lasat_ray.runs.folder import provenance
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import Rollout
 
-ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "benchmarks" / "records" / "bandit_study_cpu.json"
+RECORD = "bandit_study_cpu"
 FIGURE = ROOT / "docs" / "figures" / "bandit_study.png"
-PAGE = ROOT / "docs" / "learners.md"
 ROUNDS, IMAGES, NOISE, SEEDS = 60, 64, 0.3, 10
 CASES = ("families", "swap", "constant")
 NEEDS = {"families": ((1.0, 0.0, 1.0), (0.0, 1.0, 0.0)), "constant": ((0.8, 0.2, 0.5),) * 2}
@@ -72,9 +71,8 @@ def places() -> list[Tensor]:
 def losses(case: str) -> Tensor:
     """Mean squared distance from what each family needs, of every joint strategy; [2, V_1, V_2, V_3]."""
     parts = torch.meshgrid(*places(), indexing="ij")
-    return torch.stack(
-        [sum((p - n) ** 2 for p, n in zip(parts, need, strict=True)) / 3 for need in NEEDS[case]]
-    )
+    needs = torch.tensor(NEEDS[case]).view(2, 3, 1, 1, 1)
+    return (torch.stack(parts) - needs).square().mean(1)
 
 
 def best_constant_regret(case: str) -> float:
@@ -83,7 +81,7 @@ def best_constant_regret(case: str) -> float:
     return float(loss.mean(0).amin() - loss.flatten(1).amin(1).mean())
 
 
-class Game:
+class PlantedBandit:
     """One planted bandit; every draw is named by (seed, round)."""
 
     def __init__(self, case: str, seed: int):
@@ -133,7 +131,7 @@ def play(learner_name: str, case: str, seed: int) -> list[float]:
             total_rounds=ROUNDS,
         )
     )
-    game, curve = Game(case, seed), []
+    game, curve = PlantedBandit(case, seed), []
     for round in range(ROUNDS):
         x, family = game.images(round)
         action = learner.act(x, game.index, RandomKey.of(seed, "study action", round))
@@ -181,7 +179,6 @@ def run(out: Path, learners: list[str], finished_only: bool = False) -> Curves:
 
 def make_record(done: Curves, learners: list[str]) -> dict[str, Any]:
     """What is committed: settings, regrets of every seed, mean curves, where it was measured."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     seeds = {
         case: [n for n in range(SEEDS) if all((name, case, n) in done for name in learners)] for case in CASES
     }
@@ -199,7 +196,7 @@ def make_record(done: Curves, learners: list[str]) -> dict[str, Any]:
         results[learner] = {"settings": SETTINGS[learner], "cases": cases}
     return {
         "command": " ".join(["python -m benchmarks.studies.bandit_study --out runs/bandit", *given]),
-        "commit": commit.stdout.strip(),
+        "commit": provenance()["commit"],
         "torch": torch.__version__,
         "machine": platform.machine(),
         "rounds": ROUNDS,
@@ -213,28 +210,36 @@ def make_record(done: Curves, learners: list[str]) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Mean regret over the whole run and over its last tenth, with standard deviations over seeds."""
-    lines = ["| learner | " + " | ".join(f"{case}: whole run | end" for case in CASES) + " |"]
-    lines.append("|---" * (1 + 2 * len(CASES)) + "|")
-    constant = [f"{record['best_constant_regret'][case]:.3f}" for case in CASES]
-    lines.append("| best constant strategy | " + " | ".join(f"{c} | {c}" for c in constant) + " |")
-    for learner, result in record["learners"].items():
-        cells = [
-            f"{torch.tensor(result['cases'][case][part]).mean():.3f}"
-            f" ± {torch.tensor(result['cases'][case][part]).std():.3f}"
-            for case in CASES
-            for part in ("mean_regret", "last_tenth")
+    heads = [head for case in CASES for head in (f"{case}: whole run", "end")]
+    rows = [
+        [
+            "best constant strategy",
+            *(f"{record['best_constant_regret'][c]:.3f}" for c in CASES for _ in (0, 1)),
         ]
-        lines.append("| " + " | ".join([f"`{learner}`", *cells]) + " |")
+    ]
+    for learner, result in record["learners"].items():
+        parts = [result["cases"][case][part] for case in CASES for part in ("mean_regret", "last_tenth")]
+        cells = [f"{statistics.mean(part):.3f} ± {statistics.stdev(part):.3f}" for part in parts]
+        rows.append([f"`{learner}`", *cells])
     counts = ", ".join(f"{len(seeds)} ({case})" for case, seeds in record["seeds"].items())
-    lines += [
-        "",
+    caption = (
         f"Regret an image: what the best strategy for it would have earned more, of at most 1. "
         f"{record['rounds']} rounds of {record['images_a_round']} images, {counts} seeds, mean ± "
         "standard deviation; end: the last tenth of the rounds. Nothing is tuned: nets learn with Adam at "
         f"{_NET['lr']:g}. `{record['command']}`, torch {record['torch']}; "
-        "`benchmarks/records/bandit_study_cpu.json` has every seed and setting.",
-    ]
-    return "\n".join(lines)
+        f"`benchmarks/records/{RECORD}.json` has every seed and setting."
+    )
+    return markdown(["learner", *heads], rows, caption)
+
+
+def read() -> dict[str, Any]:
+    """The committed record."""
+    return read_record(RECORD)
+
+
+def tables() -> dict[str, str]:
+    """Mark -> table."""
+    return {"bandit": table(read())}
 
 
 def draw(record: dict[str, Any]) -> None:
@@ -254,26 +259,27 @@ def draw(record: dict[str, Any]) -> None:
         axis.set(title=case, xlabel="round", ylabel="cumulative regret an image")
     axes[-1].legend(fontsize=7)
     figure.tight_layout()
-    FIGURE.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(FIGURE, dpi=90)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/bandit"), help="finished runs are kept here")
-    parser.add_argument("--learners", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--finished-only", action="store_true", help="record what is finished by now")
-    parser.add_argument("--check", action="store_true", help="compare docs/learners.md with the record")
-    args = parser.parse_args()
-    if args.check:
-        return put_blocks(PAGE, {"bandit": table(json.loads(RECORD.read_text()))}, check=True)
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to play."""
+
+    out: Path = Path("runs/bandit")
+    """Finished runs are kept here."""
+    learners: tuple[str, ...] = tuple(SETTINGS)
+    """Of the names in SETTINGS."""
+    finished_only: bool = False
+    """Record what is finished by now."""
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
     torch.set_num_threads(1)
-    record = make_record(run(args.out, args.learners, args.finished_only), args.learners)
-    RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    put_blocks(PAGE, {"bandit": table(record)}, check=False)
-    draw(record)
-    return 0
+    learners = list(options.learners)
+    write_record(RECORD, make_record(run(options.out, learners, options.finished_only), learners))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

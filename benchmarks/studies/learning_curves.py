@@ -1,33 +1,35 @@
 """Learning curves of PGD-AT and LAS-AT side by side, several seeds, as committed data.
 
-    python -m benchmarks.studies.learning_curves --dataset parquet:PATH_TO_CIFAR10 --out runs/curves
+    python -m benchmarks.studies.learning_curves --dataset parquet:PATH_TO_CIFAR10 --jobs 2
 
-One process a run (``--jobs`` at a time, one thread each); finished runs are kept, unfinished ones
-continue, so the command can be killed and repeated. The record holds every epoch of every run.
+Finished runs are kept, unfinished ones continue, so the command can be killed and repeated. The record holds
+every epoch of every run.
 """
 
 from __future__ import annotations
 
-import concurrent.futures
 import json
-import os
 import statistics
-import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 
+from benchmarks.common import read_record, write_record
 from benchmarks.studies.outcomes import without_place
+from benchmarks.studies.study import Judge, RunOptions, Trial, outcomes_of
+from benchmarks.tables.marked import markdown
 
-RECORDS = Path(__file__).parents[1] / "records"
+RECORD = "learning_curves_cifar10_cpu"
 KEPT = ("train_seconds", "val_clean_acc", "val_robust_acc_pgd10", "lr")
+FIGURES = ("clean_acc", "robust_acc_pgd10", "robust_acc_pgd50")
+NAMES = {"fixed": "PGD-AT", "learned": "LAS-AT", "random": "random strategies"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(RunOptions):
     """What to train and where to write."""
 
     dataset: str = "digits"
@@ -39,30 +41,13 @@ class Options:
     """fixed is PGD-AT, learned is LAS-AT; random is a control."""
     out: Path = Path("runs/learning-curves")
     """Folder of the runs."""
-    record: str = "learning_curves_cifar10_cpu.json"
-    """Name of the record under benchmarks/records."""
-    jobs: int = 2
-    """Runs at a time."""
-    extra: tuple[str, ...] = field(default_factory=tuple)
+    record: str = RECORD
+    """Name of the file in benchmarks/records."""
+    extra: tuple[str, ...] = ()
     """More flags for every run, for example --epochs=2."""
 
 
-def train(options: Options, strategy: str, seed: int) -> Path:
-    """Run or continue one training in a process of its own; returns its folder."""
-    folder = options.out / f"{strategy}-s{seed}"
-    command = [sys.executable, "-m", "lasat_ray.train"]
-    if folder.exists():
-        command += ["--resume", str(folder)]
-    else:
-        command += ["--recipe", options.recipe, "--dataset", options.dataset, "--strategy", strategy]
-        command += ["--seed", str(seed), "--out", str(folder), *options.extra]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed: {done.stderr.strip()}")
-    return folder
-
-
-def read(folder: Path) -> dict[str, Any]:
+def curves(folder: Path) -> dict[str, Any]:
     """One run as data: its curve, its summary, what it ran on."""
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     epochs = [r for r in records if r["kind"] == "epoch"]
@@ -85,7 +70,7 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     rows = []
     for strategy, seeds in runs.items():
         row: dict[str, Any] = {"strategy": strategy, "seeds": len(seeds)}
-        for key in ("clean_acc", "robust_acc_pgd10", "robust_acc_pgd50"):
+        for key in FIGURES:
             values = [100 * run["summary"][key] for run in seeds]
             row[key] = [round(statistics.mean(values), 2), round(statistics.stdev(values), 2)]
         row["train_seconds"] = round(statistics.mean(run["summary"]["train_seconds"] for run in seeds))
@@ -93,25 +78,44 @@ def table(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     return rows
 
 
-def command_line(options: Options) -> list[str]:
-    """The command without the path where one machine keeps its data."""
-    told = [word.replace(options.dataset, without_place(options.dataset)) for word in sys.argv[1:]]
-    return ["benchmarks/studies/learning_curves.py", *told]
+def tables() -> dict[str, str]:
+    """Rows of mean ± standard deviation in percent, and what they were measured on."""
+    record = read_record(RECORD)
+    first = next(iter(record["runs"].values()))[0]
+    summary, manifest = first["summary"], first["manifest"]
+    rows = [
+        [
+            NAMES[row["strategy"]],
+            *(f"{mean:.1f} ± {deviation:.1f}" for mean, deviation in map(row.get, FIGURES)),
+        ]
+        for row in record["table"]
+    ]
+    caption = (
+        f"CIFAR-10 re-encoded as JPEG (not comparable with published numbers), {summary['n_train']} "
+        f"training and {summary['n_test']} test images, L-inf 8/255, a ResNet-18 of "
+        f"{summary['parameters']:,} parameters, {summary['rounds']} rounds each, "
+        f"{record['table'][0]['seeds']} seeds, mean ± standard deviation in %. "
+        f"`{' '.join(record['command'])}`, torch {manifest['packages']['torch']}, on a CPU; "
+        f"every epoch of every run is in `benchmarks/records/{RECORD}.json`."
+    )
+    return {"cifar10": markdown(["measured", "clean", "PGD-10", "PGD-50"], rows, caption)}
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    jobs = [(strategy, seed) for seed in options.seeds for strategy in options.strategies]
-    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-        folders = list(pool.map(lambda job: train(options, *job), jobs))
+    shared = ("--recipe", options.recipe, "--dataset", options.dataset, *options.extra)
+    trials = [
+        Trial(label=strategy, flags=(*shared, "--strategy", strategy), seed=seed)
+        for seed in options.seeds
+        for strategy in options.strategies
+    ]
     runs: dict[str, list[dict[str, Any]]] = {strategy: [] for strategy in options.strategies}
-    for (strategy, _), folder in zip(jobs, folders, strict=True):
-        runs[strategy].append(read(folder))
-    record = {"command": command_line(options), "table": table(runs), "runs": runs}
-    RECORDS.mkdir(exist_ok=True)
-    (RECORDS / options.record).write_text(json.dumps(record, indent=1) + "\n")
-    for row in record["table"]:
-        print(row)
+    for outcome in outcomes_of(trials, Judge(attacks=()), options):
+        label, seed = outcome["trial"]["label"], outcome["trial"]["seed"]
+        runs[label].append(curves(options.out / f"{label}-s{seed}"))
+    words = [word.replace(options.dataset, without_place(options.dataset)) for word in sys.argv[1:]]
+    command = ["benchmarks/studies/learning_curves.py", *words]
+    write_record(options.record, {"command": command, "table": table(runs), "runs": runs})
 
 
 if __name__ == "__main__":

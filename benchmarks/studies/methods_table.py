@@ -3,7 +3,6 @@ docs/methods.md are made of.
 
     python -m benchmarks.studies.methods_table --jobs 2
     python -m benchmarks.studies.methods_table --study cifar10 --dataset parquet:PATH --jobs 2
-    python -m benchmarks.studies.methods_table --render
 
 Seed after seed; the record is written after each, so the command can be killed and repeated. All
 methods share one setting, the recipe's with what COMMON says: no method is tuned by itself.
@@ -11,21 +10,18 @@ methods share one setting, the recipe's with what COMMON says: no method is tune
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import tyro
 
+from benchmarks.common import RECORDS, made_by, read_record, write_record
 from benchmarks.studies.outcomes import Outcome, by_label, mean_std, percent, slim, without_place
-from benchmarks.studies.study import Judge, StudyOptions, Trial, seed_after_seed
-from benchmarks.tables.marked import put_blocks
+from benchmarks.studies.study import Judge, RunOptions, Trial, seed_after_seed
+from benchmarks.tables.marked import markdown
 
-ROOT = Path(__file__).parents[2]
-DOC = ROOT / "docs" / "methods.md"
 AVERAGED = ("--optim.ema-decay", "0.99")
 
 
@@ -79,7 +75,7 @@ STUDIES = {
         rows=tuple(ROWS),
         seeds=(0, 1, 2, 3, 4),
         judge=Judge(n_autoattack=100),
-        record="methods_digits.json",
+        record="methods_digits",
         told="8x8 digits, L-inf 0.2, an MLP of {parameters:,} parameters, {rounds} rounds of 128 images each",
     ),
     "cifar10": Study(
@@ -90,7 +86,7 @@ STUDIES = {
         rows=("pgd-at", "trades", "mart", "at-awp"),
         seeds=(0, 1, 2),
         judge=Judge(n_examples=250, n_autoattack=100),
-        record="methods_cifar10.json",
+        record="methods_cifar10",
         told=(
             "CIFAR-10 re-encoded as JPEG (not comparable with published numbers), L-inf 8/255, {n_train:,} "
             "training images, a CNN of {parameters:,} parameters, {rounds} rounds of 64 images each"
@@ -100,7 +96,7 @@ STUDIES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """What to run."""
 
     study: str = "digits"
@@ -122,61 +118,37 @@ def trials(study: Study, seed: int, dataset: str | None) -> list[Trial]:
         for strategy in row.strategies:
             flags = (*shared, "--method", row.method, "--strategy", strategy, *row.flags)
             source = f"{row.source}-fixed" if row.source else None
+            name = f"{label}-{strategy}"
             found.append(
-                Trial(
-                    label=f"{label}-{strategy}",
-                    flags=flags,
-                    seed=seed,
-                    teacher=source,
-                    teacher_flag=row.source_flag,
-                )
+                Trial(label=name, flags=flags, seed=seed, teacher=source, teacher_flag=row.source_flag)
             )
     return found
 
 
-def write_record(study: Study, outcomes: Sequence[Outcome], dataset: str | None) -> None:
-    """All finished runs as committed data; ``commit`` is where the record was written."""
-    from lasat_ray.runs.folder import provenance  # loads torch, which --check does without
-
-    command = [
-        "benchmarks/studies/methods_table.py",
-        "--study",
-        next(n for n, one in STUDIES.items() if one is study),
-    ]
-    if dataset:
-        command += ["--dataset", without_place(dataset)]
-    runs = [slim(outcome) for outcome in outcomes]
-    for run in runs:
-        run["trial"] = {name: run["trial"][name] for name in ("label", "seed", "teacher")}
-        run.pop("epochs", None)
-    told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
-    record = {"command": command, **told, "flags": study.flags, "runs": runs}
-    record_file(study).write_text(json.dumps(record, indent=1) + "\n")
-
-
-def record_file(study: Study) -> Path:
-    return ROOT / "benchmarks" / "records" / study.record
+def kept(outcome: Outcome) -> Outcome:
+    """What the record holds of a run."""
+    run = slim(outcome)
+    run["trial"] = {name: run["trial"][name] for name in ("label", "seed", "teacher")}
+    run.pop("epochs", None)
+    return run
 
 
 def table(study: Study, runs: Sequence[Outcome]) -> str:
     """Markdown: a line per row and strategy, mean and standard deviation over seeds in percent."""
     rows = by_label(runs)
     missing = [label for label in study.row_names() if len(rows.get(label, [])) < len(study.seeds)]
-    lines = ["| method | strategy | clean | PGD-50 | AA | cost | seeds |", "|---|---|---|---|---|---|---|"]
-    for label in study.rows:
-        for strategy in ROWS[label].strategies:
-            found = rows.get(f"{label}-{strategy}", [])
-            if not found:
-                continue
+    lines: list[list[object]] = []
+    for label, strategy in ((row, strategy) for row in study.rows for strategy in ROWS[row].strategies):
+        if found := rows.get(f"{label}-{strategy}"):
             figures = [mean_std(percent(found, attack)) for attack in ("clean", "pgd-50", "aa")]
             cost = statistics.mean(run["passes_per_image"] for run in found)
-            cells = [label, strategy, *figures, f"{cost:.1f}", str(len(found))]
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append([label, strategy, *figures, f"{cost:.1f}", len(found)])
     few = (
         f" Not finished: {len(missing)} of {len(study.row_names())} lines have fewer than {len(study.seeds)}"
     )
     told = f"{few} seeds; lines without a run are left out." if missing else ""
-    return "\n".join([*lines, "", caption(study, runs) + told])
+    heads = ["method", "strategy", "clean", "PGD-50", "AA", "cost", "seeds"]
+    return markdown(heads, lines, caption(study, runs) + told)
 
 
 def caption(study: Study, runs: Sequence[Outcome]) -> str:
@@ -191,26 +163,21 @@ def caption(study: Study, runs: Sequence[Outcome]) -> str:
 
 
 def tables() -> dict[str, str]:
-    """The table of every study that has a committed record."""
-    files = {name: record_file(study) for name, study in STUDIES.items()}
-    return {
-        name: table(STUDIES[name], json.loads(file.read_text())["runs"])
-        for name, file in files.items()
-        if file.is_file()
-    }
+    """Mark -> table of each study."""
+    return {name: table(study, read_record(study.record)["runs"]) for name, study in STUDIES.items()}
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    if options.check:
-        sys.exit(put_blocks(DOC, tables(), check=True))
     study = STUDIES[options.study]
+    more = ["--study", options.study]
+    if options.dataset:
+        more += ["--dataset", without_place(options.dataset)]
     seeds = [trials(study, seed, options.dataset) for seed in options.seeds or study.seeds]
-    if not options.render:
-        own = replace(options, out=options.out / options.study)
-        for outcomes in seed_after_seed(seeds, study.judge, own, record_file(study)):
-            write_record(study, outcomes, options.dataset)
-    put_blocks(DOC, tables(), check=False)
+    own = replace(options, out=options.out / options.study)
+    for outcomes in seed_after_seed(seeds, study.judge, own, RECORDS / f"{study.record}.json"):
+        made = made_by("benchmarks/studies/methods_table.py", *more)
+        write_record(study.record, {**made, "flags": study.flags, "runs": list(map(kept, outcomes))})
 
 
 if __name__ == "__main__":

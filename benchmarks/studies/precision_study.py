@@ -1,7 +1,6 @@
 """Does training in bf16 cost accuracy? The same runs in fp32 and in bf16, seed by seed.
 
     python -m benchmarks.studies.precision_study --dataset parquet:PATH_TO_CIFAR10 --jobs 2
-    python -m benchmarks.studies.precision_study --render
 
 PGD-AT and LAS-AT of a narrow ResNet-18 on 2,000 CIFAR-10 images. Each net is judged in its own precision.
 Seed after seed; the record is written after each, so the command can be killed and repeated.
@@ -9,20 +8,18 @@ Seed after seed; the record is written after each, so the command can be killed 
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
 
+from benchmarks.common import RECORDS, made_by, read_record, write_record
 from benchmarks.studies.outcomes import Outcome, by_label, mean_std, paired, percent, slim, without_place
-from benchmarks.studies.study import Judge, StudyOptions, Trial, seed_after_seed
-from benchmarks.tables.marked import put_blocks
+from benchmarks.studies.study import Judge, RunOptions, Trial, seed_after_seed
+from benchmarks.tables.marked import markdown
 
-FOLDER = Path(__file__).parents[1]
-RECORD = FOLDER / "records" / "precision_cifar10.json"
+RECORD = "precision_cifar10"
 FLAGS = ("--recipe", "cifar10-cpu", "--speed.channels-last", "--evaluation.test-num-steps", "10")
 STRATEGIES = {"fixed": "PGD-AT", "learned": "LAS-AT, k = 4"}
 PRECISIONS = ("fp32", "bf16")
@@ -30,7 +27,7 @@ JUDGE = Judge(attacks=("clean", "pgd-50"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """What to run."""
 
     dataset: str | None = None
@@ -54,30 +51,18 @@ def trials(seed: int, dataset: str | None) -> list[Trial]:
     ]
 
 
-def write_record(outcomes: Sequence[Outcome], dataset: str | None) -> None:
-    """All finished runs as committed data."""
-    from lasat_ray.runs.folder import provenance  # loads torch, which --check does without
-
-    command = ["benchmarks/studies/precision_study.py"]
-    if dataset:
-        command += ["--dataset", without_place(dataset)]
-    told = {name: provenance()[name] for name in ("commit", "dirty", "python", "packages")}
-    runs = [slim(outcome) for outcome in outcomes]
-    RECORD.write_text(json.dumps({"command": command, **told, "flags": FLAGS, "runs": runs}, indent=1) + "\n")
-
-
 def table(runs: Sequence[Outcome]) -> str:
     """Markdown: both precisions, and their difference seed by seed with its 95 % interval."""
     rows = by_label(runs)
-    lines = ["| training | precision | clean | PGD-50 | seeds |", "|---|---|---|---|---|"]
+    lines: list[list[object]] = []
     for strategy, title in STRATEGIES.items():
         ours = {precision: rows.get(f"{strategy}-{precision}", []) for precision in PRECISIONS}
         for precision, found in ours.items():
             figures = [mean_std(percent(found, attack)) for attack in JUDGE.attacks]
-            lines.append(f"| {title} | {precision} | {' | '.join(figures)} | {len(found)} |")
+            lines.append([title, precision, *figures, len(found)])
         gaps = [paired(ours["bf16"], ours["fp32"], attack) for attack in JUDGE.attacks]
         told = [f"{g['difference']:+.1f} ({g['low']:+.1f} to {g['high']:+.1f})" for g in gaps]
-        lines.append(f"| {title} | bf16 less fp32 | {' | '.join(told)} | {gaps[0]['n']} |")
+        lines.append([title, "bf16 less fp32", *told, gaps[0]["n"]])
     summary, n = runs[0]["summary"], runs[0]["evaluation"]["pgd-50"]["n"]
     caption = (
         f"CIFAR-10 re-encoded as JPEG, {summary['n_train']:,} training images, a ResNet-18 of "
@@ -85,20 +70,21 @@ def table(runs: Sequence[Outcome]) -> str:
         f"validation, {n:,} test images. Mean ± standard deviation over seeds in %; differences with their "
         "95 % interval (paired, Student)."
     )
-    return "\n".join([*lines, "", caption])
+    return markdown(["training", "precision", "clean", "PGD-50", "seeds"], lines, caption)
 
 
 def tables() -> dict[str, str]:
-    return {"precision": table(json.loads(RECORD.read_text())["runs"])}
+    """Mark -> table."""
+    return {"precision": table(read_record(RECORD)["runs"])}
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    if not (options.check or options.render):
-        seeds = [trials(seed, options.dataset) for seed in options.seeds]
-        for outcomes in seed_after_seed(seeds, JUDGE, options, RECORD):
-            write_record(outcomes, options.dataset)
-    sys.exit(put_blocks(FOLDER / "README.md", tables(), check=options.check))
+    more = ("--dataset", without_place(options.dataset)) if options.dataset else ()
+    seeds = [trials(seed, options.dataset) for seed in options.seeds]
+    for outcomes in seed_after_seed(seeds, JUDGE, options, RECORDS / f"{RECORD}.json"):
+        made = made_by("benchmarks/studies/precision_study.py", *more)
+        write_record(RECORD, {**made, "flags": FLAGS, "runs": [slim(outcome) for outcome in outcomes]})
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
     python -m benchmarks.studies.strategy_study --jobs 2
     python -m benchmarks.studies.strategy_study --study cifar10 --dataset parquet:PATH --jobs 2
-    python -m benchmarks.studies.strategy_study --render      # only tables and the picture from the records
 
 Constant strategies of several budgets draw the clean-robust front that anything learned has to beat;
 each credit is swept over the weight of L1 and over alpha : beta, so that it is judged at its best, and
@@ -12,9 +11,7 @@ command can be killed and repeated.
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,15 +19,11 @@ from typing import Any, Literal
 
 import tyro
 
+from benchmarks.common import RECORDS, made_by, read_record, write_record
 from benchmarks.studies.outcomes import Outcome, by_label, mean_std, paired, percent, slim
-from benchmarks.studies.study import Judge, StudyOptions, Trial, seed_after_seed
-from benchmarks.tables.marked import put_blocks
-from benchmarks.tables.strategy_picture import draw
+from benchmarks.studies.study import Judge, RunOptions, Trial, seed_after_seed
+from benchmarks.tables.marked import markdown
 
-ROOT = Path(__file__).parents[2]
-DOC = ROOT / "docs" / "strategy_learning.md"
-PICTURE = ROOT / "docs" / "figures" / "strategy_front_digits.png"
-"""The other studies have too few rows to need one."""
 Rows = dict[str, tuple[str, ...]]
 """Label of a row -> its flags."""
 
@@ -56,7 +49,14 @@ def constants(*budgets: float) -> Rows:
 
 def credit_flags(credit: str, l1_weight: float, learner: str = "reinforce") -> tuple[str, ...]:
     """A credit with its weight of L1, on standardized terms where it allows that."""
-    flags = ("--learner", learner, "--reward.credit", credit, "--reward.l1-weight", str(l1_weight))
+    flags: tuple[str, ...] = (
+        "--learner",
+        learner,
+        "--reward.credit",
+        credit,
+        "--reward.l1-weight",
+        str(l1_weight),
+    )
     if learner != "thompson":  # it has no net
         flags = (*LEARNED, *flags)
     batch = credit == "batch"  # the same for all images, so only earlier rounds tell good from bad
@@ -175,7 +175,7 @@ STUDIES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """What to run."""
 
     study: Literal["digits", "recipe", "confirmation", "cifar10"] = "digits"
@@ -213,7 +213,7 @@ def table(record: dict[str, Any]) -> str:
     attacks = [attack for attack in TITLES if attack in judged]
     heads = ["strategy", "clean", *(TITLES[a] for a in attacks)]
     heads += [f"{TITLES[a]} against PGD-AT" for a in attacks] + ["cost", "eps", "steps", "step size", "seeds"]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines = []
     for label in (name for name in record["rows"] if name in found):
         row = found[label]
         cells = [
@@ -224,7 +224,7 @@ def table(record: dict[str, Any]) -> str:
             *(chosen(row, grid, field) for field in ("eps", "num_steps", "step_size")),
             str(len(row)),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(cells)
     summary = record["runs"][0]["summary"]
     rounds = {label: found[label][0]["summary"]["rounds"] for label in found}
     longer = "".join(f" ({label}: {n})" for label, n in rounds.items() if n != summary["rounds"])
@@ -236,54 +236,39 @@ def table(record: dict[str, Any]) -> str:
         "percentage points with 95 % intervals (Student's t). Cost: forward passes an image, counted. eps, "
         "steps, step size: what was chosen in the last epoch, on average.",
     ]
-    lines += ["", ", ".join(told)]
-    return "\n".join(lines)
+    return markdown(heads, lines, ", ".join(told))
 
 
-def write_record(name: str, outcomes: Sequence[Outcome]) -> None:
-    """Keep what the table needs, and what it was made with."""
-    # These load torch, which --check does without.
+def make_record(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """What the table needs, and what it was made with."""
     from lasat_ray.cli.run_options import parse_train
-    from lasat_ray.runs.folder import provenance
 
     study, runs = STUDIES[name], [slim(outcome) for outcome in outcomes]
     for run in runs:
         run["trial"] = {key: run["trial"][key] for key in ("label", "seed")}
         run["epochs"] = run["epochs"][-1:]
     config, _ = parse_train([*study.flags, "--strategy", "learned"])
-    record = {
-        "command": ["benchmarks/studies/strategy_study.py", "--study", name],
-        **{fact: provenance()[fact] for fact in ("commit", "dirty", "python", "packages")},
+    return {
+        **made_by("benchmarks/studies/strategy_study.py", "--study", name),
         **{"told": study.told, "plain": study.plain, "flags": study.flags, "rows": study.rows()},
         "grid": {field: list(values) for field, values in config.attack.grid.items()},
         "runs": runs,
     }
-    record_file(name).write_text(json.dumps(record, indent=1) + "\n")
-
-
-def record_file(name: str) -> Path:
-    return ROOT / "benchmarks" / "records" / f"strategy_front_{name}.json"
 
 
 def tables() -> dict[str, str]:
-    """The table of every study that has a record."""
-    names = [name for name in STUDIES if record_file(name).is_file()]
-    return {f"front {name}": table(json.loads(record_file(name).read_text())) for name in names}
+    """Mark -> table of each study."""
+    return {f"front {name}": table(read_record(f"strategy_front_{name}")) for name in STUDIES}
 
 
-def main() -> int:
+def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    if options.check:
-        return put_blocks(DOC, tables(), check=True)
-    study = STUDIES[options.study]
+    name, study = f"strategy_front_{options.study}", STUDIES[options.study]
     seeds = [study.trials(seed, options.dataset) for seed in study.seeds[: options.seeds]]
-    if not options.render:
-        own = replace(options, out=options.out / options.study)
-        for outcomes in seed_after_seed(seeds, study.judge, own, record_file(options.study)):
-            write_record(options.study, outcomes)
-    draw(json.loads(record_file("digits").read_text()), PICTURE)
-    return put_blocks(DOC, tables(), check=False)
+    own = replace(options, out=options.out / options.study)
+    for outcomes in seed_after_seed(seeds, study.judge, own, RECORDS / f"{name}.json"):
+        write_record(name, make_record(options.study, outcomes))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,19 +6,16 @@ evaluation suite, and keeps the outcome in OUT/LABEL-sSEED/result.json. Killed a
 on from the last epoch of the run in hand; finished runs are not touched again, nor are those that a
 committed record holds with the same settings.
 
-Cost is counted, not modelled: PyTorch's FLOP counter watches whole update intervals in the first,
-a middle and the last epoch, strategy net and reward included, and the sum is divided by one forward
-pass of the target net. 23 means: as much as PGD-10 training, 23 passes an image.
+Cost is counted by the run itself: forward passes of both nets per image of a round.
+23 means: as much as PGD-10 training.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import multiprocessing
 import os
 import shutil
-import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -57,7 +54,7 @@ class Judge:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions:
+class RunOptions:
     """What every study's command takes."""
 
     out: Path = Path("runs/study")
@@ -66,13 +63,19 @@ class StudyOptions:
     """Runs at a time, one thread each."""
     gather: bool = False
     """Start nothing; record the runs that are finished in --out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(RunOptions):
+    """Of a study that also writes its page."""
+
     render: bool = False
     """Only write tables and pictures from the record."""
     check: bool = False
     """Only compare the document with the record; exit status 1 where they differ."""
 
 
-def outcomes_of(trials: Sequence[Trial], judge: Judge, options: StudyOptions) -> list[Outcome]:
+def outcomes_of(trials: Sequence[Trial], judge: Judge, options: RunOptions) -> list[Outcome]:
     """Run what is missing, or with ``gather`` read what is there."""
     if not options.gather:
         return run_study(trials, judge, options.out, options.jobs)
@@ -81,7 +84,7 @@ def outcomes_of(trials: Sequence[Trial], judge: Judge, options: StudyOptions) ->
 
 
 def seed_after_seed(
-    seeds: Sequence[Sequence[Trial]], judge: Judge, options: StudyOptions, record: Path
+    seeds: Sequence[Sequence[Trial]], judge: Judge, options: RunOptions, record: Path
 ) -> Iterator[list[Outcome]]:
     """After the trials of each seed, all outcomes there are, those that ``record`` holds included.
 
@@ -139,23 +142,22 @@ def run_trial(trial: Trial, judge: Judge, out: Path) -> Outcome:
         if {name: known[name] for name in asked} == asked:
             return known
         raise ValueError(f"{file} comes from other settings; give another --out")
-    summary, cost = _train(trial, folder, out)
-    outcome = {**asked, "summary": summary, **cost, **_evaluate(folder, judge), **_course(folder)}
+    outcome = {**asked, **_train(trial, folder, out), **_evaluate(folder, judge), **_course(folder)}
     from lasat_ray.runs.checkpoint import write_atomically
 
     write_atomically(file, (json.dumps(outcome, indent=1) + "\n").encode())
     return outcome
 
 
-def _train(trial: Trial, folder: Path, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _train(trial: Trial, folder: Path, out: Path) -> dict[str, Any]:
+    """The summary of the trained run, and the passes of a round per image."""
     import torch
 
     from lasat_ray.cli.run_options import parse_train
+    from lasat_ray.cluster.local import train_here
     from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
-    from lasat_ray.process_group import ProcessGroup
     from lasat_ray.runs.folder import RunFolder
-    from lasat_ray.training.context import RunContext
     from lasat_ray.validation import check
 
     torch.set_num_threads(1)
@@ -168,68 +170,8 @@ def _train(trial: Trial, folder: Path, out: Path) -> tuple[dict[str, Any], dict[
         shutil.rmtree(folder)  # killed while it was made
     run = RunFolder.open(folder) if folder.exists() else RunFolder.create(folder, config)
     assert run.config() == config, f"{folder} comes from other settings; give another --out"
-    trainer = _metered(config, RunContext(group=ProcessGroup(), device=torch.device("cpu"), folder=run))
-    cost_file = folder / "cost.json"
-    trainer.meter.passes = json.loads(cost_file.read_text()) if cost_file.is_file() else {}
-    trainer.meter.file = cost_file
-    summary = run.summary() or trainer.run()
-    passes = trainer.meter.passes.values()
-    return summary, {"passes_per_image": statistics.mean(passes) if passes else math.nan}
-
-
-def _metered(config: Any, place: Any) -> Any:
-    """The trainer, with some of its rounds watched by the FLOP counter."""
-    from lasat_ray.training.loop import Trainer
-
-    class MeteredTrainer(Trainer):
-        def __init__(self) -> None:
-            super().__init__(config, place)
-            self.meter = Meter(self)
-
-        def play(self) -> Any:
-            return self.meter.around(super().play)
-
-    return MeteredTrainer()
-
-
-class Meter:
-    """Counts the arithmetic of whole update intervals, in forward passes of the target net an image."""
-
-    def __init__(self, trainer: Any) -> None:
-        self.trainer = trainer
-        self.passes: dict[str, float] = {}
-        self.file: Path | None = None
-        interval = trainer.config.update_interval if trainer.config.learns else 1
-        interval = min(interval, trainer.total_rounds)
-        last = (trainer.total_rounds - interval) // interval
-        self.watched = {start * interval + n for start in {0, last // 2, last} for n in range(interval)}
-        self.unit = self._forward_flops()
-
-    def around(self, play: Any) -> Any:
-        from torch.utils.flop_counter import FlopCounterMode
-
-        round = self.trainer.env.round
-        if round not in self.watched or str(round) in self.passes:
-            return play()
-        images = len(self.trainer.env.batch.x)
-        with FlopCounterMode(display=False) as counter:
-            report = play()
-        self.passes[str(round)] = counter.get_total_flops() / (self.unit * images)
-        assert self.file is not None
-        self.file.write_text(json.dumps(self.passes))
-        return report
-
-    def _forward_flops(self) -> float:
-        import torch
-        from torch.utils.flop_counter import FlopCounterMode
-
-        env = self.trainer.env
-        was_training = env.net.training
-        env.net.eval()
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            env.net(env.batch.x)
-        env.net.train(was_training)
-        return counter.get_total_flops() / len(env.batch.x)
+    summary = run.summary() or train_here(config, run, device="cpu")
+    return {"summary": summary, "passes_per_image": summary["passes"] / summary["rounds"] / config.batch_size}
 
 
 def _evaluate(folder: Path, judge: Judge) -> dict[str, Any]:
@@ -240,7 +182,7 @@ def _evaluate(folder: Path, judge: Judge) -> dict[str, Any]:
     subject = from_run(folder, which="best", dataset=None, root=None, max_test=None, trust=True)
     assert subject.config is not None
     settings = subject.config.evaluation
-    began, found = time.perf_counter(), {}
+    began, found = time.perf_counter(), dict[str, Any]()
     for dear in (False, True):
         attacks = tuple(a for a in judge.attacks if a.startswith(("aa", "apgd")) == dear)
         n = judge.n_autoattack if dear else judge.n_examples

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -16,8 +16,15 @@ def put_blocks(page: Path, blocks: Mapping[str, str], *, check: bool) -> int:
         if not marked.search(after):
             raise ValueError(f"{page.name}: the marks <!-- {name} --> <!-- /{name} --> are missing; add them")
         text = f"<!-- {name} -->\n{block}\n<!-- /{name} -->"
-        after = marked.sub(lambda _, text=text: text, after)
+        after = marked.sub(text.replace("\\", r"\\"), after)
     if check:
         return int(before != after)
     page.write_text(after)
     return 0
+
+
+def markdown(head: Sequence[object], rows: Iterable[Sequence[object]], told: str = "") -> str:
+    """A Markdown table, and below it what it rests on."""
+    lines = ["| " + " | ".join(map(str, line)) + " |" for line in (head, *rows)]
+    lines.insert(1, "|" + "---|" * len(head))
+    return "\n".join([*lines, "", told] if told else lines)

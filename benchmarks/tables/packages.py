@@ -1,12 +1,7 @@
-"""The packages of ``lasat_ray``, level over level: the table that imports obey, and its picture.
-
-python -m benchmarks.tables.packages          # draw docs/packages.svg
-python -m benchmarks.tables.packages --check  # exit status 1 if it would change
-"""
+"""The packages of ``lasat_ray``, level over level: the table that imports obey, and its picture."""
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from html import escape
 from pathlib import Path
@@ -126,12 +121,9 @@ def _box(name: str, what: str, x: int, y: int) -> str:
     return "\n".join([box, title, *text])
 
 
-def main() -> int:
-    if "--check" in sys.argv[1:]:
+def write(*, check: bool) -> int:
+    """Draw the picture; with ``check`` only compare. Exit status: 1 where it would change."""
+    if check:
         return int(not PICTURE.is_file() or PICTURE.read_text() != picture())
     PICTURE.write_text(picture())
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

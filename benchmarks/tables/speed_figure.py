@@ -5,17 +5,18 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from benchmarks.common import ROOT
 from lasat_ray.reporting.figure import Bars, Curve, Figure, Panel
 from lasat_ray.reporting.study import COLORS
 from lasat_ray.reporting.to_png import to_png
 
+PICTURE = ROOT / "benchmarks" / "speed.png"
 Record = dict[str, Any]
 GRAY = COLORS[-1]
 TITLES = {"fixed": "PGD-10-AT", "learned": "LAS-AT, k = 4"}
@@ -77,14 +78,15 @@ def digest(figure: Figure) -> str:
     return hashlib.sha256(json.dumps(figure.rows()).encode()).hexdigest()
 
 
-def write(figure: Figure, file: Path) -> None:
-    told = PngInfo()
-    told.add_text("drawn", digest(figure))
-    Image.open(io.BytesIO(to_png(figure))).save(file, pnginfo=told, optimize=True)
-
-
-def is_current(figure: Figure, file: Path) -> bool:
-    if not file.is_file():
-        return False
-    with Image.open(file) as image:
-        return image.info.get("drawn") == digest(figure)
+def write(figure: Figure, *, check: bool) -> int:
+    """Draw the picture where it is not this figure's; with ``check`` only look. Exit status as
+    ``put_blocks``."""
+    if PICTURE.is_file():
+        with Image.open(PICTURE) as image:
+            if image.info.get("drawn") == digest(figure):
+                return 0
+    if not check:
+        told = PngInfo()
+        told.add_text("drawn", digest(figure))
+        Image.open(io.BytesIO(to_png(figure))).save(PICTURE, pnginfo=told, optimize=True)
+    return int(check)

@@ -1,7 +1,6 @@
 """The committed bandit record says what docs/learners.md claims, and the study computes what it says."""
 
 import itertools
-import json
 import statistics
 
 import pytest
@@ -9,15 +8,15 @@ import torch
 
 from benchmarks.studies.bandit_study import (
     CASES,
-    RECORD,
     ROUNDS,
     SEEDS,
     STATED_MARGIN,
-    Game,
+    PlantedBandit,
     best_constant_regret,
     losses,
     places,
     play,
+    read,
 )
 
 CONTEXTUAL = ("reinforce", "a2c", "ppo", "mirror-descent")
@@ -25,7 +24,7 @@ CONTEXTUAL = ("reinforce", "a2c", "ppo", "mirror-descent")
 
 @pytest.fixture(scope="module")
 def record():
-    return json.loads(RECORD.read_text())
+    return read()
 
 
 def end(record, learner, case="families"):
@@ -65,7 +64,7 @@ def test_the_best_constants_regret_by_brute_force():
 
 
 def test_the_game_is_what_it_says():
-    game = Game("swap", 3)
+    game = PlantedBandit("swap", 3)
     x, family = game.images(0)
     left, right = x[..., :4].mean((1, 2, 3)), x[..., 4:].mean((1, 2, 3))
     assert torch.equal(right > left, family.bool()) and 10 < family.sum() < 54

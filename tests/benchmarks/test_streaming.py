@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.speed.made_shards import first_shard, generate
-from benchmarks.speed.streaming import Options, configs, make_env, ratios
+from benchmarks.speed.streaming import Options, configs, make_game, ratios
 from lasat_ray.data import load_dataset, thread_prefetch
 
 
@@ -17,7 +17,7 @@ def test_generated_shards_are_a_stream(tmp_path: Path) -> None:
     assert len(dataset.load_test()) == 100
     paths = configs(Options(batch_size=4, window=20), shards, first_shard(shards))
     for name, (config, _) in paths.items():
-        env = make_env(config, thread_prefetch)
+        env, _ = make_game(config, thread_prefetch)
         index = env.batch.index
         assert len(index) == 4 and (index < 20).sum() >= 2 - ("stream," in name) * 2
         assert env.batches.rounds_per_epoch == {"memory": 5, "memory and extra stream": 10}.get(name, 7)

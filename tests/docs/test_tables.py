@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from benchmarks.tables.marked import put_blocks
+from benchmarks.tables.__main__ import COMPARED, PAGES, main, stale
+from benchmarks.tables.marked import markdown, put_blocks
 
 ROOT = Path(__file__).parents[2]
-GENERATORS = sorted(
-    ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "benchmarks").rglob("*.py")
-    if "import put_blocks" in path.read_text()
-)
+ELSEWHERE = {"bad-input"}  # tests/robustness/test_bad_input.py runs all its commands anyway
 
 
-@pytest.mark.parametrize("script", GENERATORS)
-def test_tables_are_generated(script: str) -> None:
-    command = [sys.executable, "-m", script, "--check"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, f"run python -m {script}\n{done.stderr}"
+@pytest.mark.parametrize("name", [*PAGES, *COMPARED])
+def test_pages_and_pictures_are_generated(name: str) -> None:
+    assert not list(stale([name], check=True)), f"run python -m benchmarks.tables {name}"
+
+
+def test_every_mark_of_every_page_has_its_table() -> None:
+    marks = {
+        str(page.relative_to(ROOT)): set(re.findall(r"<!-- (?!/)(.+?) -->", page.read_text()))
+        for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+    }
+    made = {name: {mark for tables in PAGES[name] for mark in tables()} for name in PAGES}
+    assert {name: found - ELSEWHERE for name, found in marks.items() if found} == made
 
 
 def test_a_changed_table_is_noticed_and_written(tmp_path: Path) -> None:
@@ -35,6 +37,21 @@ def test_a_changed_table_is_noticed_and_written(tmp_path: Path) -> None:
     assert put_blocks(page, {"one": "new"}, check=True) == 0
     with pytest.raises(ValueError, match=r"page\.md: the marks <!-- two -->"):
         put_blocks(page, {"two": "new"}, check=False)
+
+
+def test_the_command_names_what_would_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.md").write_text("<!-- one -->\n<!-- /one -->\n")
+    monkeypatch.setattr("benchmarks.tables.__main__.ROOT", tmp_path)
+    monkeypatch.setitem(PAGES, "page.md", (lambda: {"one": markdown(["a", "b"], [[1, ""]], "told")},))
+    assert main(["page.md", "--check"]) == 1 and "page.md" in capsys.readouterr().err
+    assert main(["page.md"]) == main(["page.md", "--check"]) == 0
+    assert (tmp_path / "page.md").read_text() == (
+        "<!-- one -->\n| a | b |\n|---|---|\n| 1 |  |\n\ntold\n<!-- /one -->\n"
+    )
+    with pytest.raises(SystemExit, match=r"'other\.md' is not generated; choose from"):
+        main(["other.md"])
 
 
 def test_pictures_of_generated_pages_are_there() -> None:

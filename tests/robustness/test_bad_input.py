@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tables import bad_input_table
-from benchmarks.tables.bad_input_table import Answer, answer, make_world, table
+from benchmarks.tables.bad_input import table
 from benchmarks.tables.marked import put_blocks
+from tests.robustness.cases.answers import Answer, answer, make_world
 from tests.robustness.cases.bad_case import Bad
 from tests.robustness.cases.bad_inputs import CASES
 
@@ -44,8 +44,9 @@ def test_bad_input_is_one_line_and_leaves_the_disk_as_it_was(case: Bad, ask: Ask
 def test_the_page_shows_what_the_commands_say(ask: Ask) -> None:
     assert len(ALL) >= 80
     text = table({group: [(case, ask(case)) for case in cases] for group, cases in CASES.items()})
-    told = "run benchmarks/tables/bad_input_table.py"
-    assert put_blocks(bad_input_table.PAGE, {"bad-input": text}, check=True) == 0, told
+    page = Path(__file__).parents[2] / "docs" / "reliability.md"
+    told = "run python -m benchmarks.tables docs/reliability.md"
+    assert put_blocks(page, {"bad-input": text}, check=True) == 0, told
 
 
 def test_a_silent_command_and_a_trace_would_be_noticed(tmp_path: Path) -> None:

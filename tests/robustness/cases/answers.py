@@ -1,8 +1,4 @@
-"""What every command answers to bad input; writes the table of docs/reliability.md.
-
-python -m benchmarks.tables.bad_input_table            # runs all cases of bad_inputs.py, writes the table
-python -m benchmarks.tables.bad_input_table --check    # exit status 1 where the page says something else
-"""
+"""What a command answers to bad input: its status, its message, and what it changed on disk."""
 
 from __future__ import annotations
 
@@ -15,23 +11,18 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tables import marked
 from lasat_ray.cluster.local import train_here
 from lasat_ray.config import TrainConfig
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import RunFolder
 from tests.robustness.cases.bad_case import Bad
-from tests.robustness.cases.bad_inputs import CASES
 from tests.robustness.cases.spoil import images, png
-
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 
 
 @dataclass(frozen=True)
@@ -117,40 +108,3 @@ def _argv(argv: list[str]) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
-
-
-def table(answers: dict[str, list[tuple[Bad, Answer]]]) -> str:
-    """Markdown: a table a group."""
-    parts = [f"{sum(map(len, answers.values()))} cases."]
-    for group, rows in answers.items():
-        lines = [f"### {group}", "", "| typed | given | answer | status |", "|---|---|---|---|"]
-        for case, given in rows:
-            cells = [f"`{case.command}`", case.given, given.line, str(given.status)]
-            lines.append(
-                "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
-            )
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
-
-
-def block(world: Path, folder: Path) -> str:
-    """What belongs between the page's marks; every case runs in a folder of its own in ``folder``."""
-    numbers = iter(range(10**6))
-    return table(
-        {
-            group: [(case, answer(case, world, folder / f"case-{next(numbers)}")) for case in cases]
-            for group, cases in CASES.items()
-        }
-    )
-
-
-def main() -> int:
-    with tempfile.TemporaryDirectory() as folder:
-        make_world(Path(folder) / "world")
-        text = block(Path(folder) / "world", Path(folder))
-    # test_tables.py leaves this page out: tests/robustness/test_bad_input.py runs all cases anyway.
-    return marked.put_blocks(PAGE, {"bad-input": text}, check="--check" in sys.argv[1:])
-
-
-if __name__ == "__main__":
-    sys.exit(main())

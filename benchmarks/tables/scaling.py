@@ -1,33 +1,15 @@
-"""Writes the tables of docs/scaling.md from the records, and draws its picture.
-
-python -m benchmarks.tables.scaling_docs  # rewrite docs/scaling.md between its markers, and the picture
-python -m benchmarks.tables.scaling_docs --check  # exit status 1 if the page would change
-"""
+"""The tables and the picture of docs/scaling.md, from the records."""
 
 from __future__ import annotations
 
-import json
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
-from benchmarks.tables.marked import put_blocks
+from benchmarks.common import ROOT, read_record
+from benchmarks.tables.marked import markdown
 
-ROOT = Path(__file__).parents[2]
-PAGE, FIGURE = ROOT / "docs" / "scaling.md", ROOT / "docs" / "figures" / "scaling.png"
-RECORDS = ROOT / "benchmarks" / "records"
 NAMES = {"resnet18": "ResNet-18", "wrn-34-10": "WRN-34-10", "wrn-70-16": "WRN-70-16"}
 MB, GB = 1e6, 1e9
-
-
-def read(name: str) -> dict[str, Any]:
-    return json.loads((RECORDS / f"{name}.json").read_text())
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
 def percent(share: float) -> str:
@@ -60,7 +42,7 @@ def streaming(record: dict[str, Any]) -> str:
     )
     if settings["windows"] % 2:
         told += " Of the two windows that Ray Data decodes at once the second was timed: an upper bound."
-    return f"{table(head, rows)}\n\n{told}"
+    return markdown(head, rows, told)
 
 
 def counted(record: dict[str, Any]) -> str:
@@ -84,7 +66,7 @@ def counted(record: dict[str, Any]) -> str:
     head = ["net", "GFLOP a pass", "operations a pass", "GFLOP an image, plain", "LAS-AT, k=40", "ratio"]
     sent = {kind: len(found) for kind, found in record["messages"].items()}
     told = f"A round sends {sent['trains']} message, a rewarded one {sent['rewarded']} (ResNet-18)."
-    return table([*head, "MB summed a round"], rows) + f"\n\n{told}"
+    return markdown([*head, "MB summed a round"], rows, told)
 
 
 def weak(record: dict[str, Any]) -> str:
@@ -96,7 +78,7 @@ def weak(record: dict[str, Any]) -> str:
             for kind in ("plain", "adversarial", "balanced"):
                 cells = [percent(found[n][kind]) for n in gpus]
                 rows.append([NAMES.get(name, name), str(images), kind, *cells])
-    return table(["net", "images a GPU", "training", *(f"{n:,}" for n in gpus)], rows)
+    return markdown(["net", "images a GPU", "training", *(f"{n:,}" for n in gpus)], rows)
 
 
 def strong(record: dict[str, Any]) -> str:
@@ -112,7 +94,7 @@ def strong(record: dict[str, Any]) -> str:
             alone = found[1]["alone_ms"]
             cells = [f"{alone / (found[n]['alone_ms'] / found[n][kind]):.1f}" for n in gpus]
             rows.append([NAMES.get(name, name), kind, *cells])
-    return table(["net", "training", *(f"{n:,}" for n in gpus)], rows)
+    return markdown(["net", "training", *(f"{n:,}" for n in gpus)], rows)
 
 
 def waits(record: dict[str, Any]) -> str:
@@ -124,7 +106,7 @@ def waits(record: dict[str, Any]) -> str:
         of = {r["workers"]: r for r in record["waits"] if (r["policy"], r["images"]) == (policy, images)}
         cells = [f"{percent(of[n]['wait'])} -> {percent(of[n]['wait_balanced'])}" for n in gpus]
         rows.append([policy, str(images), *cells])
-    return table(["steps", "images a GPU", *(f"{n:,} GPUs" for n in gpus)], rows)
+    return markdown(["steps", "images a GPU", *(f"{n:,} GPUs" for n in gpus)], rows)
 
 
 def measured(record: dict[str, Any]) -> str:
@@ -138,7 +120,7 @@ def measured(record: dict[str, Any]) -> str:
         for kind, of in record["two processes"].items()
     ]
     what = ["processor time", "steps taken", "steps, expected"]
-    return table(["attacks", "rounds", *(f"{name}: larger over mean, %" for name in what)], rows)
+    return markdown(["attacks", "rounds", *(f"{name}: larger over mean, %" for name in what)], rows)
 
 
 def draw(record: dict[str, Any]) -> None:
@@ -173,20 +155,11 @@ def draw(record: dict[str, Any]) -> None:
     for axes in (left, right):
         axes.set_xticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(FIGURE, dpi=150)
+    figure.savefig(ROOT / "docs" / "figures" / "scaling.png", dpi=150)
 
 
-if __name__ == "__main__":
-    scaling = read("scaling")
-    blocks = {
-        "streaming": streaming(read("streaming_cpu")),
-        "counted": counted(scaling),
-        "weak": weak(scaling),
-        "strong": strong(scaling),
-        "waits": waits(scaling),
-        "measured": measured(scaling),
-    }
-    checking = "--check" in sys.argv[1:]
-    if not checking:
-        draw(scaling)
-    sys.exit(put_blocks(PAGE, blocks, check=checking))
+def tables() -> dict[str, str]:
+    """Mark -> table."""
+    record = read_record("scaling")
+    parts = (counted, weak, strong, waits, measured)
+    return {"streaming": streaming(read_record("streaming_cpu")), **{p.__name__: p(record) for p in parts}}

@@ -1,8 +1,6 @@
-"""Keeps finished sweeps as records, and writes the tables of docs/tuning.md from them.
+"""Keeps finished sweeps as records, and makes the tables of docs/tuning.md from them.
 
-python -m benchmarks.tables.tuning_docs --add runs/sweep-k-1 sweep_k_digits  # record, picture, table
-python -m benchmarks.tables.tuning_docs          # rewrite docs/tuning.md between its markers
-python -m benchmarks.tables.tuning_docs --check  # exit status 1 if it would change
+python -m benchmarks.tables.tuning runs/sweep-k-1 sweep_k_digits  # keeps the sweep as a record, draws it
 """
 
 from __future__ import annotations
@@ -12,15 +10,13 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
-from benchmarks.tables.marked import put_blocks
+from benchmarks.common import RECORDS, ROOT, read_record
 from lasat_ray.tune.figures import draw_k, draw_search, draw_weights
 from lasat_ray.tune.results import to_markdown
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "tuning.md"
-RECORDS, FIGURES = ROOT / "benchmarks" / "records", ROOT / "docs" / "figures"
+FIGURES = ROOT / "docs" / "figures"
 DRAW = {"sweep_k": draw_k, "sweep_weights": draw_weights, "search_strategy": draw_search}
 _PLACES = ("--out", "--resume", "--max-concurrent")
 
@@ -39,7 +35,6 @@ def add(out: Path, name: str) -> None:
     trials = ",\n".join(json.dumps(trial) for trial in record["trials"])
     text = json.dumps(head, indent=1)[:-2] + ',\n "trials": [\n' + trials + "\n]\n}\n"
     (RECORDS / f"{name}.json").write_text(text)
-    FIGURES.mkdir(exist_ok=True)
     (FIGURES / f"{name}.png").write_bytes(DRAW[record["definition"]["sweep"]](record))
 
 
@@ -55,7 +50,7 @@ def _without_places(command: list[str]) -> list[str]:
 
 def block(name: str) -> str:
     """Command, table, picture and what it was measured with."""
-    record: dict[str, Any] = json.loads((RECORDS / f"{name}.json").read_text())
+    record = read_record(name)
     command = shlex.join(["python", f"tuning/{record['command'][0]}", *record["command"][1:]])
     versions = f"torch {record['packages']['torch']}, Ray {record['packages']['ray']}, CPU"
     return "\n".join(
@@ -70,13 +65,10 @@ def block(name: str) -> str:
     )
 
 
-def main() -> int:
-    words = sys.argv[1:]
-    if words[:1] == ["--add"]:
-        add(Path(words[1]), words[2])
-    names = re.findall(r"<!-- (\w+) -->", PAGE.read_text())
-    return put_blocks(PAGE, {name: block(name) for name in names}, check=words[:1] == ["--check"])
+def tables() -> dict[str, str]:
+    """The block of every record that the page has marks for."""
+    return {name: block(name) for name in re.findall(r"<!-- (\w+) -->", PAGE.read_text())}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    add(Path(sys.argv[1]), sys.argv[2])
