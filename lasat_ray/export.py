@@ -36,7 +36,7 @@ Images = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """Which net, and as what."""
+    """Which net is exported, and in which format."""
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
     """Run folder or checkpoint file."""

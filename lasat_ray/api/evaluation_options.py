@@ -74,7 +74,7 @@ class NetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ResultOptions:
-    """What is written."""
+    """Files and folders that the evaluation writes."""
 
     out: str | None = None
     """Folder of the report; None means the run's, or one beside the file."""

@@ -24,7 +24,7 @@ from lasat_ray.runs.trust import check_folder
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Which runs, and where to."""
+    """Which runs the report shows, and where it is written."""
 
     runs: Annotated[Positional[tuple[str, ...]], arg(metavar="RUN [RUN ...]", help_behavior_hint="")]
     """Run folders, finished or not; runs that differ in the seed alone are shown as one group."""

@@ -58,7 +58,7 @@ class PGDResult:
 
 
 def run_pgd(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> PGDResult:
-    """Attack a batch, x [B,C,H,W], on a frozen net (see ``frozen_eval``); one extra pass a restart tells
+    """Attack a batch, x [B,C,H,W], on a frozen net (see ``frozen_eval``); one extra pass per restart tells
     success."""
     x_adv = batch.x.clone()
     fooled = torch.zeros_like(batch.y, dtype=torch.bool)

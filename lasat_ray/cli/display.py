@@ -13,7 +13,7 @@ from lasat_ray.units import Grid, format_budget, format_threat, format_value
 
 
 class TrainingDisplay:
-    """Hears the recorder's records. On a terminal: one live line; elsewhere: a line an epoch."""
+    """Hears the recorder's records. On a terminal: one live line; elsewhere: a line per epoch."""
 
     def __init__(self, console: Console, title: str, grid: Grid):
         self.console = console

@@ -223,7 +223,7 @@ _REMEDIES = {
 
 
 def render_config(config: TrainConfig) -> str:
-    """Every setting as the command line spells it, one a line; reads back to the same config."""
+    """Return every setting as the command line spells it, one per line; it reads back to the same config."""
     hints = flags_of(TrainConfig)
     return "\n".join(_render(flag(path), hints[flag(path)], value) for path, value in leaves(config))
 

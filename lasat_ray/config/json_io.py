@@ -83,7 +83,7 @@ def _with_old_meaning(data: Any) -> Any:
 
 
 def write_config(config: TrainConfig, path: Path) -> None:
-    """Write ``path`` for read_config."""
+    """Write a configuration to ``path`` as JSON that ``read_config`` reads."""
     path.write_text(json.dumps(config_to_json(config), indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

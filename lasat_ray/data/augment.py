@@ -64,7 +64,7 @@ def random_crop(x: Tensor, padding: int, pad_mode: Literal["zero", "reflect"], o
     else:  # by index, for F.pad reflects no uint8
         rows, columns = (_reflected(side, padding, x.device) for side in (height, width))
         padded = x.index_select(2, rows).index_select(3, columns)
-    # a view of every window there is [B,C,2p+1,2p+1,H,W]; indexing then copies one an image
+    # a view of every window there is [B,C,2p+1,2p+1,H,W]; indexing then copies one per image
     windows = padded.unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(len(x), device=x.device), :, offsets[:, 0], offsets[:, 1]]
 

@@ -30,7 +30,7 @@ class Classes:
 
     @classmethod
     def numbered(cls, count: int) -> Classes:
-        """So many classes without names."""
+        """Classes without names, numbered from 0."""
         return cls(number_names(count), named=False)
 
 

@@ -55,7 +55,7 @@ class Encoded:
 
     @classmethod
     def files(cls, paths: Sequence[Path]) -> Encoded:
-        """One image a file."""
+        """Encoded images that lie in files of their own, in the order of the paths."""
         return cls(len(paths), lambda n: read_file(paths[n]), lambda n: str(paths[n]))
 
 

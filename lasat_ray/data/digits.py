@@ -24,7 +24,7 @@ def load(request: Request) -> ImageDataset:
 
 
 def open_test() -> Part:
-    """The 359 test images."""
+    """Return the 359 test images as a part of the data set."""
     return part_of_images(_split()[1], CLASSES, "digits test")
 
 

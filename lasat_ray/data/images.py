@@ -77,7 +77,7 @@ class Images:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """Shape (C,H,W) that all images share."""
         channels, height, width = self.x.shape[1:]
         return channels, height, width
 
@@ -146,7 +146,7 @@ class ImageDataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+        """Shape (C,H,W) that all images share."""
         return self.train.image_shape
 
 

@@ -136,7 +136,7 @@ def class_names(file: Path) -> Classes | None:
         return None
     names = _array(file, NAMES)
     if names.ndim != 1 or names.dtype.kind != "U" or not 1 <= len(names) <= MAX_CLASSES:
-        raise UserError(f"{file} {NAMES}: {names.dtype} of shape {names.shape}; want strings, one a class")
+        raise UserError(f"{file} {NAMES}: {names.dtype} of shape {names.shape}; want strings, one per class")
     return Classes(tuple(map(str, names)))
 
 

@@ -49,7 +49,7 @@ class Shards:
 
     @property
     def count(self) -> int:
-        """Rows of the split."""
+        """Number of rows of the split over all of its shards."""
         return int(self.first[-1])
 
 

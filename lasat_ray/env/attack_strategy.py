@@ -118,7 +118,7 @@ class AttackStrategyVectorEnv(VectorEnv):
 
     @property
     def net(self) -> nn.Module:
-        """The target net."""
+        """The target net, which the env trains."""
         return self.target.net
 
     @property

@@ -15,7 +15,7 @@ class Counted(nn.Module):
         self.backward_images = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [B,C,H,W] -> logits [B,N]."""
+        """Pass x [B,C,H,W] through the net and count the images; returns logits [B,N]."""
         self.forward_images += len(x)
         logits = self.net(x)
         if x.requires_grad and not logits.requires_grad:

@@ -92,7 +92,7 @@ def _label(job: Job) -> str:
 
 
 def attack_table(report: dict[str, Any]) -> Table:
-    """A row an attack: accuracy with its 95 % interval and cost."""
+    """Return the table of an evaluation: a row per attack, its accuracy with 95 % interval and its cost."""
     images = report.get("images", {}).get("told", f"{report['n']} test images")
     title = f"{report.get('architecture', 'net')}, {images} of {report.get('dataset', 'a set')}"
     table = Table(title=title, box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers")

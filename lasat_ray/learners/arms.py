@@ -63,7 +63,7 @@ class JointArms:
         return arm
 
     def action_of(self, arm_B: Tensor) -> Tensor:
-        """The inverse: [B] -> [B,K]."""
+        """Return the index [B,K] of every field that an arm [B] stands for; the inverse of ``arm_of``."""
         columns = []
         for size in reversed(self.sizes):
             columns.append(arm_B % size)

@@ -75,7 +75,7 @@ class LearnerContext:
 
     def features(self) -> tuple[nn.Module, int]:
         """A fresh strategy backbone, images [B,C,H,W] -> [B,F], and F. Labels need none: a linear head on
-        a one-hot label is a table of logits, a row a class."""
+        a one-hot label is a table of logits, a row per class."""
         config = self.config
         if config.strategy == "class-wise":
             return nn.Flatten(), self.image_shape[0]

@@ -25,11 +25,11 @@ class Fixed:
         return Action(index=zeros, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
 
     def update(self, rollout: Rollout) -> LearnerReport:
-        """Learns nothing."""
+        """Return an empty report: a control learns nothing."""
         return LearnerReport()
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty."""
+        """Return an empty state: nothing is learned."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -59,7 +59,7 @@ class Curriculum(Fixed):
         return Action(index=action, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
 
     def state_dict(self) -> dict[str, Any]:
-        """``round``: how many were played."""
+        """Return ``round``, the number of rounds that were played."""
         return {"round": self.round}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Exp3 (Auer, Cesa-Bianchi, Freund and Schapire 2002, fig. 1), one a head, blind to the image."""
+"""Exp3 (Auer, Cesa-Bianchi, Freund and Schapire 2002, fig. 1), one per head, blind to the image."""
 
 from __future__ import annotations
 

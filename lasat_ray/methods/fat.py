@@ -47,7 +47,7 @@ class FriendlyStop(Rule):
         return self.omega * key.normal(self.batch.index[state.rows], shape, state.delta.dtype)
 
     def stats(self) -> AttackStats:
-        """``steps_taken`` int64 [B]."""
+        """Return ``steps_taken``, int64 [B]: how many steps each image took."""
         return {"steps_taken": self.taken}
 
 

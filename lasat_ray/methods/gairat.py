@@ -33,7 +33,7 @@ class CountCorrect(Rule):
         self.kappa[state.rows] += (state.logits.argmax(1) == self.y[state.rows]).long()
 
     def stats(self) -> AttackStats:
-        """``kappa`` int64 [B]."""
+        """Return ``kappa``, int64 [B]: in how many steps each image was still classified correctly."""
         return {"kappa": self.kappa}
 
 

@@ -29,7 +29,7 @@ class HardEnough(Rule):
         self.taken = torch.zeros_like(y)
 
     def moves(self, state: StepState) -> Tensor:
-        """[S] bool: easier than ``most``."""
+        """Return which images step on, [S] bool: those that are still easier than ``most``."""
         go = difficulty(state.logits, self.y[state.rows]) < self.most
         if self.most >= 1:
             go = torch.ones_like(go)
@@ -38,7 +38,7 @@ class HardEnough(Rule):
         return go
 
     def stats(self) -> AttackStats:
-        """``steps_taken`` int64 [B]."""
+        """Return ``steps_taken``, int64 [B]: how many steps each image took."""
         return {"steps_taken": self.taken}
 
 

@@ -57,7 +57,7 @@ class SmallCNN(Backbone):
 
 
 class MLP(Backbone):
-    """Two hidden layers of 128 units: seconds a run, where many methods and seeds are compared."""
+    """Two hidden layers of 128 units: seconds per run, where many methods and seeds are compared."""
 
     def __init__(self, *, num_classes: int | None, image_shape: ImageShape, hidden: int = 128) -> None:
         super().__init__()

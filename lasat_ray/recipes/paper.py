@@ -201,7 +201,7 @@ def las_awp(setting: Setting) -> TrainConfig:
 
 
 def lbgat(setting: Setting) -> TrainConfig:
-    """LBGAT with a ResNet-18 teacher."""
+    """Return LBGAT's configuration, with a ResNet-18 as the teacher that is trained beside the net."""
     # Its first epoch runs at 0.02, the others at 0.1 until the first drop.
     optim = drops(setting, 1.0, 75.0, 90.0, weight_decay=2e-4, factors=(5.0, 0.1, 0.1))
     config = rival(setting, "lbgat", 100, replace(optim, lr=0.02))

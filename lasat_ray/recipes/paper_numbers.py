@@ -110,12 +110,12 @@ class Entry:
 
     @property
     def title(self) -> str:
-        """The publication."""
+        """Title of the publication."""
         return PUBLICATIONS[self.slug][1]
 
     @property
     def venue(self) -> str:
-        """Where and when it appeared."""
+        """Venue and year of the publication."""
         return PUBLICATIONS[self.slug][2]
 
     @property

@@ -1,4 +1,4 @@
-"""Tables in the shape of the paper's: a row a method, a column an attack, the best in bold.
+"""Tables in the shape of the paper's: a row per method, a column per attack, the best in bold.
 
 ``measured`` and ``reported`` rows never share a line, and compete only among themselves.
 """

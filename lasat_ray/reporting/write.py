@@ -67,7 +67,7 @@ def write_report(study: Study, out: Path, *, title: str, png: bool, warn: Callab
 
 
 def table_rows(table: Table) -> list[dict[str, Any]]:
-    """A row a line, ``source`` telling measured from reported."""
+    """Write the rows as CSV, a line per row; ``source`` tells measured from reported."""
     return [
         {
             "row": line.label,

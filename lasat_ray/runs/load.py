@@ -148,7 +148,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
 
 
 def is_state_dict(content: Any) -> TypeGuard[Mapping[str, Tensor]]:
-    """Names and tensors, nothing else."""
+    """Whether an object is a dict of names and tensors and nothing else."""
     return isinstance(content, Mapping) and all(
         isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()
     )

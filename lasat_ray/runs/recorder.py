@@ -1,4 +1,4 @@
-"""Writes what happened: metrics.jsonl, one line a round and an epoch, and TensorBoard events.
+"""Writes what happened: metrics.jsonl, one line per round and per epoch, and TensorBoard events.
 
 Rounds are kept on the device and written in blocks, so that the loop waits for nothing.
 """
@@ -82,7 +82,7 @@ class Recorder:
 
     @property
     def offset(self) -> int:
-        """Bytes written so far."""
+        """Size of metrics.jsonl so far, in bytes."""
         return self.folder.metrics.stat().st_size if self.folder.metrics.exists() else 0
 
     def add(self, report: RoundReport) -> None:

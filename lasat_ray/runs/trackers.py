@@ -21,7 +21,7 @@ FILE = "trackers.json"
 
 
 class Tracker(Protocol):
-    """Somebody else's dashboard."""
+    """An experiment tracker that hears the records of a run, for example wandb."""
 
     def log(self, numbers: dict[str, float], step: int) -> None: ...
 

@@ -25,7 +25,7 @@ class OrdinalHead(nn.Module):
         self.powers: Tensor
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """hidden [B,F] -> logits [B,V]."""
+        """Return the logits [B,V] of a field's options for features ``hidden`` [B,F]."""
         return self.linear(hidden) @ self.powers
 
 

@@ -23,7 +23,7 @@ class EarlyStopping:
 
     @property
     def is_over(self) -> bool:
-        """Whether the run ends here."""
+        """Whether the last validation ended the run."""
         return self.on != "none" and self.waited >= self.patience
 
     def update(self, robust: float | None, gain: float | None) -> None:

@@ -285,7 +285,7 @@ class Trainer:
         self.probe.save(self.context.folder, self.dataset.class_names)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Stand where ``state_dict`` was taken."""
+        """Restore what ``state_dict`` returned and go to its round."""
         self.env.target.load_state_dict(state)
         self.learner.load_state_dict(state["learner"])
         if self.env.price is not None:

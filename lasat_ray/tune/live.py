@@ -16,7 +16,7 @@ _SHOWN = 24  # trials in the live table; the others are counted below it
 
 
 class Board:
-    """Hears how the trials stand."""
+    """Shows how the trials stand: it hears of each one's start, epochs and end."""
 
     def __init__(self, console: Console, plan: SweepPlan, known: dict[str, Outcome]) -> None:
         self._console, self._plan = console, plan

@@ -245,7 +245,7 @@ def threat(record: dict[str, Any]) -> str:
 
 
 def _caption(record: dict[str, Any]) -> str:
-    """On what the figures rest."""
+    """Return the footnote: data set, image counts, eps, epochs, and whether rows are means over seeds."""
     config = record["definition"]["config"]
     images = f"{record['n_train']} training and {record['n_test']} test images"
     told = f"{config['dataset']}, {images}, {threat(record)}"
@@ -257,7 +257,7 @@ def _caption(record: dict[str, Any]) -> str:
 
 
 def to_csv(record: dict[str, Any]) -> str:
-    """A line a trial: what it was, what it cost, what came out, and every setting of its config."""
+    """Return CSV, a line per trial: what it was, cost and gave, and every setting of its config."""
     text, lines = io.StringIO(), []
     for trial in record["trials"]:
         best = max(trial["curve"], key=lambda point: (point[2], point[0]), default=[None] * 3)

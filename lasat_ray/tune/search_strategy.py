@@ -71,7 +71,7 @@ def carry_out(asked: Asked, console: Console) -> int:
 
 
 def sweep_of(asked: Asked) -> Trials:
-    """All contests, seed by seed."""
+    """Return the sweep of all contests, one seed after the other."""
     settings, config = asked.settings, asked.config
     check_seeds(settings.seeds)
     check_untouched(config, ("strategy", "seed"), "the sweep sets it; see --contenders and --seeds")

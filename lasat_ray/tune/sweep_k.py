@@ -27,7 +27,7 @@ COLUMNS = ("clean", "robust", "seconds", "relative_seconds", "relative_passes", 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepK:
-    """Which k, which seeds."""
+    """Which update intervals k are compared, on which seeds."""
 
     ks: tuple[int, ...] = (1, 10, 20, 40, 60)
     """Values of k; PGD-AT, the same run with the fixed attack, is always there to compare with."""

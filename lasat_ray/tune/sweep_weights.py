@@ -36,7 +36,7 @@ COLUMNS = ("clean", "robust", "val_clean", "val_robust", "front", "eps", "steps"
 
 @dataclass(frozen=True, kw_only=True)
 class SweepWeights:
-    """Which weights, which seeds."""
+    """Which pairs of alpha and beta are compared, on which seeds."""
 
     preset: Literal["table6"] | None = None
     """table6: L1; L1 + alpha L2; L1 + beta L3; all three, with the run's own alpha and beta."""

@@ -143,7 +143,7 @@ class TargetStep:
             if l1 is None:
                 l1 = task.loss(logits.detach(), self.unsmoothed)
             correct = logits.adv.argmax(1) == batch.y
-            # amax passes nan on, so one number an image tells of all its logits.
+            # amax passes nan on, so one number per image tells of all its logits.
             size = torch.stack([value.abs().amax(1) for _, value in logits.items()]).amax(0)
         return StepReport(
             l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct, max_logit=size

@@ -52,7 +52,7 @@ class Task:
 
 
 def forward(net: Net, method: Method, attacked: AttackedBatch, companion: Net | None = None) -> Logits:
-    """The forward passes a method's loss reads; clean and adversarial images pass separately, so
+    """Make the forward passes that a method's loss reads; clean and adversarial images pass separately, so
     that BatchNorm sees each kind by itself, as the published code of TRADES does."""
     x, x_adv = attacked.batch.x, attacked.x_adv
     clean = net(x) if method.needs_clean else None

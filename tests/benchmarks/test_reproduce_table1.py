@@ -1,39 +1,33 @@
 """The rows of Table 1 in slices: the same bits as in one go, and everything that is kept."""
 
 import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks.gpu import reproduce_table1
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.load import load_model
 
-ROOT = Path(__file__).resolve().parents[2]
-MORE_TO_DO = 3
 
-
-def slices(out, seconds, rows=("pgd-at",)):
+def slices(monkeypatch, out, seconds, rows=("pgd-at",)):
     """Repeat the command until it is done; how often it was called."""
-    command = [sys.executable, "-m", "benchmarks.gpu.reproduce_table1", "--tiny", "--device", "cpu"]
-    command += ["--out", str(out), "--slice-seconds", str(seconds), "--rows", *rows]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    words = ["--tiny", "--device", "cpu", "--out", str(out), "--slice-seconds", str(seconds), "--rows", *rows]
+    monkeypatch.setattr(sys, "argv", ["reproduce_table1", *words])
     for calls in range(1, 12):
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode == 0:
+        status = reproduce_table1.main()
+        if status == 0:
             return calls
-        assert done.returncode == MORE_TO_DO, done.stderr[-2000:]
+        assert status == reproduce_table1.MORE_TO_DO
     raise AssertionError("never done")
 
 
 @pytest.mark.slow
-def test_slices_end_where_one_run_ends(tmp_path):
-    assert slices(tmp_path / "whole", 500, rows=("las-at-k1",)) == 1
-    assert slices(tmp_path / "sliced", 0, rows=("las-at-k1",)) >= 4  # two epochs, two attacks
+def test_slices_end_where_one_run_ends(tmp_path, monkeypatch):
+    assert slices(monkeypatch, tmp_path / "whole", 500, rows=("las-at-k1",)) == 1
+    assert slices(monkeypatch, tmp_path / "sliced", 0, rows=("las-at-k1",)) >= 4  # two epochs, two attacks
     files = [f"las-at-k1-weights-{n}.safetensors" for n in (1, 2)]
     whole, sliced = ([load_file(tmp_path / name / file) for file in files] for name in ("whole", "sliced"))
     for ours, theirs in zip(whole, sliced, strict=True):

@@ -20,7 +20,7 @@ POINTS = 200  # a curve; a point is the mean of the rounds around it
 
 
 def reward(study: Study) -> Figure | None:
-    """None where nobody was paid."""
+    """Draw the reward, its terms and the policy's entropy; return None if no run has rewarded rounds."""
     panels = []
     heads = [f"policy_entropy_{name}" for group in study.groups for name in group.grid()]
     named = TERMS | {key: f"entropy of {key.removeprefix('policy_entropy_')}, nats" for key in heads}
