@@ -26,7 +26,7 @@ from lasat_ray.data.classes import classes_of_names, match, relabelled
 from lasat_ray.data.objects import TESTS, is_mapping, one_part
 from lasat_ray.data.subsets import coverage, subset
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.evaluation import evaluate_net
+from lasat_ray.evaluation.evaluate_net import evaluate_net
 from lasat_ray.evaluation.plan import DEFAULT_ATTACKS
 from lasat_ray.evaluation.show import EvaluationDisplay
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run, from_weights
