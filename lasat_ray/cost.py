@@ -78,6 +78,12 @@ def image_passes(config: TrainConfig, attacked: AttackedBatch, epoch: int) -> Te
     return none + (one - none) * steps.to(attacked.strategy.eps.dtype)
 
 
+def relative_costs(config: TrainConfig, steps: Iterable[float]) -> tuple[float, ...]:
+    """What a round with each number of attack ``steps`` costs over their average cost, without a reward."""
+    costs = [round_passes(config, steps=number, paid=False)[0] for number in steps]
+    return tuple(cost / fmean(costs) for cost in costs)
+
+
 def steps_looked(attacked: AttackedBatch) -> Tensor:
     """Attack steps for which each image was passed, [B]: one that a rule stopped was looked at once more
     than it moved."""

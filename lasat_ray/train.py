@@ -47,7 +47,7 @@ def train_command() -> int:
     from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
 
-    if config.recipe == "images" and not options.resume:
+    if config.recipe in ("images", "images-rate") and not options.resume:
         check(config, METHODS, LEARNERS)  # before any image is read
         config = fit_images(config, options, sys.argv[1:], console)
     check_all(config, options)

@@ -59,6 +59,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "total-heldout": (*_LEARNED, *_HELDOUT),
     "rate-batch": (*_LEARNED, *_RATE),
     "rate-heldout": (*_LEARNED, *_RATE, *_HELDOUT),
+    "rate-priced": (*_LEARNED, *_RATE, *_HELDOUT, "--policy.initial-price", "2"),
 }
 TOLD = {
     "constant-10": "constant, 10 steps (PGD-AT)",
@@ -69,7 +70,8 @@ TOLD = {
     "total-batch": "learned, total, outcome on the batch",
     "total-heldout": "learned, total, outcome held out",
     "rate-batch": "learned, rate, outcome on the batch",
-    "rate-heldout": "**learned, rate, outcome held out**",
+    "rate-heldout": "learned, rate, outcome held out",
+    "rate-priced": "**learned, rate, outcome held out, cheap attacks first** (the default)",
 }
 
 

@@ -26,7 +26,7 @@ from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError, one_line, refusal
 from lasat_ray.plugins import blamed
-from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.runs.trust import check_code, check_folder
 from lasat_ray.validation import check_name
 
@@ -103,7 +103,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
         check_folder(Path(resume), "--trust" in args)
         config = read_config(Path(resume) / "config.json")
     else:
-        config = get_recipe(recipe if recipe is not None else TrainConfig().recipe).config
+        config = get_recipe(recipe if recipe is not None else DEFAULT).config
     default = _Train(train=config, run=RunOptions())
     known = {**flags_of(TrainConfig), **flags_of(RunOptions)}
     parsed = parse(
@@ -230,7 +230,12 @@ def render_config(config: TrainConfig) -> str:
 
 def render_recipes() -> Table:
     """The recipes with the table and row they come from and the numbers published there."""
-    table = Table(title="Recipes (numbers as published, in %; time in minutes)", box=SIMPLE, min_width=80)
+    table = Table(
+        title="Recipes (numbers as published, in %; time in minutes)",
+        caption="NAME-rate is recipe NAME, whose strategy is learned, with the rate objective.",
+        box=SIMPLE,
+        min_width=80,
+    )
     table.add_column("--recipe, table and row", no_wrap=True)
     table.add_column("reported")
     for recipe in RECIPES.values():

@@ -81,6 +81,8 @@ class PolicyConfig:
     """linear, cosine: the weight at the end."""
     min_exploration: float = 0.0
     """Share of every head's probability spread evenly over its options, so that none dies out."""
+    initial_price: float = 0.0
+    """Log-odds at the start against a number of steps, per cost of the grid's average; 0: all alike."""
     head: Literal["categorical", "ordinal"] = "categorical"
     """categorical: a logit an option; ordinal: a discretized normal over the options, for fine grids."""
     update_epochs: int = 4

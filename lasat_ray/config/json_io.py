@@ -58,6 +58,7 @@ BEFORE: dict[str, Any] = {
     "reward.outcome": "batch",
     "reward.outcome_images": 32,
     "reward.outcome_fraction": 0.1,
+    "policy.initial_price": 0.0,
 }
 """What every run did before the setting existed: a file without it means this, whatever the default is."""
 

@@ -21,7 +21,7 @@ class RewardConfig:
     outcome_images: int = 32
     """heldout: images that are asked in a rewarded round, over all workers."""
     outcome_fraction: float = 0.1
-    """heldout: share of the training images set aside for it, beside the validation split."""
+    """heldout: share of the training images set aside for it, but outcome_images at least."""
     mode: Literal["paper", "reference"] = "paper"
     """paper: losses, per image; reference: the published code's clamped accuracies, one scalar a batch."""
     credit: Literal["image", "batch", "influence"] = "image"

@@ -14,24 +14,32 @@ _FIRST_INDEX = 1 << 40
 """Where the rows of held-out images begin: none shares its random numbers with a training image."""
 
 
-def split_outcome(images: TrainingImages, fraction: float, seed: int) -> tuple[TrainingImages, Images]:
-    """(what is trained on, the held-out images): ``fraction`` of them, at least one, chosen by the seed.
+def split_outcome(
+    images: TrainingImages, fraction: float, at_least: int, seed: int
+) -> tuple[TrainingImages, Images]:
+    """(what is trained on, the held-out images): ``fraction`` of them, chosen by the seed, or ``at_least``
+    so many, which a small set has to give up so that a rewarded round finds its images.
 
-    UsageError where nothing would be left to train on.
+    UsageError where too few would be left to train on.
     """
-    count = max(1, round(len(images) * fraction))
-    if count >= len(images):
+    share = round(len(images) * fraction)
+    if share >= len(images):
         raise UsageError(
             f"--reward.outcome-fraction: {fraction:g} of {len(images)} images leaves none to train on; "
             "lower it"
         )
-    return images.hold_out(count, seed, "outcome")
+    if at_least > max(share, len(images) // 2):
+        raise UsageError(
+            f"--reward.outcome-images: {at_least} is more than half of the {len(images)} training images; "
+            f"lower it to {max(1, len(images) // 2)} or less"
+        )
+    return images.hold_out(max(share, at_least), seed, "outcome")
 
 
 class OutcomeBatches:
     """``per_round`` held-out images a rewarded round, this worker's share of them, never varied.
 
-    UsageError where there are fewer than ``per_round``, or fewer than there are workers.
+    ``images`` are at least ``per_round``. UsageError where ``per_round`` is less than there are workers.
     """
 
     def __init__(
@@ -43,11 +51,6 @@ class OutcomeBatches:
         device: torch.device,
         dtype: torch.dtype,
     ):
-        if per_round > len(images):
-            raise UsageError(
-                f"--reward.outcome-images: {per_round} is more than the {len(images)} images held out; "
-                "lower it or raise --reward.outcome-fraction"
-            )
         if per_round < group.size:
             raise UsageError(
                 f"--reward.outcome-images: {per_round} images cannot feed {group.size} workers; "

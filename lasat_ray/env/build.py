@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig, grid_of
+from lasat_ray.cost import relative_costs
 from lasat_ray.data import (
     Batches,
     Images,
@@ -148,7 +149,8 @@ def build_game(
     images from elsewhere are compared with.
     """
     if holds_out(config) and outcome_images is None:
-        images, outcome_images = split_outcome(images, config.reward.outcome_fraction, config.seed)
+        fraction, at_least = config.reward.outcome_fraction, config.reward.outcome_images
+        images, outcome_images = split_outcome(images, fraction, at_least, config.seed)
     shape, device, options = images.image_shape, indexed(device), read_options(config.data)
     extra = None
     if config.data.extra:
@@ -217,6 +219,7 @@ def build_round(
         device=device,
         total_rounds=config.epochs * env.target.rounds_per_epoch,
         progress=lambda: env.target.progress,
+        step_costs=relative_costs(config, grid_of(config)["num_steps"]),
     )
     return env, seeded_learner(context)
 

@@ -58,7 +58,8 @@ class RemembersActing(Protocol):
 class LearnerContext:
     """What a learner may build itself from. ``image_shape`` (C,H,W) of what it sees, for the strategy
     ``class-wise`` a one-hot label, (N,1,1); ``total_rounds``: length of the run; ``progress``: where the run
-    has a budget, returns the share in [0,1) that schedules go by, else None."""
+    has a budget, returns the share in [0,1) that schedules go by, else None; ``step_costs``: what a round
+    with each number of steps of the grid costs, over the average; () where a policy is only loaded."""
 
     space: StrategySpace
     image_shape: tuple[int, int, int]
@@ -67,6 +68,7 @@ class LearnerContext:
     device: torch.device
     total_rounds: int = 1
     progress: Callable[[], float | None] = field(default=lambda: None)
+    step_costs: tuple[float, ...] = ()
 
     @property
     def total_updates(self) -> int:
@@ -97,12 +99,18 @@ class LearnerContext:
             self.space,
             min_exploration=policy.min_exploration,
             ordinal=policy.head == "ordinal",
+            first_logits=self._first_logits(),
         )
         if self.config.precision == "fp64":
             net.double()
         net.to(self.device)
         self.group.broadcast_from_first(net)
         return net
+
+    def _first_logits(self) -> dict[str, Tensor]:
+        """Logits [V] that the numbers of steps start with: before a gain is known a price is all there is."""
+        price = self.config.policy.initial_price
+        return {"num_steps": -price * torch.tensor(self.step_costs)} if price and self.step_costs else {}
 
 
 def policy_optimizer(net: nn.Module, context: LearnerContext) -> torch.optim.Optimizer:

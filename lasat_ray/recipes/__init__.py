@@ -6,15 +6,19 @@ import difflib
 
 from lasat_ray.errors import UsageError
 from lasat_ray.recipes.cpu import cifar10_cpu
-from lasat_ray.recipes.digits import digits
+from lasat_ray.recipes.digits import digits, digits_rate
 from lasat_ray.recipes.images import images
 from lasat_ray.recipes.leaderboards import leaderboard_recipes
 from lasat_ray.recipes.one_step import one_step_recipes
 from lasat_ray.recipes.paper import paper_recipes
+from lasat_ray.recipes.rate import rate_sibling
 from lasat_ray.recipes.recent import recent_recipes
 from lasat_ray.recipes.recipe import Recipe
 
-__all__ = ["RECIPES", "Recipe", "get_recipe"]
+__all__ = ["DEFAULT", "RECIPES", "Recipe", "find_recipe", "get_recipe"]
+
+DEFAULT = "digits-rate"
+"""What the commands run where nobody names a recipe."""
 
 _TABLES = (None, *(f"Table {n}" for n in range(1, 8)), "GTSRB", "AWP ablation")
 
@@ -26,6 +30,7 @@ def _place(recipe: Recipe) -> tuple[int, bool]:
 
 
 _ALL = [
+    digits_rate(),
     digits(),
     images(),
     cifar10_cpu(),
@@ -37,10 +42,20 @@ _ALL = [
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in sorted(_ALL, key=_place)}
 
 
-def get_recipe(name: str) -> Recipe:
-    """The recipe of that name; UsageError with the closest name otherwise."""
+def find_recipe(name: str) -> Recipe | None:
+    """The recipe of that name, or None. ``NAME-rate`` is recipe NAME, whose strategy is learned, with the
+    rate objective."""
     if name in RECIPES:
         return RECIPES[name]
+    sibling = RECIPES.get(name.removesuffix("-rate"))
+    return rate_sibling(sibling) if sibling and sibling.config.strategy == "learned" else None
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name, as ``find_recipe`` knows it; UsageError with the closest name otherwise."""
+    recipe = find_recipe(name)
+    if recipe is not None:
+        return recipe
     close = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.3)
     hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(f"--recipe: '{name}' is unknown; {hint}--list-recipes shows all")

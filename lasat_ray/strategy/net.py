@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -28,6 +30,23 @@ class OrdinalHead(nn.Module):
         """Return the logits [B,V] of a field's options for features ``hidden`` [B,F]."""
         return self.linear(hidden) @ self.powers
 
+    def start_from(self, logits: Tensor) -> None:
+        """Begin, whatever the image, with the nearest distribution to softmax(logits), [V], that there is:
+        least squares in log-probability."""
+        terms = torch.cat([torch.ones_like(self.powers[:1]), self.powers]).double().cpu()
+        found = torch.linalg.lstsq(terms.T, logits.double()[:, None]).solution[1:, 0]
+        with torch.no_grad():
+            self.linear.bias.copy_(found)
+
+
+class CategoricalHead(nn.Linear):
+    """A logit an option."""
+
+    def start_from(self, logits: Tensor) -> None:
+        """Begin, whatever the image, with softmax(logits), [V]."""
+        with torch.no_grad():
+            self.bias.copy_(logits)
+
 
 class StrategyNet(nn.Module):
     """Sees the clean image; heads are independent given the image (LAS-AT, section 3.1).
@@ -35,6 +54,7 @@ class StrategyNet(nn.Module):
     ``min_exploration`` rho in [0,1): every head's distribution is (1 - rho) p + rho uniform, wherever
     it is read, so that no option's probability falls below rho / V, and logits are held within a
     distance from which they can come back. ``ordinal`` heads replace the categorical ones.
+    ``first_logits``: field -> logits [V] that its head starts with; uniform where it is not named.
     """
 
     def __init__(
@@ -45,16 +65,21 @@ class StrategyNet(nn.Module):
         *,
         min_exploration: float = 0.0,
         ordinal: bool = False,
+        first_logits: Mapping[str, Tensor] = MappingProxyType({}),
     ):
         super().__init__()
         self.features = features
         self.feature_dim = feature_dim
         self.min_exploration = min_exploration
-        kind = OrdinalHead if ordinal else nn.Linear
-        self.heads = nn.ModuleList(kind(feature_dim, size) for size in space.sizes)
+        kind = OrdinalHead if ordinal else CategoricalHead
+        heads = [kind(feature_dim, size) for size in space.sizes]
+        self.heads = nn.ModuleList(heads)
         for parameter in self.heads.parameters():
             # Start uniform: an untrained strategy net is the random-strategy control.
             nn.init.zeros_(parameter)
+        for name, head in zip(space.names, heads, strict=True):
+            if name in first_logits:
+                head.start_from(first_logits[name])
 
     def hidden(self, x: Tensor) -> Tensor:
         """x [B,C,H,W] in [0,1] -> features [B,F] in the dtype of the heads."""

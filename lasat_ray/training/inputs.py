@@ -38,9 +38,9 @@ class RunImages:
 def split_images(config: TrainConfig, dataset: ImageDataset) -> RunImages:
     """Part the training images as the settings say; by the seed, the same on every worker."""
     train, val = split_validation(dataset.train, config.data.val_fraction, config.seed)
-    count, outcome = len(train), None
+    count, outcome, reward = len(train), None, config.reward
     if holds_out(config):
-        train, outcome = split_outcome(train, config.reward.outcome_fraction, config.seed)
+        train, outcome = split_outcome(train, reward.outcome_fraction, reward.outcome_images, config.seed)
     return RunImages(train, val, outcome, count)
 
 

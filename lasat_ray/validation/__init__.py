@@ -52,6 +52,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
     "optim.warmup_start": _FACTOR,
     **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), NOT_NEGATIVE),
+    "policy.initial_price": NOT_NEGATIVE,
     **dict.fromkeys(("policy.clip", "policy.target_kl", "policy.mirror_step"), _POSITIVE),
     **dict.fromkeys(("policy.update_epochs", "policy.minibatches"), _COUNT),
     "policy.min_exploration": _FRACTION,

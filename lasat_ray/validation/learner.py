@@ -9,11 +9,11 @@ from dataclasses import fields
 from lasat_ray.config import PolicyConfig, TrainConfig, grid_of
 from lasat_ray.config.json_io import flag
 from lasat_ray.errors import refusal
-from lasat_ray.recipes import RECIPES
+from lasat_ray.recipes import find_recipe
 
 _STEP = frozenset({"optimizer", "lr", "momentum", "weight_decay", "grad_clip"})
 _ENTROPY = frozenset({"entropy_weight", "entropy_schedule", "entropy_final"})
-_NET = _STEP | _ENTROPY | {"min_exploration", "head", "normalize_advantage", "value_weight"}
+_NET = _STEP | _ENTROPY | {"min_exploration", "initial_price", "head", "normalize_advantage", "value_weight"}
 _EPOCHS = _NET | {"baseline", "update_epochs", "minibatches"}
 _ARMS = frozenset({"exploration", "discount"})
 _SB3 = _STEP | {"entropy_weight", "normalize_advantage", "value_weight"}
@@ -52,7 +52,7 @@ def check_learner(config: TrainConfig) -> None:
 
 def _check_read(config: TrainConfig) -> None:
     """A recipe's settings of the policy may go unread; what somebody set beside them must not."""
-    recipe = RECIPES.get(config.recipe)
+    recipe = find_recipe(config.recipe)
     usual = recipe.config.policy if recipe else PolicyConfig()
     for name in (f.name for f in fields(PolicyConfig)):
         value = getattr(config.policy, name)
@@ -71,7 +71,7 @@ def _check_table(config: TrainConfig) -> None:
     if reads is not None and "lr" not in reads:
         what = "looks at nothing, so it cannot tell classes apart (--strategy class-wise)"
         raise refusal("--learner", f"'{config.learner}'", what, "use ppo, say, or --strategy learned")
-    recipe = RECIPES.get(config.recipe)
+    recipe = find_recipe(config.recipe)
     if config.strategy_model not in (TrainConfig().strategy_model, recipe and recipe.config.strategy_model):
         what = "has no effect with --strategy class-wise, whose logits are a table"
         raise refusal("--strategy-model", f"'{config.strategy_model}'", what, "leave it out")

@@ -25,13 +25,13 @@ from lasat_ray.cli.run_options import (
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import write_config
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.recipes import RECIPES
+from lasat_ray.recipes import DEFAULT, RECIPES
 from lasat_ray.tune import search_strategy, sweep_k, sweep_weights
 
 
-def test_without_flags_it_is_the_digits_recipe_in_this_process():
+def test_without_flags_it_is_the_default_recipe_in_this_process():
     config, options = parse_train([])
-    assert config == RECIPES["digits"].config
+    assert config == RECIPES["digits-rate"].config
     assert options == RunOptions()
 
 
@@ -148,7 +148,7 @@ def test_help_fits_and_shows_groups_units_and_defaults(capsys, monkeypatch):
         assert f"{group} options" in text
     assert re.search(r"--num-workers INT\s+Ray Train workers; 0 trains in this process", text)
     assert "in [0,1] pixels" in text
-    assert "(default: 20)" in text
+    assert f"(default: {RECIPES[DEFAULT].config.epochs})" in text
 
 
 HELP = {
@@ -193,6 +193,7 @@ def test_the_recipe_table_shows_names_sources_and_numbers():
         console.print(render_recipes())
     text = capture.get()
     assert all(name in text for name in RECIPES)
+    assert "NAME-rate" in text
     assert "Table 1, LAS-AT (k=40)" in text
     assert "clean 82.3, pgd10 54.29" in text
 

@@ -14,7 +14,8 @@ from lasat_ray.cli.run_options import run_command
 
 ROOT = Path(__file__).parents[2]
 TINY = (
-    "--epochs 1 --batch-size 32 --data.max-train 64 --data.max-test 32 --strategy fixed --attack.num-steps 1"
+    "--recipe digits --epochs 1 --batch-size 32 --data.max-train 64 --data.max-test 32"
+    " --strategy fixed --attack.num-steps 1"
 )
 TINY += " --evaluation.val-num-steps 1 --evaluation.test-num-steps 1"
 

@@ -17,17 +17,18 @@ def test_four_workers_finish_in_time_and_tell_what_came_out(tmp_path: Path) -> N
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=480,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == "", "Ray's noise reached the terminal"
     (folder,) = (tmp_path / "runs").iterdir()
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["train_seconds"] < 90
+    assert summary["train_seconds"] < 300, "less than a minute on two idle cores; other machines are slower"
     assert summary["num_workers"] == 4
-    assert summary["clean_acc"] > 0.9
-    assert 0.35 < summary["robust_acc_pgd50"] <= summary["robust_acc_pgd10"] + 0.02
-    for told in ("Test set", "Strategies chosen", "img/s", "Run folder", "Next"):
+    assert summary["clean_acc"] > 0.98
+    assert 0.68 < summary["robust_acc_pgd50"] <= summary["robust_acc_pgd10"] + 0.02
+    assert summary["passes_per_image"] < 650, "PGD-AT of as many rounds takes 1,600 and more"
+    for told in ("Test set", "passes", "Strategies chosen", "img/s", "Run folder", "Next"):
         assert told in done.stdout
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rounds = [r for r in records if r["kind"] == "round"]

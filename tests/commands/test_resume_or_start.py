@@ -20,7 +20,7 @@ from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.lock import locked
 
 SETTINGS = [
-    *("--epochs", "2", "--batch-size", "64", "--data.max-train", "160", "--data.max-test", "40"),
+    *("--epochs", "2", "--batch-size", "64", "--data.max-train", "180", "--data.max-test", "40"),
     *("--attack.grid", "eps=0.1,0.2 num_steps=1..3", "--model", "tiny_cnn", "--strategy-model", "tiny_cnn"),
     *("--reward.ref-num-steps", "2", "--evaluation.val-num-steps", "2", "--evaluation.test-num-steps", "2"),
 ]

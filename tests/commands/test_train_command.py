@@ -11,6 +11,7 @@ import pytest
 from lasat_ray import train
 
 TINY = [
+    *("--recipe", "digits"),
     *("--epochs", "2", "--batch-size", "64", "--data.max-train", "160", "--data.max-test", "40"),
     *("--attack.grid", "eps=0.1,0.2 num_steps=1..3", "--attack.num-steps", "2"),
     *("--reward.ref-num-steps", "2", "--evaluation.val-num-steps", "2", "--evaluation.test-num-steps", "2"),

@@ -84,7 +84,7 @@ def test_the_outcome_is_measured_on_images_that_no_update_sees():
     images = make_images(48)
     config = small_config(**HELD_OUT)
     env = make_game(config, images)
-    rest, held = split_outcome(images, config.reward.outcome_fraction, config.seed)
+    rest, held = split_outcome(images, 0.1, config.reward.outcome_images, config.seed)
     assert len(rest) == 48 - len(held) and len(env.outcome.images) == len(held) >= 1
     apart = {tuple(x.flatten().tolist()) for x in held.x}
     for round in range(4):
@@ -145,10 +145,16 @@ def test_two_workers_ask_the_held_out_images_of_one():
 
 
 def test_too_few_held_out_images_are_told():
-    with pytest.raises(UsageError, match="images: 32 is more than the 5 images held out"):
+    with pytest.raises(UsageError, match=r"images: 32 is more than half of the 48 .*; lower it to 24"):
         make_game(small_config(**{**HELD_OUT, "reward__outcome_images": 32}))
     with pytest.raises(UsageError, match=r"--reward.outcome-fraction: 0.99 of 48 images leaves none"):
         make_game(small_config(**{**HELD_OUT, "reward__outcome_fraction": 0.99}))
+
+
+def test_a_small_set_holds_out_what_a_rewarded_round_asks_for():
+    """A tenth of 48 images is 5; the round asks for 20."""
+    env = make_game(small_config(**{**HELD_OUT, "reward__outcome_images": 20}), make_images(48))
+    assert len(env.outcome.images) == 20 == env.outcome.batch(0, 0).global_size
 
 
 def test_a_rewarded_round_is_cheap_with_a_quarter_of_the_images():

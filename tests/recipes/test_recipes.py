@@ -11,7 +11,7 @@ from rich.console import Console
 from lasat_ray.cli.run_options import render_recipes
 from lasat_ray.errors import UsageError
 from lasat_ray.models import find_builder
-from lasat_ray.recipes import RECIPES, get_recipe
+from lasat_ray.recipes import RECIPES, find_recipe, get_recipe
 from lasat_ray.update.optim import learning_rate
 from lasat_ray.validation import check
 from tests.support.published_rows import LEADERBOARDS
@@ -222,3 +222,32 @@ def test_the_list_is_readable_in_a_hundred_columns():
         assert recipe.name in text
         for shown in ([f"{recipe.table}, {recipe.row}"] if recipe.table else []) + list(recipe.needs):
             assert shown in text, shown
+
+
+LEARNED = [name for name, recipe in RECIPES.items() if recipe.config.strategy == "learned"]
+"""``digits-rate`` is a recipe of its own, with its own number of epochs."""
+for _name in ("digits", "digits-rate"):
+    LEARNED.remove(_name)
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_learned_recipe_has_a_sibling_that_is_paid_by_the_pass(name):
+    own, rate = RECIPES[name].config, get_recipe(f"{name}-rate").config
+    check(rate)
+    assert rate.recipe == f"{name}-rate" and not get_recipe(f"{name}-rate").reported
+    assert (rate.reward.objective, rate.reward.outcome) == ("rate", "heldout")
+    assert min(rate.attack.grid["num_steps"]) == 1, "where steps have a price there is a short attack"
+    same = ("dataset", "model", "method", "optim", "loss", "data", "epochs", "batch_size", "evaluation")
+    assert all(getattr(rate, field) == getattr(own, field) for field in same)
+    assert rate.reward.ref_eps == own.reward.ref_eps
+    assert set(rate.attack.grid) - {"eps", "num_steps", "step_size"} == set(own.attack.grid) - {
+        "eps",
+        "num_steps",
+        "step_size",
+    }
+
+
+def test_what_learns_nothing_has_no_such_sibling():
+    assert find_recipe("table1-cifar10-resnet18-pgd-at-rate") is None
+    with pytest.raises(UsageError, match="unknown"):
+        get_recipe("nothing-rate")

@@ -151,7 +151,18 @@ def test_without_trackers_nothing_is_written(folder):
 def test_the_train_command_passes_records_on(wandb, tmp_path, monkeypatch):
     from lasat_ray.train import main
 
-    arguments = ["--epochs", "1", "--data.max-train", "160", "--data.max-test", "20", "--log", "wandb"]
+    arguments = [
+        "--recipe",
+        "digits",
+        "--epochs",
+        "1",
+        "--data.max-train",
+        "160",
+        "--data.max-test",
+        "20",
+        "--log",
+        "wandb",
+    ]
     monkeypatch.setattr(sys, "argv", ["train", *arguments, "--out", str(tmp_path / "run")])
     assert main() == 0
     told = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

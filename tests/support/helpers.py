@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.config import LossConfig, TrainConfig
+from lasat_ray.config import LossConfig, TrainConfig, grid_of
+from lasat_ray.cost import relative_costs
 from lasat_ray.data import Images
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
@@ -113,7 +114,12 @@ def make_context(
     config: TrainConfig, space: StrategySpace, group: ProcessGroup | None = None
 ) -> LearnerContext:
     return LearnerContext(
-        space=space, image_shape=(1, 8, 8), config=config, group=group or ProcessGroup(), device=CPU
+        space=space,
+        image_shape=(1, 8, 8),
+        config=config,
+        group=group or ProcessGroup(),
+        device=CPU,
+        step_costs=relative_costs(config, grid_of(config)["num_steps"]),
     )
 
 

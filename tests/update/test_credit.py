@@ -190,7 +190,8 @@ def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
     task = task_of("pgd-at", batch, x_adv, strategy)
     plain = influence_on(net, task, x_ref)
     fallen = influence_on(Refuses(), task, x_ref)
-    torch.testing.assert_close(fallen, plain, rtol=1e-6, atol=1e-8)
+    # A difference over a step that short keeps six of float64's digits, on some processors five.
+    torch.testing.assert_close(fallen, plain, rtol=1e-5, atol=1e-8)
 
 
 def test_it_costs_at_most_1_3_training_passes_of_the_images_it_looks_at() -> None:

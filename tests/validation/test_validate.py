@@ -72,6 +72,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("policy.clip", "policy.target_kl", "policy.mirror_step"), (0.0, -1.0)),
     **dict.fromkeys(("policy.update_epochs", "policy.minibatches"), (0,)),
     "policy.min_exploration": (-0.1, 1.0),
+    "policy.initial_price": (-0.1,),
     "policy.discount": (0.0, 1.5),
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), (0.0, -1.0)),

@@ -91,7 +91,14 @@ DATASETS = [
         array("x.npz", **images(label=np.zeros(8, np.int64))),
     ),
     Bad(NPZ, "npz:x.npz: holds no training images", 1, "no images", array("x.npz", **images(0))),
-    Bad(NPZ, "--batch-size: 128 takes 128 training images", 2, "8 images", array("x.npz", **images())),
+    Bad(NPZ, "--reward.outcome-images: 32 is more than half", 2, "8 images", array("x.npz", **images())),
+    Bad(
+        f"{NPZ} --reward.outcome-images 2",
+        "--batch-size: 128 takes 128 training images",
+        2,
+        "8 images",
+        array("x.npz", **images()),
+    ),
     Bad(
         f"{EVALUATE} run --dataset npz:x.npz",
         "x.npz test_label: has 8 classes and the net has 10, class 8 is the first to differ",

@@ -1,0 +1,56 @@
+"""``NAME-rate``: the most robustness per pass, and held-out images judge what an attack was worth.
+
+Each sibling keeps its recipe's data, net, method, schedule and reference attack. What differs is what the
+strategy net is paid for (its gain on held-out images less the price of the attack), how it learns, and a
+grid that begins at one step: where an attack's length has a price, there have to be short ones to choose.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lasat_ray.config import PolicyConfig, TrainConfig
+from lasat_ray.recipes.recipe import Recipe
+from lasat_ray.units import Grid
+
+STEPS = (1.0, 2.0, 3.0, 5.0, 10.0)
+
+
+def rated(config: TrainConfig, grid: Grid, *, name: str, alpha: float = 1.0) -> TrainConfig:
+    """``config`` with the rate objective, PPO, and attacks chosen from ``grid``; fields of the strategy
+    that belong to the method (``trades_beta``) keep their values."""
+    own = {field: values for field, values in config.attack.grid.items() if field not in _ATTACK}
+    reward = replace(
+        config.reward,
+        objective="rate",
+        outcome="heldout",
+        credit="influence",
+        standardize=True,
+        l1_weight=0.0,
+        alpha=alpha,
+    )
+    return replace(
+        config,
+        recipe=name,
+        learner="ppo",
+        update_interval=10,
+        attack=replace(config.attack, grid={**grid, **own}),
+        reward=reward,
+        policy=PolicyConfig(optimizer="adam", lr=2e-3, entropy_weight=0.01, initial_price=2.0),
+    )
+
+
+_ATTACK = ("eps", "num_steps", "step_size")
+
+
+def rate_sibling(recipe: Recipe) -> Recipe:
+    """``recipe``, whose strategy is learned, with the rate objective at its own eps; no published numbers."""
+    name, eps = f"{recipe.name}-rate", recipe.config.attack.eps
+    sizes = tuple(eps * share for share in (0.25, 0.5, 0.75, 1.0, 1.25))
+    grid = {"eps": (eps,), "num_steps": STEPS, "step_size": sizes}
+    return Recipe(
+        name=name,
+        config=rated(recipe.config, grid, name=name, alpha=2.0),
+        summary=f"{recipe.name} with the rate objective",
+        needs=recipe.needs,
+    )
