@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,16 @@ def expected_passes(config: TrainConfig, rounds_per_epoch: int, epochs: int | No
     plain = sum(round_passes(config, steps=steps, paid=False, epoch=epochs))
     rewarded = sum(round_passes(config, steps=steps, paid=True, epoch=epochs)) if paid else 0.0
     return config.batch_size * ((rounds - paid) * plain + paid * rewarded)
+
+
+def constant_passes(config: TrainConfig, rounds: int) -> float | None:
+    """Passes of the target net in ``rounds`` rounds with ``--attack.num-steps`` for every image; None where
+    that is what was done, or where no number of steps was chosen."""
+    if config.strategy == "fixed" or len(grid_of(config).get("num_steps", ())) < 2:
+        return None
+    constant, steps = replace(config, strategy="fixed"), config.attack.num_steps
+    a_round = sum(round_passes(constant, steps=steps, paid=False, epoch=config.epochs))
+    return rounds * config.batch_size * a_round
 
 
 def counted_passes(config: TrainConfig, rounds: Iterable[Mapping[str, Any]], first: int = 0) -> Passes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lasat_ray.cli.display import chance_line, result_table, strategy_table
+from lasat_ray.cli.display import chance_line, result_table, saved_line, strategy_table
 from lasat_ray.cli.run_options import (
     RunOptions,
     parse_train,
@@ -22,6 +22,7 @@ from lasat_ray.cli.run_options import (
 )
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.cost import constant_passes
 from lasat_ray.errors import UsageError, told_elsewhere
 from lasat_ray.recipes.compared import compared
 from lasat_ray.validation import check
@@ -156,6 +157,12 @@ def _run_all(
             results.append((f"{rival.method} fixed", run_one(rival, beside, options, train, console)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     if line := chance_line(results[0][1][0]):
+        console.print(line, highlight=False, soft_wrap=True)
+    summary = results[0][1][0]
+    if "passes_per_image" in summary and (constant := constant_passes(config, summary["rounds"])):
+        spent = summary["passes_per_image"]
+        images = summary["passes"] / spent
+        line = saved_line(spent, constant / images, config.attack.num_steps)
         console.print(line, highlight=False, soft_wrap=True)
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":

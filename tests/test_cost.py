@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
-from lasat_ray.cost import counted_passes, expected_passes, round_passes, validation_passes
+from lasat_ray.cost import constant_passes, counted_passes, expected_passes, round_passes, validation_passes
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.context import RunContext
@@ -120,3 +121,12 @@ def test_an_image_that_a_rule_stopped_was_looked_at_once_more():
 def test_validation_is_counted_apart():
     config = small_config(evaluation__val_num_steps=10, evaluation__test_num_steps=(10,))
     assert validation_passes(config, n_val=10, n_test=20) == 2 * 10 * 22 + 20 * 22
+
+
+def test_passes_of_a_constant_attack_are_those_of_the_run_that_takes_it() -> None:
+    """PGD-AT with 10 steps: 23 passes per image."""
+    config = small_config(batch_size=20, attack__num_steps=10)
+    assert constant_passes(config, 30) == 30 * 20 * 23
+    assert constant_passes(dataclasses.replace(config, strategy="fixed"), 30) is None
+    one = {"eps": (0.1, 0.2), "num_steps": (3.0,), "step_size": (0.1,)}
+    assert constant_passes(small_config(attack__grid=one), 30) is None

@@ -119,6 +119,17 @@ def chance_line(summary: dict[str, Any]) -> str | None:
     )
 
 
+def saved_line(spent: float, constant: float, steps: int) -> str:
+    """What a strategy's rounds took beside what as many with ``steps`` for every image would have, both in
+    passes per training image."""
+    share = 100 * (1 - spent / constant)
+    told = f"{share:.0f} % saved" if share >= 0 else f"{-share:.0f} % more"
+    return (
+        f"{steps} steps for every image would have cost {constant:,.0f} passes in as many rounds; "
+        f"the strategy spent {spent:,.0f}: {told}."
+    )
+
+
 def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]]) -> Table:
     """How the distribution of each field moved: its share per value in the first and last epoch."""
     table = Table(title="Strategies chosen, first epoch -> last epoch")

@@ -28,7 +28,7 @@ def test_four_workers_finish_in_time_and_tell_what_came_out(tmp_path: Path) -> N
     assert summary["clean_acc"] > 0.98
     assert 0.68 < summary["robust_acc_pgd50"] <= summary["robust_acc_pgd10"] + 0.02
     assert summary["passes_per_image"] < 650, "PGD-AT of as many rounds takes 1,600 and more"
-    for told in ("Test set", "passes", "Strategies chosen", "img/s", "Run folder", "Next"):
+    for told in ("Test set", "passes", "% saved", "Strategies chosen", "img/s", "Run folder", "Next"):
         assert told in done.stdout
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     rounds = [r for r in records if r["kind"] == "round"]
