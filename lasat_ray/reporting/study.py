@@ -18,6 +18,8 @@ COLORS = ("#2f7ed8", "#e8702a", "#1aa37a", "#d0417e", "#8a5cf0", "#b08900", "#0c
 """One a group of runs; each stands out from white and from near-black."""
 SEPARATE = ("seed",)
 """Settings in which the runs of one group may differ."""
+BUDGET, NEAR = "budget_passes", 0.1
+"""So may this one, by that share: --compare gives a rival what its run happened to spend, seed by seed."""
 Record = dict[str, Any]
 
 
@@ -52,7 +54,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Runs that differ in their seed alone."""
+    """Runs that differ in their seed, and a little in their budget of passes, alone."""
 
     label: str
     color: str
@@ -135,16 +137,27 @@ def _read(path: Path) -> Record | None:
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
     """Runs of one configuration but for the seed together, in the order they were named."""
-    found: dict[str, list[Run]] = {}
+    found: dict[str, list[list[Run]]] = {}
     for run in runs:
-        config = {name: value for name, value in run.config.items() if name not in SEPARATE}
-        found.setdefault(json.dumps(config, sort_keys=True), []).append(run)
-    members = [sorted(group, key=lambda run: run.seed) for group in found.values()]
+        config = {name: value for name, value in run.config.items() if name not in (*SEPARATE, BUDGET)}
+        alike = found.setdefault(json.dumps(config, sort_keys=True), [])
+        for group in alike:
+            if _budgets_are_near(run, group[0]):
+                group.append(run)
+                break
+        else:
+            alike.append([run])
+    members = [sorted(group, key=lambda run: run.seed) for alike in found.values() for group in alike]
     labels = _labels([group[0].config for group in members])
     return [
         Group(label, COLORS[n % len(COLORS)], group)
         for n, (label, group) in enumerate(zip(labels, members, strict=True))
     ]
+
+
+def _budgets_are_near(run: Run, other: Run) -> bool:
+    one, two = run.config.get(BUDGET, 0), other.config.get(BUDGET, 0)
+    return one == two or (run.seed != other.seed and abs(one - two) <= NEAR * min(one, two))
 
 
 def _labels(configs: Sequence[Record]) -> list[str]:
@@ -155,7 +168,7 @@ def _labels(configs: Sequence[Record]) -> list[str]:
         label = f"{config['method']} {config['strategy']}"
         same = [o for o in flat if (o["method"], o["strategy"]) == (config["method"], config["strategy"])]
         told = [
-            f"{name.rpartition('.')[2]} {value}"
+            f"{name.rpartition('.')[2]} {f'{value:.0f}' if name == BUDGET else value}"
             for name, value in config.items()
             if name != "recipe" and any(o.get(name) != value for o in same)
         ]

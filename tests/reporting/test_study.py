@@ -30,6 +30,24 @@ def test_what_tells_groups_apart_is_in_their_names(runs, tmp_path):
     assert [g.label for g in study.groups] == ["pgd-at learned, alpha 1.0", "pgd-at learned, alpha 2.0"]
 
 
+@pytest.mark.parametrize(
+    ("budgets", "told"),
+    [
+        ((545.2, 556.9), ["pgd-at learned"]),
+        ((350.0, 556.9), ["pgd-at learned, budget_passes 350", "pgd-at learned, budget_passes 557"]),
+        ((0.0, 556.9), ["pgd-at learned, budget_passes 0", "pgd-at learned, budget_passes 557"]),
+    ],
+)
+def test_seeds_whose_budgets_are_near_are_one_group(runs, tmp_path, budgets, told):
+    """--compare gives each seed's rival what that seed's run spent."""
+    for name, budget in zip(("learned-0", "learned-1"), budgets, strict=True):
+        shutil.copytree(runs[name], tmp_path / name)
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        (tmp_path / name / "config.json").write_text(json.dumps({**config, "budget_passes": budget}))
+    study = read_study([tmp_path / "learned-0", tmp_path / "learned-1"])
+    assert [group.label for group in study.groups] == told
+
+
 def test_a_torn_line_is_left_out(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"kind": "round", "round": 0}\nrubbish\n3\n{"kind": "round", "ro')
