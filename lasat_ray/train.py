@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from lasat_ray.recipes.compared import compared
 from lasat_ray.validation import check
 
 if TYPE_CHECKING:
-    from lasat_ray.api.running import Train
+    from lasat_ray.cli.display import TrainingDisplay
     from lasat_ray.runs.folder import RunFolder
 
 
@@ -44,7 +45,7 @@ def train_command() -> int:
         console.print(render_recipes())
         return printed_status()
     # Below this line torch is loaded: help and lists answer without it.
-    from lasat_ray.api.running import check_all, trainer
+    from lasat_ray.api.running import check_all, run_one, trainer
     from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
 
@@ -58,13 +59,16 @@ def train_command() -> int:
     if options.dry_run:
         console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
         return printed_status()
+    from lasat_ray.runs.callbacks import find_callbacks
     from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import fresh_path
 
+    callbacks = find_callbacks(options.callbacks)
     out = Path(options.resume or options.out or fresh_path(config))
     how = contextlib.nullcontext(_never) if _is_finished(out, rival) else trainer(options)
     with _told_how_to_go_on(out), undone_if_refused(out), how as train:
-        _run_all(config, rival, options, out, train, console)
+        runner = partial(run_one, options=options, train=train, console=console, callbacks=callbacks)
+        _run_all(config, rival, options, out, runner, console)
     return 0
 
 
@@ -138,23 +142,22 @@ def _run_all(
     rival: TrainConfig | None,
     options: RunOptions,
     out: Path,
-    train: Train,
+    run: Callable[[TrainConfig, RunFolder], tuple[dict[str, Any], TrainingDisplay]],
     console: Console,
 ) -> None:
-    from lasat_ray.api.running import run_one
     from lasat_ray.runs.begin import holds_run, resume_or_start
     from lasat_ray.runs.cleanup import undone_if_refused
     from lasat_ray.runs.folder import RunFolder
 
     folder = _opened(config, options, out)
-    results = [(f"{config.method} {config.strategy}", run_one(config, folder, options, train, console))]
+    results = [(f"{config.method} {config.strategy}", run(config, folder))]
     if rival:
         path = _beside(folder.path, rival)
         rival = _for_equal(options.compare_by, rival, results[0][1][0])
         with undone_if_refused(path):
             beside = RunFolder(path) if holds_run(path) else resume_or_start(path, rival)
             rival = beside.config()
-            results.append((f"{rival.method} fixed", run_one(rival, beside, options, train, console)))
+            results.append((f"{rival.method} fixed", run(rival, beside)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
     if line := chance_line(results[0][1][0]):
         console.print(line, highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from lasat_ray.cli.run_options import RunOptions, check_run
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.learners import LEARNERS, find_learner
 from lasat_ray.methods import METHODS
+from lasat_ray.runs.callbacks import Callbacks
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import RecordListener
 from lasat_ray.runs.trackers import Trackers
@@ -30,36 +31,42 @@ def check_all(config: TrainConfig, options: RunOptions) -> None:
 
 
 def run_one(
-    config: TrainConfig, folder: RunFolder, options: RunOptions, train: Train, console: Console
+    config: TrainConfig,
+    folder: RunFolder,
+    options: RunOptions,
+    train: Train,
+    console: Console,
+    callbacks: Sequence[tuple[str, object]] = (),
 ) -> tuple[dict[str, Any], TrainingDisplay]:
-    """Train ``folder``'s run unless it is finished."""
+    """Train ``folder``'s run unless it is finished; ``callbacks`` as ``find_callbacks`` gives them."""
     display = TrainingDisplay(console, f"{config.method} {config.strategy}", grid_of(config))
     finished = folder.summary()
     if finished:
         return finished, display
-    with display, _tracked(options.log, folder, display) as listener:
+    with display, _listened_to(options.log, folder, display, callbacks) as listener:
+        listener.start(folder.path, config)
         return train(config, folder, listener), display
 
 
 @contextlib.contextmanager
-def _tracked(names: Sequence[str], folder: RunFolder, display: TrainingDisplay) -> Iterator[RecordListener]:
-    """The display, and behind it the trackers of --log."""
+def _listened_to(
+    trackers: Sequence[str],
+    folder: RunFolder,
+    display: TrainingDisplay,
+    callbacks: Sequence[tuple[str, object]],
+) -> Iterator[Callbacks]:
+    """The display, behind it the trackers of --log, and then the user's own."""
 
     def warn(line: str) -> None:
         display.console.print(f"lasat-ray: warning: {line}", highlight=False, markup=False, soft_wrap=True)
 
-    trackers = Trackers(names, folder, warn)
-
-    def listen(record: dict[str, Any]) -> None:
-        display(record)
-        trackers(record)
-
+    tracked = Trackers(trackers, folder, warn)
     try:
-        yield listen
+        yield Callbacks([("display", display), ("log", tracked), *callbacks])
     except BaseException:
-        trackers.close(failed=True)
+        tracked.close(failed=True)
         raise
-    trackers.close()
+    tracked.close()
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from lasat_ray.config.json_io import flag, read_config
 from lasat_ray.errors import UsageError
 from lasat_ray.models.given import PREFIX, spell
 from lasat_ray.runs.begin import resume_or_start
+from lasat_ray.runs.callbacks import find_callbacks
 from lasat_ray.runs.cleanup import undone_if_refused
 from lasat_ray.runs.folder import RunFolder, fresh_path
 from lasat_ray.runs.trust import check_code, check_folder
@@ -33,6 +34,7 @@ from lasat_ray.validation import check
 _COMMANDS_OWN = {"compare", "compare_by", "dry_run", "list_recipes", "debug"}
 Net = str | nn.Module | Callable[..., nn.Module]
 """A name as in ``--model``, a module, or a function or class that makes one."""
+Listeners = Sequence[tuple[str, object]]
 
 
 @in_python
@@ -50,6 +52,7 @@ def train(
     device: str = "auto",
     progress: bool = True,
     log: Sequence[str] = (),
+    callbacks: Sequence[object] = (),
     trust: bool = False,
     **settings: Any,
 ) -> TrainResult:
@@ -72,17 +75,22 @@ def train(
 
     ``out``: the new run folder, None means runs/NAME; ``resume``: a run folder to continue, with its own
     settings. ``num_workers``: Ray workers, 0 trains in this process; ``device``: auto, cpu or cuda;
-    ``progress``: print a line an epoch; ``log``: of wandb, mlflow; ``trust``: with ``resume``, run code that
-    the folder names.
+    ``progress``: print a line an epoch; ``log``: of wandb, mlflow; ``callbacks``: objects, classes or
+    ``"module:Class"`` with some of ``on_start``, ``on_round``, ``on_epoch``, ``on_checkpoint``, ``on_end``,
+    called with the run's records (``lasat_ray.runs.callbacks.Callback``); ``trust``: with ``resume``, run
+    code that the folder names.
 
     UsageError or UserError in one line, naming the argument, for whatever cannot work.
     """
+    listeners = find_callbacks([callbacks] if isinstance(callbacks, str) else callbacks)
     where = {"num_workers": num_workers, "device": device, "out": out, "resume": resume, "log": tuple(log)}
-    options, settings = _options({**where, "trust": trust}, settings)
+    named = {"callbacks": tuple(name for name, _ in listeners), "trust": trust}
+    options, settings = _options({**where, **named}, settings)
     console = make_console() if progress else Console(quiet=True)
     if options.resume is not None:
-        given = {"config": config, "data": data, "test": test, "class_names": class_names, **settings}
-        return _resumed(options, [name for name, value in given.items() if value is not None], net, console)
+        settings = {"config": config, "data": data, "test": test, "class_names": class_names, **settings}
+        given = [name for name, value in settings.items() if value is not None]
+        return _resumed(options, given, net, console, listeners)
     parts = None if data is None or isinstance(data, str) else given_data(data, test, class_names)
     for name, value in (("test", test), ("class_names", class_names)):
         if parts is None and value is not None:
@@ -96,7 +104,7 @@ def train(
     check(config)
     config = _fitted(config, parts, settings, console)
     check_all(config, options)
-    return _new_run(config, parts, options, path, console)
+    return _new_run(config, parts, options, path, console, listeners)
 
 
 def _options(given: dict[str, Any], settings: dict[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
@@ -143,7 +151,12 @@ def _fitted(
 
 
 def _new_run(
-    config: TrainConfig, parts: GivenData | None, options: RunOptions, path: Path, console: Console
+    config: TrainConfig,
+    parts: GivenData | None,
+    options: RunOptions,
+    path: Path,
+    console: Console,
+    callbacks: Listeners,
 ) -> TrainResult:
     notes = parts.notes if parts else ()
     with undone_if_refused(path), trainer(options) as train_run:
@@ -153,11 +166,13 @@ def _new_run(
             parts.put(path)
         for note in notes:
             console.print(note, soft_wrap=True)
-        summary, _ = run_one(config, folder, options, train_run, console)
+        summary, _ = run_one(config, folder, options, train_run, console, callbacks)
     return TrainResult(path, summary, config, notes)
 
 
-def _resumed(options: RunOptions, given: list[str], net: Net | None, console: Console) -> TrainResult:
+def _resumed(
+    options: RunOptions, given: list[str], net: Net | None, console: Console, callbacks: Listeners
+) -> TrainResult:
     path = Path(str(options.resume))
     if given:
         raise UsageError(f"{given[0]}: cannot be set with resume; a resumed run keeps its settings")
@@ -172,5 +187,5 @@ def _resumed(options: RunOptions, given: list[str], net: Net | None, console: Co
         )
     check_all(config, options)
     with undone_if_refused(path), trainer(options) as train_run:
-        summary, _ = run_one(config, folder, options, train_run, console)
+        summary, _ = run_one(config, folder, options, train_run, console, callbacks)
     return TrainResult(path, summary, config)

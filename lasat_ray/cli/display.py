@@ -13,7 +13,7 @@ from lasat_ray.units import Grid, format_budget, format_threat, format_value
 
 
 class TrainingDisplay:
-    """Hears the recorder's records. On a terminal: one live line; elsewhere: a line per epoch."""
+    """A callback of every run. On a terminal: one live line; elsewhere: a line per epoch."""
 
     def __init__(self, console: Console, title: str, grid: Grid):
         self.console = console
@@ -40,20 +40,21 @@ class TrainingDisplay:
         if self._progress:
             self._progress.stop()
 
-    def __call__(self, record: dict[str, Any]) -> None:
-        """A record of metrics.jsonl."""
-        if record["kind"] == "round":
-            self._show_round(record)
-        elif "told" in record:  # a warning, or a round that was not finite
+    def on_record(self, record: dict[str, Any]) -> None:
+        """What is told in words: a warning, or a round that was not finite."""
+        if "told" in record:
             self.console.print(
                 f"{self.title}: {record['told']}", highlight=False, markup=False, soft_wrap=True
             )
-        elif record["kind"] == "epoch":
-            self.first_options = self.first_options or record["options"]
-            self.last_options = record["options"]
-            self._show_epoch(record)
 
-    def _show_round(self, record: dict[str, Any]) -> None:
+    def on_epoch(self, record: dict[str, Any]) -> None:
+        """A line, and the strategies for the table at the end."""
+        self.first_options = self.first_options or record["options"]
+        self.last_options = record["options"]
+        self._show_epoch(record)
+
+    def on_round(self, record: dict[str, Any]) -> None:
+        """The live line."""
         if not self._progress or self._task is None:
             return
         parts = [f"epoch {record['epoch']:.1f}", f"loss {record['loss']:.3f}"]

@@ -61,6 +61,8 @@ class RunOptions:
     """What --compare holds equal; passes: the other run may spend the passes that this one spent."""
     log: Annotated[tuple[Literal["wandb", "mlflow"], ...], SEVERAL] = ()
     """Also send the records to these, live; needs the extra of that name."""
+    callbacks: Annotated[tuple[str, ...], SEVERAL] = ()
+    """Classes of your own, module:Class, that hear the run: on_round, on_epoch, on_checkpoint, on_end."""
     max_failures: int = 3
     """Restarts from the last checkpoint after a worker is lost."""
     start_timeout: float = 120.0

@@ -7,6 +7,7 @@ nothing, and the summary travels as the return value.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -14,6 +15,7 @@ import threading
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from lasat_ray.errors import UserError, told_elsewhere
 from lasat_ray.models.given import given_among, register
 from lasat_ray.plugins import blamed
 from lasat_ray.process_group import ProcessGroup, indexed
+from lasat_ray.runs.callbacks import kept_error
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import RecordListener, follow
 from lasat_ray.training.context import RunContext
@@ -40,6 +43,7 @@ from lasat_ray.training.stopping import sigterm_asks
 from lasat_ray.training.watchdog import Watchdog
 
 _STORAGE = ".ray"  # of Ray Train itself, in the run folder while it trains
+_TOLD = "told.jsonl"  # in it: what the first worker tells the driver alone
 
 
 def train_on_ray(
@@ -84,7 +88,7 @@ def train_on_ray(
                     controller_failure_limit=start_failures,
                 ),
             )
-            with _following(folder.metrics, listener):
+            with _following(folder, listener):
                 outcome = _fitted(trainer)
         except (ray.train.TrainingFailedError, RayError) as error:
             raise _told(error, folder) from error
@@ -182,6 +186,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         group=group,
         device=indexed(ray.train.torch.get_device()),
         folder=folder,
+        listener=partial(_tell_driver, folder),
         after_epoch=_report,
         prefetch=ray_data_prefetch,
         stop_asked=folder.stop_file.exists if group.is_first else lambda: False,
@@ -212,19 +217,34 @@ def _report(record: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _following(metrics: Path, listener: RecordListener | None) -> Iterator[None]:
-    """Hand the driver's listener every record that the first worker writes, while it writes them."""
+def _following(folder: RunFolder, listener: RecordListener | None) -> Iterator[None]:
+    """Hand the driver's listener every record that the first worker writes, while it writes them. What the
+    listener raises asks the workers to save and end, and is raised at the end of the block."""
     if listener is None:
         yield
         return
     done = threading.Event()
-    thread = threading.Thread(target=follow, args=(metrics, listener, done), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    with kept_error(folder.stop_file.touch) as run:
+        beside = folder.path / _STORAGE / _TOLD
+        thread = threading.Thread(
+            target=follow,
+            args=(folder.metrics, lambda record: run(partial(listener, record)), done),
+            kwargs={"beside": beside},
+            daemon=True,
+        )
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _tell_driver(folder: RunFolder, record: dict[str, Any]) -> None:
+    """What stands in no file that the driver follows: that a checkpoint is whole."""
+    if record["kind"] == "checkpoint":
+        with open(folder.path / _STORAGE / _TOLD, "a") as file:
+            file.write(json.dumps(record) + "\n")
 
 
 def _told(error: Exception, folder: RunFolder) -> UserError:

@@ -35,7 +35,8 @@ def training_parts(data: Any, test: Any = None, class_names: Sequence[str] | Non
     if is_mapping(data):
         found = [name for name in TESTS if name in data]
         if TRAIN not in data:
-            raise UserError(f"data: has parts {', '.join(map(str, data))}; one has to be called '{TRAIN}'")
+            told = f"has parts {', '.join(map(str, data))}; one has to be called '{TRAIN}'"
+            raise UserError(f'data: {told} (a setting is written **{{"data.max_train": 100}})')
         test = data[found[0]] if test is None and found else test
         data = data[TRAIN]
     if isinstance(data, DataLoader):

@@ -116,18 +116,19 @@ class RunFolder:
             raise UserError(f"{self.path / name}: is no JSON object; restore it from the original run folder")
         return content
 
-    def save_last(self, tree: dict[str, Any]) -> None:
-        """Keep the newest two. The new one is whole on disk before an old one gives up its name:
-        a full disk, a crash, or a damaged ``last`` never takes the only whole file."""
+    def save_last(self, tree: dict[str, Any]) -> Path:
+        """Keep the newest two; gives the newest one's place. The new one is whole on disk before an old one
+        gives up its name: a full disk, a crash, or a damaged ``last`` never takes the only whole file."""
         save_checkpoint(self.checkpoints / f"{_AGES[0]}.safetensors", tree)
-        self._rename_newest()
+        return self._rename_newest()
 
-    def _rename_newest(self) -> None:
+    def _rename_newest(self) -> Path:
         newest, last, previous = (self.checkpoints / f"{name}.safetensors" for name in _AGES)
         if last.exists():
             os.replace(last, previous)
         os.replace(newest, last)
         sync_folder(self.checkpoints)
+        return last
 
     def load_last(self) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest whole checkpoint (None if there is none yet), and what was wrong with newer ones."""

@@ -9,7 +9,7 @@ import itertools
 import json
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,11 @@ class Recorder:
             self.events.write(record)
         except OSError as error:
             self.failure = self.failure or self._refused(error)
-        if self.listener:
+        self.tell(record)
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """Tell the listener alone; the first worker only."""
+        if self.group.is_first and self.listener:
             self.listener(record)
 
     def _refused(self, error: OSError) -> UserError:
@@ -198,22 +202,45 @@ def _first_options(grid: Grid) -> dict[str, int]:
     return dict(zip(grid, starts, strict=False))
 
 
-def follow(metrics: Path, listener: RecordListener, done: threading.Event, poll_s: float = 0.2) -> None:
-    """Tell ``listener`` every record that another process appends, until ``done``; then the rest.
+def follow(
+    metrics: Path,
+    listener: RecordListener,
+    done: threading.Event,
+    poll_s: float = 0.2,
+    *,
+    beside: Path | None = None,
+) -> None:
+    """Tell ``listener`` every record that another process adds to ``metrics`` until ``done``, and the rest.
 
-    A restart cuts the file back to its last checkpoint; rounds heard before are heard again.
+    ``beside``: a second file of records, each of which comes after those that stood in ``metrics`` before it.
+    A restart cuts ``metrics`` back to its last checkpoint; rounds heard before are heard again.
     """
-    position = metrics.stat().st_size if metrics.exists() else 0
+    tail, second = _Tail(metrics), _Tail(beside)
     while True:
         last_look = done.wait(poll_s)
-        if metrics.exists():
-            position = min(position, metrics.stat().st_size)
-            with open(metrics) as file:
-                file.seek(position)
-                for line in file:
-                    if not line.endswith("\n"):
-                        break
-                    listener(json.loads(line))
-                    position += len(line.encode())
+        later = list(second.records())
+        for record in (*tail.records(), *later):
+            listener(record)
         if last_look:
             return
+
+
+class _Tail:
+    """What is appended to a file of records from now on."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.position = path.stat().st_size if path and path.exists() else 0
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Those that are whole and were not given yet."""
+        if self.path is None or not self.path.exists():
+            return
+        self.position = min(self.position, self.path.stat().st_size)
+        with open(self.path) as file:
+            file.seek(self.position)
+            for line in file:
+                if not line.endswith("\n"):
+                    return
+                self.position += len(line.encode())
+                yield json.loads(line)

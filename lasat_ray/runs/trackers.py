@@ -82,7 +82,7 @@ TRACKERS: dict[str, Callable[[RunFolder, str], Tracker]] = {"wandb": Wandb, "mlf
 
 
 class Trackers:
-    """Hears the recorder's records and passes every number on, each step once."""
+    """A callback that passes every number on, each step once."""
 
     def __init__(self, names: Sequence[str], folder: RunFolder, warn: Callable[[str], None]):
         self.warn = warn
@@ -95,10 +95,10 @@ class Trackers:
             except Exception as error:
                 self._drop(name, error)
 
-    def __call__(self, record: dict[str, Any]) -> None:
+    def on_record(self, record: dict[str, Any]) -> None:
         """A record of metrics.jsonl. After a restart of workers old ones are heard again, and skipped."""
         kind, step = record["kind"], step_of(record)
-        if kind == "data":  # words alone: which images are used
+        if kind in ("data", "checkpoint"):  # words alone: which images are used, where a file lies
             return
         if step <= self.last.get(kind, -1):
             return

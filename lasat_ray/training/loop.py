@@ -212,7 +212,10 @@ class Trainer:
 
     def _save(self, state: dict[str, Any]) -> None:
         self.recorder.sync()
-        self.context.folder.save_last(state)
+        path = self.context.folder.save_last(state)
+        round, whole = self.env.round, self.env.round % self.rounds_per_epoch == 0
+        epoch = round // self.rounds_per_epoch if whole else None
+        self.recorder.tell({"kind": "checkpoint", "round": round, "epoch": epoch, "path": str(path)})
 
     def finish(self) -> dict[str, Any]:
         """Open the test set once, evaluate the best net, write summary.json."""

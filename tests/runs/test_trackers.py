@@ -91,7 +91,7 @@ RECORDS = [
 def test_every_number_is_passed_on_once_also_when_heard_again(folder, wandb, mlflow):
     trackers = Trackers(["wandb", "mlflow"], folder, pytest.fail)
     for record in [*RECORDS, *RECORDS[1:]]:
-        trackers(record)
+        trackers.on_record(record)
     trackers.close()
     expected = [(0, {"round/loss": 2.0}), (1, {"round/loss": 1.5}), (1, {"epoch/val_clean_acc": 0.5})]
     assert wandb[0].logged == expected and wandb[0].finished
@@ -123,7 +123,7 @@ def test_a_tracker_that_is_not_installed_is_one_warning(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     told = []
     trackers = Trackers(["wandb"], folder, told.append)
-    trackers(RECORDS[0])
+    trackers.on_record(RECORDS[0])
     trackers.close()
     remedy = "is not installed; pip install 'lasat-ray[wandb]'"
     assert told == [f"--log wandb: {remedy}; training goes on without it"]
@@ -138,13 +138,13 @@ def test_a_tracker_that_breaks_is_told_once_and_dropped(folder, wandb, mlflow):
 
     trackers.live["wandb"].log = fail
     for record in RECORDS:
-        trackers(record)
+        trackers.on_record(record)
     assert len(told) == 1 and "ConnectionError: no route to host" in told[0] and "\n" not in told[0]
     assert len(mlflow.metrics) == 3
 
 
 def test_without_trackers_nothing_is_written(folder):
-    Trackers([], folder, pytest.fail)(RECORDS[0])
+    Trackers([], folder, pytest.fail).on_record(RECORDS[0])
     assert not (folder.path / "trackers.json").exists()
 
 

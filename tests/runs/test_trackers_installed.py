@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
 def play(name, folder, records, warn=pytest.fail, failed=False):
     trackers = Trackers([name], folder, warn)
     for record in records:
-        trackers(record)
+        trackers.on_record(record)
     trackers.close(failed)
 
 
