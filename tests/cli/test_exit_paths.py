@@ -33,8 +33,7 @@ def shell(command, tmp_path, **environment):
     [
         (">/dev/full", {}),
         (">&- 2>&- <&-", {}),
-        ("2>/dev/full", {}),
-        (">out.txt", {"PYTHONIOENCODING": "ascii"}),
+        (">out.txt 2>/dev/full", {"PYTHONIOENCODING": "ascii"}),  # each of its own stream
         ("| head -c 1", {}),
     ],
 )

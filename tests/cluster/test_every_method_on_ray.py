@@ -1,4 +1,6 @@
-"""Every method on Ray Train workers, in worlds of 1, 2 and 4 of them: the same nets, in float64."""
+"""Every method on Ray Train workers, one and four of them: the same nets, in float64.
+
+Groups of two are in tests/methods, without Ray."""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from lasat_ray.runs.folder import RunFolder
 from tests.support.method_runs import DISTINCT, assert_same_nets, run_config, trainer_in, write_teacher
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
-SIZES = (1, 2, 4)
+SIZES = (1, 4)
 
 
 def meet(path: Path, name: str, rank: int, size: int) -> None:

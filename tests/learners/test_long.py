@@ -35,9 +35,10 @@ def played(name, floor, shared, updates):
 
 
 @pytest.mark.parametrize(
-    "updates", [150, pytest.param(2000, marks=pytest.mark.slow)], ids=["some", "two thousand"]
+    ("shared", "updates"),
+    [(True, 150), (False, 150), pytest.param(True, 2000, marks=pytest.mark.slow)],
+    ids=["shared features", "separate", "two thousand"],
 )
-@pytest.mark.parametrize("shared", [True, False], ids=["shared features", "separate"])
 @pytest.mark.parametrize("floor", [0.0, 0.1])
 @pytest.mark.parametrize("name", POLICIES)
 def test_updates_leave_a_learner_sane(name, floor, shared, updates):
