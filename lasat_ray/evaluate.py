@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from rich.console import Console
 from tyro.conf import OmitArgPrefixes, arg
 
 from lasat_ray.api.evaluating import carry_out
@@ -26,9 +28,12 @@ from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import SPELLINGS
+from lasat_ray.evaluation.corruptions import REPORT as CORRUPTIONS
 from lasat_ray.evaluation.report import REPORT
 from lasat_ray.evaluation.robustbench import check_exportable, export_robustbench
+from lasat_ray.evaluation.run_corruptions import MAKE, check_unused, evaluate_corruptions, spelling_of
 from lasat_ray.evaluation.show import attack_table, verdict_line
+from lasat_ray.evaluation.show_corruptions import corruption_lines, severity_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _evaluate(options: EvaluateOptions) -> int:
     console = make_console()
     check_options(options)
+    check_unused({field.name: (getattr(options, field.name), field.default) for field in fields(options)})
+    if options.corruptions is not None:
+        return _corruptions(options, console)
     device = choose_device(options.device)
     subject = target_of(options)
     out = Path(options.out) if options.out else subject.out
@@ -79,6 +87,30 @@ def _evaluate(options: EvaluateOptions) -> int:
     if options.export_robustbench:
         written = export_robustbench(subject, report, Path(options.export_robustbench))
         console.print(f"RobustBench: {written}", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _corruptions(options: EvaluateOptions, console: Console) -> int:
+    """The table of common corruptions, which runs no attack."""
+    say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    where = options.corruptions or MAKE
+    subject = target_of(replace(options, dataset=options.dataset or spelling_of(where)))
+    out = Path(options.out) if options.out else subject.out
+    report = evaluate_corruptions(
+        subject,
+        where,
+        with_clean=options.dataset is not None or where == MAKE,
+        n_examples=options.n_examples,
+        seed=options.seed,
+        chunk_size=options.chunk_size,
+        device=choose_device(options.device),
+        out=out,
+        baseline=options.corruption_baseline,
+        tell=say,
+    )
+    console.print(severity_table(report))
+    for line in (*corruption_lines(report), f"report: {out / CORRUPTIONS}"):
+        say(line)
     return 0
 
 

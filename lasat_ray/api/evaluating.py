@@ -24,12 +24,12 @@ from lasat_ray.data import Images, load_dataset
 from lasat_ray.data.arrays import Given
 from lasat_ray.data.classes import classes_of_names, match, relabelled
 from lasat_ray.data.objects import TESTS, is_mapping, one_part
-from lasat_ray.data.subsets import coverage, subset
+from lasat_ray.data.subsets import coverage, even_order, subset
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.evaluate_net import evaluate_net
 from lasat_ray.evaluation.plan import DEFAULT_ATTACKS
 from lasat_ray.evaluation.show import EvaluationDisplay
-from lasat_ray.evaluation.subject import EvaluationTarget, from_run, from_weights
+from lasat_ray.evaluation.subject import PROBED, EvaluationTarget, from_run, from_weights
 from lasat_ray.models.given import call_factory
 from lasat_ray.runs.foreign import load_foreign
 from lasat_ray.runs.load import checkpoint_file
@@ -160,7 +160,10 @@ def _target(
             )
         part = _test_part(data, class_names)
         shape, count = part.images.image_shape, len(part.classes)
-        loaded = load_foreign(net, weights, num_classes=count, image_shape=shape, mean=mean, std=std)
+        probe = part.images.take(even_order(part.images.y)[:PROBED]).x / 255
+        loaded = load_foreign(
+            net, weights, num_classes=count, image_shape=shape, mean=mean, std=std, images=probe
+        )
         return _made(loaded, part, net, n_examples)
     if is_stored(net):
         path, trusted = path_of(net)

@@ -46,6 +46,10 @@ class AttackOptions:
     """Attack only what the attacks before left; the last accuracy is the worst case."""
     sanity_examples: int = 64
     """Images of the check whether figures can be trusted; 0 leaves it out."""
+    corruptions: str | None = None
+    """Instead of attacks, common corruptions: a folder of .npy files like CIFAR-10-C's, or make."""
+    corruption_baseline: str | None = None
+    """corruptions.json of a reference net on the same images; adds the mCE relative to it."""
     seed: int | None = None
     """Names every random start; None takes the run's, else 0."""
     chunk_size: int = 200
@@ -160,6 +164,7 @@ def check_options(options: EvaluateOptions) -> None:
     least: dict[str, tuple[float, float | None]] = {
         "num-workers": (0, options.num_workers),
         "n-examples": (1, options.n_examples),
+        "chunk-size": (1, options.chunk_size),
         "max-failures": (0, options.max_failures),
         "cpus-per-worker": (0.001, options.cpus_per_worker),
         "start-timeout": (1, options.start_timeout),

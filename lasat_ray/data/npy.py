@@ -1,7 +1,8 @@
 """Test images as CIFAR-10-C and CIFAR-10.1 are published: .npy files of images, and one of labels.
 
 ``npz:FOLDER`` takes all corruptions of CIFAR-10-C, ``npz:FOLDER/fog.npy`` one of them, and
-``npz:FOLDER/fog.npy@3`` its third severity of five.
+``npz:FOLDER/fog.npy@3`` its third severity of five. A folder of CIFAR-10.1 holds one or more NAME_data.npy,
+each with its NAME_labels.npy, and is read where there is one.
 """
 
 from __future__ import annotations
@@ -20,21 +21,33 @@ from lasat_ray.data.guard import MAX_CLASSES, check_bytes, reading
 from lasat_ray.data.part import Part, Shape
 from lasat_ray.errors import UsageError, UserError
 
-LABELS = "labels.npy"
+LABELS, DATA = "labels.npy", "_data.npy"
 SEVERITIES = 5
 
 
 def is_published(path: Path) -> bool:
     """A .npy file, one of its severities, or a folder of them."""
-    return path.suffix == ".npy" or ".npy@" in path.name or (path / LABELS).is_file()
+    if path.suffix == ".npy" or ".npy@" in path.name:
+        return True
+    return path.is_dir() and ((path / LABELS).is_file() or any(path.glob(f"*{DATA}")))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of images in a folder, by name; UserError where there is none."""
+    files = [file for file in sorted(folder.glob("*.npy")) if not file.name.endswith((LABELS, f"_{LABELS}"))]
+    files = [file for file in files if file.name[0] != "."]
+    if not files:
+        raise UserError(f"{folder}: holds no .npy file of images; name a folder as CIFAR-10-C is published")
+    return files
 
 
 def open_test(path: Path) -> tuple[partial[Part], ...]:
     """What opens the images of a file, a severity or a folder."""
     if path.is_dir():
-        files = sorted(file for file in path.glob("*.npy") if file.name != LABELS and file.name[0] != ".")
-        if not files:
-            raise UserError(f"{path}: holds {LABELS} and no images; add the files that belong to it")
+        files = image_files(path)
+        if not (path / LABELS).is_file() and len(files) > 1:
+            names = ", ".join(file.name for file in files)
+            raise UsageError(f"--dataset: '{path}' holds {names}; name one of them, npz:{files[-1]}")
         return (partial(open_part, tuple(files), None),)
     name, at, severity = path.name.rpartition("@")
     if not at or path.exists():
@@ -56,6 +69,11 @@ def open_part(files: tuple[Path, ...], severity: int | None) -> Part:
                 f"want uint8 [N,H,W,1] or [N,H,W,3], all files alike"
             )
     if severity is not None:
+        if len(label_N[0]) % SEVERITIES:
+            raise UserError(
+                f"{files[0]}: {len(label_N[0])} images are no {SEVERITIES} equal severities; "
+                f"leave @{severity} out"
+            )
         share = len(label_N[0]) // SEVERITIES
         images = [image[(severity - 1) * share : severity * share] for image in images]
         label_N = [label[(severity - 1) * share : severity * share] for label in label_N]
@@ -89,7 +107,7 @@ def _look(file: Path, found: tuple[int, ...], shape: Shape) -> None:
 
 def _labels(file: Path) -> np.ndarray:
     """The labels beside a file: labels.npy, or NAME_labels.npy of NAME_data.npy."""
-    beside = file.with_name(file.name.replace("_data.npy", "_labels.npy"))
+    beside = file.with_name(file.name.replace(DATA, f"_{LABELS}"))
     place = beside if beside != file and beside.is_file() else file.with_name(LABELS)
     label_N = np.asarray(_mapped(place))
     if label_N.ndim != 1 or label_N.dtype.kind not in "iu":

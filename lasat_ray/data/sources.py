@@ -113,6 +113,25 @@ def load_test_images(
     return images, facts
 
 
+def load_test_alone(
+    spelling: str, *, root: str, max_test: int | None, options: ReadOptions = DEFAULT
+) -> tuple[Images, TestFacts, Classes]:
+    """The test images, x uint8 [N,C,H,W] and y [N], of a set with a path that has no training images, what is
+    known of them, and their classes: those that the part names, else its labels' numbers.
+
+    UserError where there is no labelled test part, UsageError for a spelling that cannot be.
+    """
+    request = make_request(spelling, root, 1, max_test, 0, options)
+    name = spelling.partition(":")[0]
+    if name not in TEST_SOURCES:
+        raise unknown_name("--dataset", name, TEST_SOURCES)
+    with files_at(spelling):
+        part = choose_part(TEST_SOURCES[name](request), spelling)
+        facts = inspect_part(part, part.classes, None, max_test=max_test, alone=True)
+        images, _ = read_part(part, part.classes, None, max_test=max_test, alone=True)
+    return images, facts, part.classes
+
+
 def load_extra(
     spelling: str,
     image_shape: tuple[int, int, int],

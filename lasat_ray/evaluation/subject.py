@@ -10,8 +10,9 @@ from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig
 from lasat_ray.config.json_io import read_config
-from lasat_ray.data import ImageDataset, Images, ReadOptions, load_dataset, load_test_images
-from lasat_ray.data.classes import classes_of_names
+from lasat_ray.data import ImageDataset, Images, ReadOptions, load_dataset, load_test_alone, load_test_images
+from lasat_ray.data.classes import Classes, classes_of_names
+from lasat_ray.data.images import TestFacts
 from lasat_ray.data.subsets import even_order
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import ImageShape
@@ -98,13 +99,12 @@ def from_weights(
     """A net by name with somebody's weights, on a named test set."""
     if dataset is None:
         raise UsageError(f"--dataset: is missing; name the test set for '{model}', for example cifar10")
-    data = _dataset(dataset, root, None, max_test)
-    images = data.load_test()
+    classes, images, known = _test_part(dataset, root, max_test)
     found = open_foreign(
         model,
         weights,
-        num_classes=data.num_classes,
-        image_shape=data.image_shape,
+        num_classes=len(classes),
+        image_shape=images.image_shape,
         mean=mean,
         std=std,
         images=images.take(even_order(images.y)[:PROBED]).x / 255,
@@ -116,16 +116,33 @@ def from_weights(
         "extra_data": None,
         "dataset": dataset_label(dataset),
         "checkpoint": weights.name,
-        "class_names": list(data.class_names),
+        "class_names": list(classes.names),
         "notes": list(found.notes),
     }
-    if data.inspect_test:
-        known = data.inspect_test()
+    if known is not None:
         facts |= {"images": known.coverage, "notes": [*found.notes, *known.notes]}
     out = weights.parent / f"{weights.stem}-evaluation"
+    shape = images.image_shape
     return EvaluationTarget(
-        net=found.net, images=images, image_shape=data.image_shape, config=None, facts=facts, out=out
+        net=found.net, images=images, image_shape=shape, config=None, facts=facts, out=out
     )
+
+
+def _test_part(
+    spelling: str, root: str | None, max_test: int | None
+) -> tuple[Classes, Images, TestFacts | None]:
+    """The test images of a set, its classes being those of its training images where it has any."""
+    try:
+        data = _dataset(spelling, root, None, max_test)
+    except UserError as error:
+        try:
+            images, known, classes = load_test_alone(
+                spelling, root=_root(root, None), max_test=max_test, options=_options(None)
+            )
+        except UserError:
+            raise error from None
+        return classes, images, known
+    return data.classes, data.load_test(), data.inspect_test() if data.inspect_test else None
 
 
 def _dataset(

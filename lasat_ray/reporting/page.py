@@ -91,10 +91,11 @@ def _table(table: Table) -> str:
     checks = ["L1", "L2", "L3"] if checked else []
     head = "".join(f"<th>{_text(name)}</th>" for name in ["", "", *checks, *map(column_name, table.columns)])
     rows = "".join(_line(table, line, checks) for line in table.lines)
+    ranked = ", the best of its kind in bold; mean ± deviation over seeds" if table.ranked else ""
     notes = "".join(f"<p class='note'>{_text(note)}</p>" for note in table.notes)
     return (
         f"<section id='{table.slug}'><h2>{_text(table.title)}</h2>"
-        f"<p class='about'>Accuracy in %, the best of its kind in bold; mean ± deviation over seeds.</p>"
+        f"<p class='about'>Accuracy in %{ranked}.</p>"
         f"<div class='scroll'><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
         f"{notes}<p class='links'><a href='{table.slug}.csv'>CSV</a></p></section>"
     )

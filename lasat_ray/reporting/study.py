@@ -11,6 +11,7 @@ from typing import Any
 
 from lasat_ray.config.json_io import config_to_json, read_config, read_json
 from lasat_ray.errors import UserError
+from lasat_ray.evaluation.corruptions import REPORT as CORRUPTIONS
 from lasat_ray.evaluation.report import REPORT
 from lasat_ray.runs.records import records_in
 
@@ -34,6 +35,7 @@ class Run:
     records: list[Record]
     summary: Record | None
     evaluation: Record | None
+    corruptions: Record | None = None
 
     def of(self, kind: str) -> list[Record]:
         """The records of one kind: round, epoch, probe."""
@@ -111,6 +113,7 @@ def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
         records=read_records(path / "metrics.jsonl"),
         summary=_read(path / "summary.json"),
         evaluation=_read(path / REPORT),
+        corruptions=_read(path / CORRUPTIONS),
     )
 
 

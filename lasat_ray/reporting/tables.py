@@ -40,10 +40,12 @@ class Table:
     columns: list[str]
     lines: list[Line]
     notes: list[str]
+    ranked: bool = True
+    """Whether its lines compete, so that the best is in bold."""
 
     def best(self, column: str, source: Source) -> float | None:
         """The value in bold: the largest of its kind, the smallest where it is time."""
-        rows = [line.values for line in self.lines if line.source == source]
+        rows = [line.values for line in self.lines if line.source == source and self.ranked]
         found = [values[column] for values in rows if column in values]
         if len(found) < 2:
             return None

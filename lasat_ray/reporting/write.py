@@ -13,6 +13,7 @@ from typing import Any
 
 from lasat_ray import __version__
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.reporting.corruptions import corruption_tables
 from lasat_ray.reporting.figure import Figure
 from lasat_ray.reporting.figures import draw_all
 from lasat_ray.reporting.page import render_page
@@ -35,7 +36,7 @@ def make_folder(out: Path) -> None:
 def draw(study: Study) -> tuple[list[Figure], list[Table]]:
     """Every figure and table; UserError naming the run whose records cannot be drawn."""
     try:
-        return draw_all(study), all_tables(study)
+        return draw_all(study), [*all_tables(study), *corruption_tables(study)]
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         if len(study.runs) > 1:
             for group in study.groups:
