@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lasat_ray.cli.display import chance_line, result_table, saved_line, strategy_table
+from lasat_ray.cli.display import chance_line, leak_line, result_table, saved_line, strategy_table
 from lasat_ray.cli.run_options import (
     RunOptions,
     parse_train,
@@ -159,9 +159,10 @@ def _run_all(
             rival = beside.config()
             results.append((f"{rival.method} fixed", run(rival, beside)))
     console.print(result_table([(name, summary) for name, (summary, _) in results]))
-    if line := chance_line(results[0][1][0]):
-        console.print(line, highlight=False, soft_wrap=True)
     summary = results[0][1][0]
+    for told in (chance_line(summary), leak_line(summary)):
+        if told:
+            console.print(told, highlight=False, soft_wrap=True)
     if "passes_per_image" in summary and (constant := constant_passes(config, summary["rounds"])):
         spent = summary["passes_per_image"]
         images = summary["passes"] / spent

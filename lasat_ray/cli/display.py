@@ -131,6 +131,17 @@ def saved_line(spent: float, constant: float, steps: int) -> str:
     )
 
 
+def leak_line(summary: dict[str, Any]) -> str | None:
+    """That test images were trained on; None where none was."""
+    shared = summary.get("n_test_in_training")
+    if not shared:
+        return None
+    return (
+        f"{shared:,} of {summary['n_test']:,} test images are training images too, pixel for pixel: "
+        "these figures flatter the net; take them out of one part."
+    )
+
+
 def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]]) -> Table:
     """How the distribution of each field moved: its share per value in the first and last epoch."""
     table = Table(title="Strategies chosen, first epoch -> last epoch")

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lasat_ray.config.urls import is_url
 from lasat_ray.data.find_shards import find_folder, find_split
 from lasat_ray.data.images import ImageDataset, Images, TrainingImages
@@ -62,6 +64,19 @@ def hash_images(images: TrainingImages) -> str:
         total.update(f"{list(tensor.shape)}".encode())
         total.update(tensor.contiguous().numpy().data)
     return total.hexdigest()
+
+
+def count_shared(train: TrainingImages, test: Images) -> int:
+    """How many test images (x uint8 [N,C,H,W]) are a training image too, pixel for pixel; 0 for a stream,
+    whose images are not at hand."""
+    if not isinstance(train, Images):
+        return 0
+    known = {_image_hash(x) for x in train.x.numpy()}
+    return sum(_image_hash(x) in known for x in test.x.numpy())
+
+
+def _image_hash(x: np.ndarray) -> bytes:
+    return hashlib.blake2b(x.tobytes(), digest_size=16).digest()
 
 
 def _extra_hash(spelling: str) -> str:

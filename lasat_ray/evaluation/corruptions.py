@@ -40,7 +40,7 @@ GROUPS = {
 }
 """The fifteen kinds that the mean is taken over, in the paper's order."""
 COMMON = tuple(name for names in GROUPS.values() for name in names)
-SEVERITY = range(1, SEVERITIES + 1)
+SEVERITY: range = range(1, SEVERITIES + 1)
 
 
 class Source(Protocol):

@@ -9,6 +9,7 @@ from torch import nn
 
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import ImageDataset, Images
+from lasat_ray.data.fingerprint import count_shared
 from lasat_ray.data.images import TestFacts
 from lasat_ray.data.subsets import coverage
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
@@ -118,6 +119,8 @@ class Evaluator:
             ),
             "clean_acc": self.accuracy(net, test, 0),
         }
+        if shared := count_shared(self.dataset.train, test):
+            summary["n_test_in_training"] = shared
         for steps in config.evaluation.test_num_steps:
             summary[f"robust_acc_pgd{steps}"] = self.accuracy(net, test, steps)
         if env.target.pruning:
