@@ -23,6 +23,8 @@ from lasat_ray.cli.run_options import (
 )
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.config.config_file import config_of_file, spell_settings
+from lasat_ray.config.json_io import flag
 from lasat_ray.cost import constant_passes
 from lasat_ray.errors import UsageError, told_elsewhere
 from lasat_ray.recipes.compared import compared
@@ -57,7 +59,9 @@ def train_command() -> int:
     if rival:
         check(rival, METHODS, LEARNERS)
     if options.dry_run:
-        console.print(render_config(config), highlight=False, markup=False, soft_wrap=True)
+        as_flags = options.format == "flags"
+        text = render_config(config) if as_flags else spell_settings(config, options.format)
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         return printed_status()
     from lasat_ray.runs.callbacks import find_callbacks
     from lasat_ray.runs.cleanup import undone_if_refused
@@ -113,6 +117,8 @@ def fit_images(
     from lasat_ray.training.inputs import load_config_dataset
 
     given = {token.partition("=")[0].replace("_", "-") for token in argv}
+    if options.config:
+        given |= {flag(path) for path in config_of_file(Path(options.config), None, lambda _: config)[1]}
     if options.resume_or_start and options.out and holds_run(Path(options.out)):
         return fitted_as(config, RunFolder(Path(options.out)).config(), given)
     dataset = load_config_dataset(config)

@@ -13,7 +13,7 @@ from torch import nn
 from lasat_ray.api.given_data import FILE, GivenData, given_data
 from lasat_ray.api.results import TrainResult
 from lasat_ray.api.running import check_all, fitted_to, run_one, trainer
-from lasat_ray.api.settings import base_config
+from lasat_ray.api.settings import base_config, given_in
 from lasat_ray.api.words import in_python
 from lasat_ray.cli.run_options import RunOptions
 from lasat_ray.cli.streams import make_console
@@ -31,7 +31,7 @@ from lasat_ray.runs.trust import check_code, check_folder
 from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.validation import check
 
-_COMMANDS_OWN = {"compare", "compare_by", "dry_run", "list_recipes", "debug"}
+_COMMANDS_OWN = {"compare", "compare_by", "dry_run", "list_recipes", "debug", "format"}
 Net = str | nn.Module | Callable[..., nn.Module]
 """A name as in ``--model``, a module, or a function or class that makes one."""
 Listeners = Sequence[tuple[str, object]]
@@ -39,7 +39,7 @@ Listeners = Sequence[tuple[str, object]]
 
 @in_python
 def train(
-    config: str | TrainConfig | None = None,
+    config: str | Path | TrainConfig | None = None,
     /,
     *,
     data: Any = None,
@@ -58,11 +58,11 @@ def train(
 ) -> TrainResult:
     """Train a robust classifier; what ``python -m lasat_ray.train`` does, with data and nets of one's own.
 
-    ``config``: a recipe's name or a ``TrainConfig``; None is the default recipe, with data of one's own
-    ``images``, which chooses sizes by them. ``settings``: changes to it, as ``recipe`` takes them, and the
-    other options of where and how: ``address``, ``cpus_per_worker``, ``max_failures``, ``start_timeout``,
-    ``hang_timeout``, ``accept_changed_data``, ``resume_or_start`` (begin, go on with, or find finished in
-    ``out``).
+    ``config``: a recipe's name, a file of settings or a ``TrainConfig``; None is the default recipe, with
+    data of one's own ``images``, which chooses sizes by them. ``settings``: changes to it, as ``recipe``
+    takes them, and the other options of where and how: ``address``, ``cpus_per_worker``, ``max_failures``,
+    ``start_timeout``, ``hang_timeout``, ``accept_changed_data``, ``resume_or_start`` (begin, go on with, or
+    find finished in ``out``).
 
     ``data``: a name as in ``--dataset``; (x, y), x [N,C,H,W] tensors or [N,H,W,C] arrays, uint8 or floats in
     [0,1], y [N] whole numbers from 0; a torch Dataset of (image, label); a Hugging Face dataset; or a dict
@@ -95,6 +95,7 @@ def train(
     for name, value in (("test", test), ("class_names", class_names)):
         if parts is None and value is not None:
             raise UsageError(f"{name}: has no effect with named data; give data=(x, y) with it")
+    in_file = {flag(path) for path in given_in(config)}
     config = base_config(config, "images" if parts else None)
     settings = _with_data_and_net(settings, data, net)
     config = changed(config, settings)
@@ -102,7 +103,7 @@ def train(
     if parts:
         config = dataclasses.replace(config, dataset=f"npz:{(path / FILE).resolve()}")
     check(config)
-    config = _fitted(config, parts, settings, console)
+    config = _fitted(config, parts, settings, in_file, console)
     check_all(config, options)
     return _new_run(config, parts, options, path, console, listeners)
 
@@ -110,6 +111,8 @@ def train(
 def _options(given: dict[str, Any], settings: dict[str, Any]) -> tuple[RunOptions, dict[str, Any]]:
     """The options of where and how, and what is left of ``settings``."""
     hints = get_type_hints(RunOptions, include_extras=True)
+    if "config" in settings:
+        raise UsageError("config: stands first and without its name; write train(config, ...)")
     for name in _COMMANDS_OWN & settings.keys():
         raise UsageError(f"{name}: is the command's alone; leave it out")
     values = {**given, **{name: value for name, value in settings.items() if name in hints}}
@@ -133,7 +136,11 @@ def _with_data_and_net(settings: dict[str, Any], data: Any, net: Net | None) -> 
 
 
 def _fitted(
-    config: TrainConfig, parts: GivenData | None, settings: dict[str, Any], console: Console
+    config: TrainConfig,
+    parts: GivenData | None,
+    settings: dict[str, Any],
+    in_file: set[str],
+    console: Console,
 ) -> TrainConfig:
     """Recipe ``images``: sizes by the images that are there; other recipes as they are."""
     if config.recipe != "images":
@@ -143,7 +150,7 @@ def _fitted(
         count, shape = len(dataset.train), dataset.image_shape
     else:
         count, shape = len(parts.train.images), parts.image_shape
-    given = {flag(path) for path, _ in flattened(settings)}
+    given = {flag(path) for path, _ in flattened(settings)} | in_file
     config, chosen = fitted_to(config, count, shape, given)
     told = f"Recipe images for {count:,} training images {shape} (C,H,W): {chosen}"
     console.print(told.replace("--", "").replace("batch-size", "batch_size"), soft_wrap=True)

@@ -21,6 +21,7 @@ from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 from lasat_ray.cli.parsing import HelpShown, flags_of, parse, value_of
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.config_file import config_of_file
 from lasat_ray.config.hints import spec_of
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
@@ -55,6 +56,8 @@ class RunOptions:
     """With --resume: run the code that the folder names as module:name, and follow its links."""
     accept_changed_data: Switch = False
     """With --resume: go on although the images are not those the run was stopped with; recorded."""
+    config: str | None = None
+    """Settings in a YAML, TOML or JSON file, any run's config.json too; flags win over them."""
     compare: str | None = None
     """Also train this method with its fixed attack, for example pgd-at."""
     compare_by: Literal["passes", "rounds", "seconds"] = "passes"
@@ -71,6 +74,8 @@ class RunOptions:
     """Seconds after which a round or a batch of an evaluation counts as hung, and its process is ended."""
     dry_run: Switch = False
     """Print the settings of the run and stop."""
+    format: Literal["flags", "yaml", "toml", "json"] = "flags"
+    """With --dry-run: print them as flags, or as a file for --config."""
     list_recipes: Switch = False
     """Print the recipes with their published numbers and stop."""
     debug: Switch = False
@@ -101,9 +106,16 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     resume, recipe = value_of("--resume", args), value_of("--recipe", args)
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
+    file = value_of("--config", args)
+    if resume is not None and file is not None:
+        raise UsageError(f"--config: '{file}' cannot be set with --resume; a resumed run keeps its settings")
     if resume is not None:
         check_folder(Path(resume), "--trust" in args)
         config = read_config(Path(resume) / "config.json")
+    elif file is not None:
+        config, _ = config_of_file(
+            Path(file), recipe, lambda name: get_recipe(name).config, RunOptions.__dataclass_fields__
+        )
     else:
         config = get_recipe(recipe if recipe is not None else DEFAULT).config
     default = _Train(train=config, run=RunOptions())
@@ -111,10 +123,11 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     parsed = parse(
         _Train, args, prog="python -m lasat_ray.train", description=_DESCRIPTION, default=default, known=known
     )
-    if resume is not None:
+    source = Path(resume) / "config.json" if resume is not None else Path(file) if file is not None else None
+    if source is not None and (source.parent / "manifest.json").exists():  # of a run, maybe somebody else's
         named = [token.partition("=")[0].replace("_", "-") for token in args]
-        check_code(parsed.train, str(Path(resume) / "config.json"), parsed.run.trust, named)
-    elif parsed.run.resume_or_start and parsed.run.out is not None:
+        check_code(parsed.train, str(source), parsed.run.trust, named)
+    if resume is None and parsed.run.resume_or_start and parsed.run.out is not None:
         check_folder(Path(parsed.run.out), parsed.run.trust)
     return parsed.train, parsed.run
 
@@ -161,7 +174,9 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
 
 def _check_place(options: RunOptions) -> None:
     """Refuse what does not fit where the run lies."""
-    if options.trust and options.resume is None and not options.resume_or_start:
+    if options.format != "flags" and not options.dry_run:
+        raise refusal("--format", f"'{options.format}'", "prints nothing without --dry-run", "add --dry-run")
+    if options.trust and options.resume is None and options.config is None and not options.resume_or_start:
         raise UsageError("--trust: has nothing to trust without --resume; leave it out")
     if options.accept_changed_data and options.resume is None and not options.resume_or_start:
         raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import numbers
 from collections.abc import Iterator, Mapping
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lasat_ray.config import TrainConfig
@@ -55,18 +57,24 @@ def _flattened(
             raise UsageError(f"{_at(source)}{path}: is not a setting; {_nearest(path, hints)}")
 
 
-def settings(cls: type = TrainConfig, prefix: str = "") -> dict[str, Any]:
+@functools.cache
+def settings() -> Mapping[str, Any]:
     """Dotted path -> type of every setting."""
+    return MappingProxyType(_types(TrainConfig, ""))
+
+
+def _types(cls: type, prefix: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if dataclasses.is_dataclass(hint):
-            found |= settings(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+            found |= _types(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
         else:
             found[prefix + name] = hint
     return found
 
 
 def _nearest(path: str, known: Mapping[str, Any]) -> str:
+    """How to go on from a name that is no setting."""
     tail = path.rpartition(".")[2]
     close = [name for name in known if name.rpartition(".")[2] == tail]
     close = close or difflib.get_close_matches(path, known, n=1)
@@ -96,7 +104,7 @@ def read_value(hint: Any, value: Any) -> Any:
     if isinstance(value, numbers.Number) and hasattr(value, "item"):
         value = value.item()
     if is_union(hint):
-        if value is None:
+        if value is None or (isinstance(value, str) and value in ("none", "None")):
             return None
         return read_value(next(part for part in get_args(hint) if part is not type(None)), value)
     spec = spec_of(hint)

@@ -66,10 +66,10 @@ BEFORE: dict[str, Any] = {
 def config_from_json(data: Any, source: str = "config.json") -> TrainConfig:
     """The inverse of config_to_json; UserError naming ``source`` and the field otherwise. Settings that the
     file's older version did not have take the meaning that they had then (``BEFORE``)."""
-    return _read_dataclass(TrainConfig, _with_old_meaning(data), source, "")
+    return _read_dataclass(TrainConfig, with_old_meaning(data), source, "")
 
 
-def _with_old_meaning(data: Any) -> Any:
+def with_old_meaning(data: Any) -> Any:
     """``data`` with the settings of ``BEFORE`` that groups of it lack."""
     if not isinstance(data, dict):
         return data
