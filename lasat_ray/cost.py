@@ -39,7 +39,8 @@ def round_parts(
 
     method = find_method(config.method)
     attack, looks = _attack_passes(config, method, steps), 1 + method.needs_clean + method.needs_helper
-    companion = {"none": 0, "frozen": 1, "trained": 3}[method.companion]
+    # One that forms labels is asked once, before the attack.
+    companion = {"none": 0, "average": 0, "frozen": 1, "trained": 3}[method.companion]
     gamma = method.awp_gamma if config.loss.awp_gamma is None else config.loss.awp_gamma
     run_pgd = 3 * looks + bool(companion) if gamma and epoch >= config.loss.awp_warmup else 0
     parts: dict[str, float] = dict.fromkeys(PARTS, 0)
@@ -189,4 +190,5 @@ def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
     if not method.attacks:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
-    return 2 * steps + (1 if loss in ("kl", "squared", "own") else 0)
+    label = method.companion_sees == "before"
+    return 2 * steps + label + (1 if loss in ("kl", "squared", "own") else 0)

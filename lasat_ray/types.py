@@ -18,7 +18,8 @@ class Batch:
     ``x`` [B,C,H,W] in [0,1]; ``y`` [B] int64 labels; ``index`` [B] int64 row in the data set, the
     name under which all of an image's random numbers are drawn; ``global_size`` images of the
     round over all workers, the N of every mean. Where images are mixed (CutMix), ``y_other`` [B] is
-    the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``.
+    the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``. ``soft_y``
+    [B,N]: the label as a distribution, where the method forms one (ADR), for its attack and its loss.
     """
 
     x: Tensor
@@ -27,6 +28,7 @@ class Batch:
     global_size: int
     y_other: Tensor | None = None
     share: Tensor | None = None
+    soft_y: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

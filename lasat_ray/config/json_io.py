@@ -53,6 +53,9 @@ BEFORE: dict[str, Any] = {
     "data.background": "white",
     "loss.ikl_alpha": 20.0,
     "loss.ikl_temperature": 4.0,
+    "loss.adr_decay": 0.995,
+    "loss.adr_temperature": [2.5, 2.0],
+    "loss.adr_trust": [0.7, 0.95],
     "reward.objective": "total",
     "reward.cost_target": 0.0,
     "reward.outcome": "batch",
@@ -172,7 +175,7 @@ def _convert(hint: Any, value: Any) -> Any:
         chosen = type(None) if value is None else next(arg for arg in args if arg is not type(None))
         if chosen in args:
             return None if value is None else _convert(chosen, value)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list) and (args[-1] is ... or len(args) == len(value)):
         return tuple(_convert(args[0], item) for item in value)
     if origin is dict and isinstance(value, dict):
         return {_convert(args[0], key): _convert(args[1], item) for key, item in value.items()}

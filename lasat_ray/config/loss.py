@@ -59,6 +59,12 @@ class LossConfig:
     """IKL: weight of the squared differences of logits, the paper's alpha; trades_beta is its beta."""
     ikl_temperature: float = 4.0
     """IKL: temperature of the predictions that class means are taken of."""
+    adr_decay: float = 0.995
+    """ADR: decay of the target's average that labels are formed with."""
+    adr_temperature: tuple[float, float] = (2.5, 2.0)
+    """ADR: temperature of its predictions at the beginning and at the end."""
+    adr_trust: tuple[float, float] = (0.7, 0.95)
+    """ADR: its share of the label, where it is right, at the beginning and at the end."""
     hydra_keep: float = 0.1
     """HYDRA: share of each layer's weights that is kept."""
     hydra_epochs: int | None = None

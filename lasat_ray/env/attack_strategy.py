@@ -189,7 +189,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         if not method.attacks:
             return AttackedBatch(batch=self.batch, x_adv=self.batch.x, strategy=strategy, round=self.round)
         key = RandomKey.of(self.seed, "attack start", self.round, int(self._evaluated_on_copy))
-        context = self._attack_context(strategy, key)
+        context = method.labelled(self._attack_context(strategy, key))
         if method.limit:
             context = dataclasses.replace(context, strategy=method.limit(context))
         rule = method.rule(context) if method.rule else None
@@ -204,12 +204,12 @@ class AttackStrategyVectorEnv(VectorEnv):
             norm=attack.norm,
         )
         if self.config.speed.balance and rule is None:
-            x_adv = attack_balanced(self.target.group, run, self.batch, context.strategy)
+            x_adv = attack_balanced(self.target.group, run, context.batch, context.strategy)
         else:
-            x_adv = run(self.batch, context.strategy)
+            x_adv = run(context.batch, context.strategy)
         stats = rule.stats() if rule else {}
         return AttackedBatch(
-            batch=self.batch,
+            batch=context.batch,
             x_adv=x_adv,
             strategy=context.strategy,
             round=self.round,
@@ -227,6 +227,8 @@ class AttackStrategyVectorEnv(VectorEnv):
             strength=self.target.strength,
             group=self.target.group,
             memory=self.target.remembered(self.round),
+            progress=self.target.share(self.round),
+            companion=self.target.companion,
         )
 
     def _reward_by_copy(self, attacked: AttackedBatch, before: nn.Module | None) -> RewardReport:
@@ -245,7 +247,9 @@ class AttackStrategyVectorEnv(VectorEnv):
     ) -> RewardReport:
         """The reward of a round; ``before``: the net before the update, where it is compared with."""
         config, group = self.config.reward, self.target.group
-        asked = attacked.batch if self.outcome is None else self.outcome.batch(self.seed, self.round)
+        # What an update is worth is measured by the true labels, whatever label it was made with.
+        own = dataclasses.replace(attacked.batch, soft_y=None)
+        asked = own if self.outcome is None else self.outcome.batch(self.seed, self.round)
         norm, key = self.config.attack.norm, RandomKey.of(self.seed, "reference start", self.round)
         view = self.attack_view(looked_ahead, asked.x)
         x_ref = reference_images(view, asked, config, reference_starts(asked, config, key, norm), norm)

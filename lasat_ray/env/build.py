@@ -93,9 +93,10 @@ def build_companion(
     image_shape: tuple[int, int, int],
     classes: Classes | None = None,
 ) -> nn.Module | None:
-    """The method's second net: fresh from the seed where it is trained, else read from --teacher."""
+    """The method's second net: fresh from the seed where it is trained, else read from --teacher; None where
+    it follows the target."""
     kind = find_method(config.method).companion
-    if kind == "none":
+    if kind in ("none", "average"):
         return None
     if kind == "frozen":
         return frozen_teacher(config, num_classes, image_shape, classes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.methods import (
+    adr,
     cat,
     clean,
     dart,
@@ -47,6 +48,8 @@ METHODS: dict[str, Method] = {
     "ltd": ltd.METHOD,
     "hydra": hydra.METHOD,
     "ikl": ikl.METHOD,
+    "adr": adr.METHOD,
+    "adr-trades": adr.ADR_TRADES,
 }
 """Name on the command line -> method; its file names the paper."""
 

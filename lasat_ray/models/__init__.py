@@ -21,6 +21,7 @@ from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.given import PREFIX, given_builder
 from lasat_ray.models.gowal import GowalPreActResNet, GowalWideResNet
 from lasat_ray.models.modes import (
+    FollowingNet,
     FrozenNet,
     batch_norm_buffers,
     batch_norm_state,
@@ -49,6 +50,7 @@ __all__ = [
     "AttackView",
     "Backbone",
     "Classifier",
+    "FollowingNet",
     "FrozenNet",
     "batch_norm_buffers",
     "batch_norm_state",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lasat_ray.config import AttackConfig, LossConfig, OptimConfig, TrainConfig
-from lasat_ray.recipes.paper import TABLE_2, TABLE_3, Setting, base
+from lasat_ray.recipes.paper import TABLE_1, TABLE_2, TABLE_3, Setting, base
 from lasat_ray.recipes.recipe import Recipe
 
 EPS = 8 / 255
@@ -18,10 +18,17 @@ IKL_EPOCHS = 200
 
 
 def recent_recipes() -> list[Recipe]:
-    """IKL-AT (Cui et al., NeurIPS 2024)."""
+    """IKL-AT (Cui et al., NeurIPS 2024) and ADR (Wu et al., ICLR 2024)."""
     return [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
+        *_adr(TABLE_1, (2.5, 2.0), {"clean": 82.41, "aa": 50.39}, {"clean": 82.59, "aa": 50.86}),
+        *_adr(
+            replace(TABLE_1, dataset="cifar100"),
+            (1.5, 1.0),
+            {"clean": 56.10, "aa": 26.89},
+            {"clean": 58.30, "aa": 27.54},
+        ),
     ]
 
 
@@ -52,6 +59,36 @@ def _ikl(setting: Setting, beta: float, table: str, reported: dict[str, float]) 
         reported=reported,
         follows="code",
     )
+
+
+def _adr(
+    setting: Setting, temperature: tuple[float, float], alone: dict[str, float], averaged: dict[str, float]
+) -> list[Recipe]:
+    """The net itself, and its average, which also forms the labels; numbers: the authors' page."""
+    name = f"adr-{setting.dataset}-resnet18"
+    optim = OptimConfig(lr=0.1, nesterov=True, schedule="multistep", milestones=(100.0, 150.0))
+    config = replace(
+        base(setting),
+        recipe=name,
+        method="adr",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        loss=LossConfig(adr_decay=0.995, adr_temperature=temperature, adr_trust=(0.7, 0.95)),
+        optim=optim,
+    )
+    told = f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}"
+    wa = replace(config, recipe=f"{name}-wa", optim=replace(optim, ema_decay=0.995))
+    return [
+        Recipe(name=name, config=_judged(config), summary=told, reported=alone, follows="code"),
+        Recipe(
+            name=wa.recipe,
+            config=_judged(wa),
+            summary=f"{told}, averaged weights",
+            reported=averaged,
+            follows="code",
+        ),
+    ]
 
 
 def _judged(config: TrainConfig) -> TrainConfig:

@@ -13,7 +13,7 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.methods import Method, find_method
 from lasat_ray.methods.awp import WeightPerturbation, awp_perturbation, perturbed
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
-from lasat_ray.models import begin_step, compiled, eval_mode
+from lasat_ray.models import FollowingNet, begin_step, compiled, eval_mode
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, StepReport
 from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
@@ -22,8 +22,8 @@ from lasat_ray.update.task import Net, Task, backward, forward, plain_step
 
 class TargetStep:
     """The target net with everything that moves it. ``net`` is the one object that learns, and
-    with it ``companion`` where the method trains one; ``strength`` is the curriculum's state, ``memory``
-    what the method keeps beside nets."""
+    with it ``companion`` where the method trains one, or has one follow; ``strength`` is the curriculum's
+    state, ``memory`` what the method keeps beside nets."""
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class TargetStep:
             if self.method.companion == "trained":
                 self.trained = nn.ModuleList([net, companion])
         group.broadcast_from_first(net)
+        if self.method.companion == "average":
+            self.companion = FollowingNet(net, config.loss.adr_decay)
         self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
         if self.pruning:
             self.trained = nn.ModuleList([net, self.pruning])
@@ -83,6 +85,11 @@ class TargetStep:
         if self.progress is not None:
             return int(self.progress * self.config.epochs)
         return round // self.rounds_per_epoch
+
+    def share(self, round: int) -> float:
+        """The share in [0,1) of the run that is over at a round."""
+        total = self.rounds_per_epoch * self.config.epochs
+        return round / total if self.progress is None else self.progress
 
     def _searches(self, round: int) -> bool:
         """Whether a round of HYDRA still learns which weights to keep."""
@@ -137,6 +144,8 @@ class TargetStep:
             self.average.update(self.net)
             if self.pruning:
                 self.pruning.sparsify(self.average.net)
+        if isinstance(self.companion, FollowingNet):
+            self.companion.follow(self.net)
         if self.memory:
             self.memory.learn(batch, logits.detach(), self.group)
         with torch.no_grad():

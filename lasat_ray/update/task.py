@@ -39,6 +39,7 @@ class Task:
             stats=self.attacked.stats,
             epoch=self.epoch,
             memory=self.memory,
+            soft_y=batch.soft_y,
         )
         own, share = self.method.loss(inputs), batch.share
         if share is None or batch.y_other is None:
@@ -58,8 +59,10 @@ def forward(net: Net, method: Method, attacked: AttackedBatch, companion: Net | 
     clean = net(x) if method.needs_clean else None
     adv = net(x_adv)
     helper = net(x + 2 * (x_adv - x)) if method.needs_helper else None
-    seen = x if method.companion_sees == "clean" else x_adv
-    return Logits(adv=adv, clean=clean, helper=helper, companion=companion(seen) if companion else None)
+    told = None
+    if companion is not None and method.companion_sees != "before":
+        told = companion(x if method.companion_sees == "clean" else x_adv)
+    return Logits(adv=adv, clean=clean, helper=helper, companion=told)
 
 
 def plain_step(

@@ -60,6 +60,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), _POSITIVE),
     "loss.ikl_alpha": NOT_NEGATIVE,
+    "loss.adr_decay": _FRACTION,
     "speed.bucket": NOT_NEGATIVE,
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),

@@ -6,12 +6,14 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import flag
 from lasat_ray.config.traits import methods_that, traits_of
 from lasat_ray.errors import refusal
+from lasat_ray.validation.grid import check_bound
 
 
 def check_method(config: TrainConfig) -> None:
     """UsageError for the first setting that does not go with the method or its companions."""
     _check_teacher(config)
     _check_attack_of(config)
+    _check_labels(config)
     if traits_of(config.method).prunes:
         _check_pruning(config)
     method, loss = config.method, config.loss
@@ -32,6 +34,9 @@ def check_method(config: TrainConfig) -> None:
 
 def _check_cutmix(config: TrainConfig) -> None:
     method, reward = config.method, config.reward
+    if traits_of(method).companion_sees == "before":
+        what = f"mixes labels, but --method {method} forms its label by how sure one true class is"
+        raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
     if traits_of(method).rule_reads == "labels":
         what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
         raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
@@ -65,6 +70,17 @@ def _check_teacher(config: TrainConfig) -> None:
     if config.teacher_model is not None and method != "lbgat" and ":" not in method:
         what = f"is trained by lbgat alone, not by --method {method}"
         raise refusal("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
+
+
+def _check_labels(config: TrainConfig) -> None:
+    method, loss = config.method, config.loss
+    if loss.label_smoothing and (method == "ltd" or traits_of(method).companion_sees == "before"):
+        what = f"has no effect with --method {method}, which forms its labels"
+        raise refusal("--loss.label-smoothing", f"{loss.label_smoothing:g}", what, "leave it out")
+    for value in loss.adr_temperature:
+        check_bound("--loss.adr-temperature", value, (lambda v: v > 0, "give temperatures above 0"))
+    for value in loss.adr_trust:
+        check_bound("--loss.adr-trust", value, (lambda v: 0 <= v <= 1, "give shares from 0 to 1"))
 
 
 def _check_pruning(config: TrainConfig) -> None:

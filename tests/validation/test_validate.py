@@ -77,6 +77,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), (0.0, -1.0)),
     "loss.ikl_alpha": (-1.0,),
+    "loss.adr_decay": (1.0, -0.1),
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), (-101.0, 101.0)),
     "loss.sat_start": (-1.1, 1.1),
@@ -191,7 +192,7 @@ def test_a_fixed_strategy_needs_no_grid_and_may_keep_one():
 
 
 NAME_CASES = [
-    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: at-awp, "),
+    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: adr, "),
     ({"learner": "ppo2"}, "--learner: 'ppo2' is unknown; choose one of: a2c, curriculum, exp3"),
     ({"dataset": "mnist"}, "--dataset: 'mnist' is unknown; choose one of: "),
     ({"dataset": "digits:x"}, "--dataset: 'digits:x' is unknown"),
