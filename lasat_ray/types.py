@@ -63,7 +63,7 @@ class Strategy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Logits:
-    """What the nets say in the forward passes that a method asked for; [B,N] each.
+    """What the nets say in the forward passes that a method asked for; [B,N] each, [B,K,N] of K second nets.
 
     ``adv``, ``clean`` and ``helper`` (on x + 2 delta) are the target net's, ``companion`` is the
     method's second net's.

@@ -110,8 +110,8 @@ def _travel(group: ProcessGroup, rows: _Rows, batch: Batch, strategy: Strategy) 
     numbers = {f"batch {name}": value for name, value in _tensors(batch) if name != "x"}
     numbers |= {f"strategy {name}": value for name, value in _tensors(strategy)}
     # float64 holds every float32, and every row number below 2^53; a label [B,N] is N columns.
-    table = torch.cat([value.double().reshape(len(value), -1) for value in numbers.values()], 1)
-    widths = [value.shape[1] if value.ndim > 1 else 1 for value in numbers.values()]
+    wide = [value.double() if value.ndim > 1 else value.double()[:, None] for value in numbers.values()]
+    table, widths = torch.cat(wide, 1), [value.shape[1] for value in wide]
     columns = group.all_to_all(table, rows.send, rows.receive).split(widths, 1)
     got = {
         name: (new if old.ndim > 1 else new[:, 0]).to(old.dtype)

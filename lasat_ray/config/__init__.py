@@ -129,6 +129,8 @@ class OptimConfig:
     """Largest gradient norm of the target net; 0 switches clipping off."""
     ema_decay: float = 0.0
     """Decay of the weight average that is evaluated beside the net; 0 switches it off."""
+    swa_start: float | None = None
+    """Epoch (from 0) from which nets at the ends of epochs are averaged equally and evaluated; none: not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +186,9 @@ class TrainConfig:
     init_from: str | None = None
     """Run folder or checkpoint whose weights the target starts from; hydra prunes that net."""
     teacher: str | None = None
-    """Run folder or checkpoint of the frozen net that hat and ltd learn from."""
+    """Run folder or checkpoint of the frozen net that hat and ltd learn from; kd-swa: of the plain one."""
+    robust_teacher: str | None = None
+    """Run folder or checkpoint of the frozen, robust net that kd-swa learns from beside --teacher."""
     teacher_model: str | None = None
     """Net of the teacher that lbgat trains, spelled as --model; none: the target's."""
     strategy: Literal["learned", "class-wise", "random", "fixed", "curriculum", "margin"] = "learned"

@@ -59,6 +59,12 @@ class LossConfig:
     """IKL: weight of the squared differences of logits, the paper's alpha; trades_beta is its beta."""
     ikl_temperature: float = 4.0
     """IKL: temperature of the predictions that class means are taken of."""
+    kd_plain: float = 0.1
+    """KD-SWA: weight of the plainly trained net's predictions."""
+    kd_robust: float = 0.6
+    """KD-SWA: weight of the robust net's predictions; the true label has what is left of 1."""
+    kd_temperature: float = 2.0
+    """KD-SWA: temperature of both and of the target beside them."""
     adr_decay: float = 0.995
     """ADR: decay of the target's average that labels are formed with."""
     adr_temperature: tuple[float, float] = (2.5, 2.0)

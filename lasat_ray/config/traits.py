@@ -15,7 +15,8 @@ class MethodTraits:
     training, whose "adversarial" images are the clean ones. ``fields``: strategy fields beyond
     the attack's that the loss understands. ``companion``: a second net, trained beside the target, frozen,
     or the target's own average, that sees the clean or the adversarial images, or the clean ones before the
-    attack, to form the label that attack and loss share; ``needs_helper``: the target also passes
+    attack, to form the label that attack and loss share; ``companions``: how many frozen nets it is, of two
+    the plain one and the robust one; ``needs_helper``: the target also passes
     x + 2 delta. ``awp_gamma``: weight perturbation where the settings name none. ``grows``: the
     strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
     ``rule_reads``: what the attack's rule, if any, decides by: whether an image is classified
@@ -28,6 +29,7 @@ class MethodTraits:
     attacks: bool = True
     fields: tuple[str, ...] = ()
     companion: Literal["none", "trained", "frozen", "average"] = "none"
+    companions: int = 1
     companion_sees: Literal["clean", "adv", "before"] = "clean"
     needs_helper: bool = False
     awp_gamma: float = 0.0
@@ -66,6 +68,7 @@ TRAITS: dict[str, MethodTraits] = {
     "ltd": _kl(companion="frozen"),
     "hydra": _kl(prunes=True),
     "ikl": _kl(attack_loss="own"),
+    "kd-swa": MethodTraits(companion="frozen", companions=2, companion_sees="adv"),
     "adr": MethodTraits(companion="average", companion_sees="before"),
     "adr-trades": _kl(companion="average", companion_sees="before"),
 }

@@ -14,6 +14,7 @@ from lasat_ray.methods import (
     hat,
     hydra,
     ikl,
+    kd_swa,
     lbgat,
     ltd,
     mart,
@@ -48,6 +49,7 @@ METHODS: dict[str, Method] = {
     "ltd": ltd.METHOD,
     "hydra": hydra.METHOD,
     "ikl": ikl.METHOD,
+    "kd-swa": kd_swa.METHOD,
     "adr": adr.METHOD,
     "adr-trades": adr.ADR_TRADES,
 }

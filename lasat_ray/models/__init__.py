@@ -23,6 +23,7 @@ from lasat_ray.models.gowal import GowalPreActResNet, GowalWideResNet
 from lasat_ray.models.modes import (
     FollowingNet,
     FrozenNet,
+    FrozenNets,
     batch_norm_buffers,
     batch_norm_state,
     dtype_of,
@@ -52,6 +53,7 @@ __all__ = [
     "Classifier",
     "FollowingNet",
     "FrozenNet",
+    "FrozenNets",
     "batch_norm_buffers",
     "batch_norm_state",
     "begin_step",

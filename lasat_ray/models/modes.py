@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -101,6 +101,18 @@ class FrozenNet(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
+
+
+class FrozenNets(nn.Module):
+    """Several frozen nets asked together: x [B,C,H,W] -> logits [B,K,N], a row a net."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList([FrozenNet(net) for net in nets])
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([net(x) for net in self.nets], 1)
 
 
 class FollowingNet(FrozenNet):

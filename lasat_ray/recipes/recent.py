@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lasat_ray.config import AttackConfig, LossConfig, OptimConfig, TrainConfig
+from lasat_ray.config import AttackConfig, DataConfig, LossConfig, OptimConfig, TrainConfig
 from lasat_ray.recipes.paper import TABLE_1, TABLE_2, TABLE_3, Setting, base
 from lasat_ray.recipes.recipe import Recipe
 
@@ -18,7 +18,7 @@ IKL_EPOCHS = 200
 
 
 def recent_recipes() -> list[Recipe]:
-    """IKL-AT (Cui et al., NeurIPS 2024) and ADR (Wu et al., ICLR 2024)."""
+    """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021)."""
     return [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
@@ -29,6 +29,7 @@ def recent_recipes() -> list[Recipe]:
             {"clean": 56.10, "aa": 26.89},
             {"clean": 58.30, "aa": 27.54},
         ),
+        _kd_swa(),
     ]
 
 
@@ -89,6 +90,29 @@ def _adr(
             follows="code",
         ),
     ]
+
+
+def _kd_swa() -> Recipe:
+    """Its two teachers are a net of --method clean and one of pgd-at, of the same architecture."""
+    name = "kd-swa-cifar10-resnet18"
+    optim = OptimConfig(lr=0.1, schedule="multistep", milestones=(50.0, 150.0), swa_start=55.0)
+    config = replace(
+        base(TABLE_1),
+        recipe=name,
+        method="kd-swa",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        data=DataConfig(val_fraction=0.1),
+        optim=optim,
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary="KD-SWA (Chen et al. 2021) on cifar10, resnet18: two teachers, averaged weights",
+        follows="code",
+        needs=("--teacher", "--robust-teacher"),
+    )
 
 
 def _judged(config: TrainConfig) -> TrainConfig:

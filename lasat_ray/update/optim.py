@@ -52,6 +52,13 @@ def _factors(config: OptimConfig) -> tuple[float, ...]:
     return factors * len(config.milestones) if len(factors) == 1 else factors
 
 
+def average_of(net: nn.Module, config: OptimConfig) -> WeightAverage | None:
+    """The average of a net's weights that the settings ask for."""
+    if config.swa_start is not None:
+        return EqualAverage(net)
+    return WeightAverage(net, config.ema_decay) if config.ema_decay else None
+
+
 class WeightAverage:
     """Exponential average of the weights; BatchNorm statistics are copied, not averaged.
 
@@ -64,6 +71,11 @@ class WeightAverage:
         self.decay = decay
         self.updates = 0
 
+    @property
+    def started(self) -> bool:
+        """Whether the average is worth evaluating: from the first round on."""
+        return True
+
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -71,3 +83,30 @@ class WeightAverage:
         for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
             mine.copy_(theirs)
         self.updates += 1
+
+
+class EqualAverage(WeightAverage):
+    """Stochastic weight averaging: the mean of all nets that were given, equally (Izmailov et al. 2018).
+
+    BatchNorm statistics are averaged with the weights, where the published procedure passes the training
+    images once more to measure them.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__(net, 0.0)
+
+    @property
+    def started(self) -> bool:
+        """From the first net on."""
+        return self.updates > 0
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Take in one more net of the same architecture."""
+        self.updates += 1
+        pairs = zip(self.net.state_dict().values(), net.state_dict().values(), strict=True)
+        for mine, theirs in pairs:
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 / self.updates)
+            else:
+                mine.copy_(theirs)

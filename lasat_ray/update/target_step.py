@@ -16,7 +16,7 @@ from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
 from lasat_ray.models import FollowingNet, begin_step, compiled, eval_mode
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, StepReport
-from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
+from lasat_ray.update.optim import average_of, learning_rate, make_optimizer
 from lasat_ray.update.task import Net, Task, backward, forward, plain_step
 
 
@@ -59,8 +59,7 @@ class TargetStep:
         if self.pruning:
             self.trained = nn.ModuleList([net, self.pruning])
         self.optimizer = make_optimizer(self.trained, config.optim)
-        decay = config.optim.ema_decay
-        self.average = WeightAverage(net, decay) if decay else None
+        self.average = average_of(net, config.optim)
         self._compiled: Net | None = None
 
     @property
@@ -91,6 +90,12 @@ class TargetStep:
         total = self.rounds_per_epoch * self.config.epochs
         return round / total if self.progress is None else self.progress
 
+    def _averages(self, round: int) -> bool:
+        """Whether the net after a round goes into the weight average."""
+        start = self.config.optim.swa_start
+        closes = (round + 1) % self.rounds_per_epoch == 0
+        return start is None or (closes and self.epoch(round) >= start)
+
     def _searches(self, round: int) -> bool:
         """Whether a round of HYDRA still learns which weights to keep."""
         return self.epoch(round) < search_epochs(self.config.loss, self.config.epochs)
@@ -108,8 +113,8 @@ class TargetStep:
 
     @property
     def deployed(self) -> nn.Module:
-        """The net that is evaluated and kept: the weight average where there is one."""
-        return self.average.net if self.average else self.net
+        """The net that is evaluated and kept: the weight average where there is one by now."""
+        return self.average.net if self.average and self.average.started else self.net
 
     def remembered(self, round: int) -> dict[str, Tensor]:
         """What the method's memory tells losses and attacks of a round, by name; of any shape."""
@@ -140,7 +145,7 @@ class TargetStep:
             logits = forward(self.passes, self.method, attacked, self.companion)
             loss_B = task.loss(logits, self.config.loss)
             grad_norm = self._descend(loss_B, batch.global_size)
-        if self.average:
+        if self.average and self._averages(round):
             self.average.update(self.net)
             if self.pruning:
                 self.pruning.sparsify(self.average.net)
@@ -153,7 +158,7 @@ class TargetStep:
                 l1 = task.loss(logits.detach(), self.unsmoothed)
             correct = logits.adv.argmax(1) == batch.y
             # amax passes nan on, so one number per image tells of all its logits.
-            size = torch.stack([value.abs().amax(1) for _, value in logits.items()]).amax(0)
+            size = torch.stack([value.abs().flatten(1).amax(1) for _, value in logits.items()]).amax(0)
         return StepReport(
             l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct, max_logit=size
         )

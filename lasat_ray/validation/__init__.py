@@ -60,7 +60,9 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), _POSITIVE),
     "loss.ikl_alpha": NOT_NEGATIVE,
-    "loss.adr_decay": _FRACTION,
+    **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust"), _FRACTION),
+    "loss.kd_temperature": _POSITIVE,
+    "optim.swa_start": NOT_NEGATIVE,
     "speed.bucket": NOT_NEGATIVE,
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
@@ -265,6 +267,12 @@ def _check_optim(config: TrainConfig) -> None:
     if optim.nesterov and optim.momentum == 0:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
     check_milestones("optim.milestones", optim.milestones)
+    if optim.swa_start is not None and optim.ema_decay:
+        what = f"and --optim.ema-decay {optim.ema_decay:g} are two averages of the weights"
+        raise refusal("--optim.swa-start", f"{optim.swa_start:g}", what, "leave one of them out")
+    if optim.swa_start is not None and optim.swa_start > config.epochs - 1:
+        what, last = "leaves no epoch to average", f"give {config.epochs - 1} or less"
+        raise refusal("--optim.swa-start", f"{optim.swa_start:g}", what, last)
     for factor in optim.lr_decay:
         check_bound("--optim.lr-decay", factor, _POSITIVE)
     if len(optim.lr_decay) not in (1, len(optim.milestones)):

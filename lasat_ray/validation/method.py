@@ -64,6 +64,14 @@ def _check_teacher(config: TrainConfig) -> None:
     if method in teachers and config.teacher is None:
         what = f"leaves --method {method} nobody to learn from"
         raise refusal("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
+    pairs = methods_that(lambda traits: traits.companions == 2)
+    if method in pairs and config.robust_teacher is None:
+        what = f"leaves --method {method} without its robust teacher"
+        raise refusal("--robust-teacher", "None", what, "name the run folder or checkpoint of a robust net")
+    if config.robust_teacher is not None and method not in pairs and ":" not in method:
+        what = f"has no part in --method {method}"
+        remedy = f"leave it out, or --method {' or '.join(pairs)}"
+        raise refusal("--robust-teacher", f"'{config.robust_teacher}'", what, remedy)
     if config.teacher is not None and method not in teachers and ":" not in method:
         remedy = f"leave it out, or --method {' or '.join(teachers)}"
         raise refusal("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
@@ -77,6 +85,9 @@ def _check_labels(config: TrainConfig) -> None:
     if loss.label_smoothing and (method == "ltd" or traits_of(method).companion_sees == "before"):
         what = f"has no effect with --method {method}, which forms its labels"
         raise refusal("--loss.label-smoothing", f"{loss.label_smoothing:g}", what, "leave it out")
+    if loss.kd_plain + loss.kd_robust > 1:
+        what = f"and --loss.kd-plain {loss.kd_plain:g} leave the true label less than nothing"
+        raise refusal("--loss.kd-robust", f"{loss.kd_robust:g}", what, "let both sum to 1 or less")
     for value in loss.adr_temperature:
         check_bound("--loss.adr-temperature", value, (lambda v: v > 0, "give temperatures above 0"))
     for value in loss.adr_trust:

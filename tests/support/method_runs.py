@@ -48,6 +48,8 @@ def run_config(name: str, teacher: str, **changes: Any) -> TrainConfig:
     method = METHODS[name]
     if method.companion == "frozen":
         changes["teacher"] = teacher
+    if method.companions == 2:
+        changes |= {"robust_teacher": teacher, "optim__swa_start": 1.0}
     if method.prunes:
         changes |= {"init_from": teacher, "model": "small_cnn"}
     if name == "rebuffi":

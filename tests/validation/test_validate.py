@@ -19,7 +19,7 @@ from lasat_ray.validation.learner import READS
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
     *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
-    "policy.target_kl",
+    *("policy.target_kl", "optim.swa_start"),
 }
 
 
@@ -77,7 +77,9 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), (0.0, -1.0)),
     "loss.ikl_alpha": (-1.0,),
-    "loss.adr_decay": (1.0, -0.1),
+    **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust"), (1.0, -0.1)),
+    "loss.kd_temperature": (0.0, -1.0),
+    "optim.swa_start": (-1.0,),
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), (-101.0, 101.0)),
     "loss.sat_start": (-1.1, 1.1),
@@ -235,6 +237,11 @@ COMBINATIONS = [
     ({"method": "clean"}, "--strategy: 'learned' has no attack to choose"),
     ({"method": "hat"}, "--teacher: None leaves --method hat nobody to learn from"),
     ({"teacher": "runs/a"}, "--teacher: 'runs/a' has no part in --method pgd-at"),
+    ({"method": "kd-swa", "teacher": "runs/a"}, "--robust-teacher: None leaves --method kd-swa without"),
+    ({"robust_teacher": "runs/a"}, "--robust-teacher: 'runs/a' has no part in --method pgd-at"),
+    ({"loss.kd_robust": 0.95}, "--loss.kd-robust: 0.95 and --loss.kd-plain 0.1 leave the true label"),
+    ({"optim.swa_start": 3.0, "optim.ema_decay": 0.9}, "--optim.swa-start: 3 and --optim.ema-decay 0.9 are"),
+    ({"optim.swa_start": 20.0}, "--optim.swa-start: 20 leaves no epoch to average; give 19 or less"),
     ({"teacher_model": "resnet18"}, "--teacher-model: 'resnet18' is trained by lbgat alone"),
     ({"data.cutmix": True, "method": "fat"}, "--data.cutmix: True mixes labels, but --method fat asks"),
     ({"data.cutmix": True, "attack.loss": "margin"}, "--data.cutmix: True mixes labels, which a margin"),
