@@ -37,7 +37,8 @@ class Strategy:
 
     ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64, ``attack_loss`` int64 place in
     ``units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
-    batch perturbs the weights that all images share). Fields that a grid does not name are None and
+    batch perturbs the weights that all images share), ``label_smoothing`` the share taken from the true class
+    in the loss alone. Fields that a grid does not name are None and
     the attack's or the method's own setting holds. ``common_steps``: the ``num_steps`` of every image
     where the host knows it, so that nobody asks the device; whoever changes ``num_steps`` clears it.
     """
@@ -49,6 +50,7 @@ class Strategy:
     trades_beta: Tensor | None = None
     attack_loss: Tensor | None = None
     awp_gamma: Tensor | None = None
+    label_smoothing: Tensor | None = None
     common_steps: int | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:

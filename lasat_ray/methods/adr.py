@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lasat_ray.attacks.objectives import kl_divergence, soft_cross_entropy
 from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
-from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
+from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy, smoothing_of
 
 
 def annealed(ends: tuple[float, float], progress: float) -> float:
@@ -49,7 +49,7 @@ def against_label(logits: Tensor, inputs: MethodInputs) -> Tensor:
     """Cross-entropy of logits [B,N] against the label that was formed, else the true one; [B]."""
     if inputs.soft_y is not None:
         return soft_cross_entropy(logits, inputs.soft_y)
-    return smoothed_cross_entropy(logits, inputs.y, inputs.config.label_smoothing)
+    return smoothed_cross_entropy(logits, inputs.y, smoothing_of(inputs))
 
 
 def loss(inputs: MethodInputs) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks.objectives import Objective, ObjectiveOf, PerImage
 from lasat_ray.config import LossConfig
 from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
-from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
+from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy, smoothing_of
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch, Logits
 
@@ -49,7 +49,7 @@ def loss(inputs: MethodInputs) -> Tensor:
     """
     logits, config = inputs.logits, inputs.config
     assert logits.clean is not None
-    clean = smoothed_cross_entropy(logits.clean, inputs.y, config.label_smoothing)
+    clean = smoothed_cross_entropy(logits.clean, inputs.y, smoothing_of(inputs))
     weight = class_weight(inputs.memory.get(MEANS), inputs.y, logits.clean)
     differences = weighted_differences(logits.clean, logits.adv, weight)
     return (

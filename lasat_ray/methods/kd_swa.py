@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lasat_ray.attacks.objectives import soft_cross_entropy
 from lasat_ray.methods.base import MethodInputs, known_method
-from lasat_ray.methods.losses import smoothed_cross_entropy
+from lasat_ray.methods.losses import smoothed_cross_entropy, smoothing_of
 
 
 def distilled(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -26,7 +26,7 @@ def loss(inputs: MethodInputs) -> Tensor:
     logits, config = inputs.logits, inputs.config
     assert logits.companion is not None
     plain, robust = logits.companion.unbind(1)
-    own = smoothed_cross_entropy(logits.adv, inputs.y, config.label_smoothing)
+    own = smoothed_cross_entropy(logits.adv, inputs.y, smoothing_of(inputs))
     return (
         (1 - config.kd_plain - config.kd_robust) * own
         + config.kd_plain * distilled(logits.adv, plain, config.kd_temperature)

@@ -155,7 +155,7 @@ class TargetStep:
             self.memory.learn(batch, logits.detach(), self.group)
         with torch.no_grad():
             if l1 is None:
-                l1 = task.loss(logits.detach(), self.unsmoothed)
+                l1 = task.unsmoothed().loss(logits.detach(), self.unsmoothed)
             correct = logits.adv.argmax(1) == batch.y
             # amax passes nan on, so one number per image tells of all its logits.
             size = torch.stack([value.abs().flatten(1).amax(1) for _, value in logits.items()]).amax(0)
@@ -168,7 +168,7 @@ class TargetStep:
         task = self.task(attacked)
         with torch.no_grad(), eval_mode(self.net, self.companion):
             logits = forward(self.net, self.method, attacked, self.companion)
-            l1 = task.loss(logits, self.unsmoothed)
+            l1 = task.unsmoothed().loss(logits, self.unsmoothed)
         return l1, logits.adv.argmax(1) == attacked.batch.y
 
     def stepped_copy(self, attacked: AttackedBatch) -> nn.Module:
@@ -233,9 +233,9 @@ class TargetStep:
             gamma = self.group.sum(chosen.sum()) / size
         elif not gamma:
             return {}, None
-        frozen = [] if self.companion is None else [self.companion]
+        frozen, plain = [] if self.companion is None else [self.companion], task.unsmoothed()
         return awp_perturbation(
-            net, lambda: task.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
+            net, lambda: plain.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
         )
 
     def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:

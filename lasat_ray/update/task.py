@@ -28,6 +28,11 @@ class Task:
     companion: nn.Module | None = None
     memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
+    def unsmoothed(self) -> Task:
+        """The same without what the strategies [B] smooth: they shape training, not what images are paid."""
+        strategy = dataclasses.replace(self.attacked.strategy, label_smoothing=None)
+        return dataclasses.replace(self, attacked=dataclasses.replace(self.attacked, strategy=strategy))
+
     def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
         """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
         batch = self.attacked.batch

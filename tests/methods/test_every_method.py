@@ -85,6 +85,18 @@ def test_smoothing_changes_a_loss(name):
     assert (plain - smooth).abs().min() > 1e-6
 
 
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ltd"}))
+def test_an_image_has_its_own_smoothing_where_its_strategy_says_so(name):
+    """Each image's loss is that of a run where all have its smoothing, whatever the settings say."""
+    inputs = random_inputs(name, config=LossConfig(label_smoothing=0.9))
+    shares = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], dtype=F64)
+    own = dataclasses.replace(inputs.strategy, label_smoothing=shares)
+    loss_B = METHODS[name].loss(dataclasses.replace(inputs, strategy=own))
+    for n, share in enumerate(shares.tolist()):
+        alike = METHODS[name].loss(random_inputs(name, config=LossConfig(label_smoothing=share)))
+        torch.testing.assert_close(loss_B[n], alike[n], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_beta_matters_where_a_method_says_so(name):
     inputs = random_inputs(name)

@@ -153,6 +153,7 @@ GRID_CASES = [
     ({"trades_beta": (5.5,)}, "'trades_beta' is no part of --method pgd-at"),
     ({"attack_loss": (4.0,)}, "attack_loss=4 is out of range; write some of ce,kl,margin"),
     ({"awp_gamma": (-0.1,)}, "awp_gamma=-0.1 is out of range"),
+    ({"label_smoothing": (0.1, 1.0)}, "label_smoothing=1 is out of range"),
 ]
 
 
@@ -161,6 +162,11 @@ FIELD_CASES = [
     ({"attack.grid": {"attack_loss": (0.0,)}, "method": "dart"}, "convergence criterion"),
     ({"attack.grid": {"start_radius": (0.1,)}, "attack.start": "zero"}, "no effect with --attack.start zero"),
     ({"attack.grid": {"awp_gamma": (0.1,)}, "loss.awp_gamma": 0.1}, "both say how far"),
+    ({"attack.grid": {"label_smoothing": (0.1,)}, "loss.label_smoothing": 0.1}, "both say how far"),
+    (
+        {"attack.grid": {"label_smoothing": (0.1,)}, "method": "adr"},
+        "'label_smoothing' has no effect with --method adr",
+    ),
     ({"attack.norm": "l2", "method": "dart"}, "L-inf ball"),
     ({"attack.norm": "l2", "attack.eps": 101.0}, "at most 100"),
     ({"evaluation.norm": "l2", "evaluation.eps": 0.0}, "at most 100"),
