@@ -191,5 +191,5 @@ def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
     if not method.attacks:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
-    label = method.companion_sees == "before"
-    return 2 * steps + label + (1 if loss in ("kl", "squared", "own") else 0)
+    compares = loss in ("kl", "squared") or (loss == "own" and not method.looks_first)
+    return 2 * steps + method.looks_first + compares

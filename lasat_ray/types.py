@@ -19,7 +19,7 @@ class Batch:
     name under which all of an image's random numbers are drawn; ``global_size`` images of the
     round over all workers, the N of every mean. Where images are mixed (CutMix), ``y_other`` [B] is
     the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``. ``soft_y``
-    [B,N]: the label as a distribution, where the method forms one (ADR), for its attack and its loss.
+    [B,N]: what the method formed of each image before the attack: a label (ADR), an average (TE).
     """
 
     x: Tensor

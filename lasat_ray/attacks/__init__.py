@@ -9,11 +9,9 @@ from lasat_ray.attacks.ball import BALLS, start
 from lasat_ray.attacks.objectives import (
     Objective,
     ObjectiveOf,
-    PerImage,
     batch_cross_entropy,
     make_objective,
     mixed,
-    soft_cross_entropy,
 )
 from lasat_ray.attacks.pgd import Rule, StepState, pgd
 from lasat_ray.models import frozen_eval
@@ -76,12 +74,9 @@ def strategy_objective(
 
 
 def objective_of(loss: str | ObjectiveOf, net: nn.Module, batch: Batch) -> Objective:
-    """The named loss against a batch; cross-entropy of mixed labels (CutMix) by their shares, of labels that
-    the method forms against those."""
+    """The named loss against a batch; cross-entropy of mixed labels (CutMix) by their shares."""
     if not isinstance(loss, str):
         return loss(net, batch)
-    if loss == "ce" and batch.soft_y is not None:
-        return PerImage(soft_cross_entropy, (batch.soft_y,))
     if loss == "ce" and batch.share is not None:
         return lambda logits, rows: batch_cross_entropy(logits, batch, rows)
     return make_objective(loss, net, batch.x, batch.y)

@@ -65,6 +65,12 @@ class LossConfig:
     """KD-SWA: weight of the robust net's predictions; the true label has what is left of 1."""
     kd_temperature: float = 2.0
     """KD-SWA: temperature of both and of the target beside them."""
+    te_weight: float = 300.0
+    """TE: weight of the squared distance from the average of an image's predictions."""
+    te_decay: float = 0.9
+    """TE: what a prediction still counts an epoch later."""
+    te_epochs: tuple[float, float] | None = None
+    """TE: epochs (from 1) where it begins and its weight is full; none: 90 and 150 of 200, stretched."""
     adr_decay: float = 0.995
     """ADR: decay of the target's average that labels are formed with."""
     adr_temperature: tuple[float, float] = (2.5, 2.0)

@@ -16,7 +16,8 @@ class MethodTraits:
     the attack's that the loss understands. ``companion``: a second net, trained beside the target, frozen,
     or the target's own average, that sees the clean or the adversarial images, or the clean ones before the
     attack, to form the label that attack and loss share; ``companions``: how many frozen nets it is, of two
-    the plain one and the robust one; ``needs_helper``: the target also passes
+    the plain one and the robust one; ``looks_first``: the clean images are passed before
+    the attack, to form what attack and loss share; ``needs_helper``: the target also passes
     x + 2 delta. ``awp_gamma``: weight perturbation where the settings name none. ``grows``: the
     strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
     ``rule_reads``: what the attack's rule, if any, decides by: whether an image is classified
@@ -30,6 +31,7 @@ class MethodTraits:
     fields: tuple[str, ...] = ()
     companion: Literal["none", "trained", "frozen", "average"] = "none"
     companions: int = 1
+    looks_first: bool = False
     companion_sees: Literal["clean", "adv", "before"] = "clean"
     needs_helper: bool = False
     awp_gamma: float = 0.0
@@ -69,8 +71,9 @@ TRAITS: dict[str, MethodTraits] = {
     "hydra": _kl(prunes=True),
     "ikl": _kl(attack_loss="own"),
     "kd-swa": MethodTraits(companion="frozen", companions=2, companion_sees="adv"),
-    "adr": MethodTraits(companion="average", companion_sees="before"),
-    "adr-trades": _kl(companion="average", companion_sees="before"),
+    "te": MethodTraits(attack_loss="own", looks_first=True),
+    "adr": MethodTraits(attack_loss="own", companion="average", companion_sees="before", looks_first=True),
+    "adr-trades": _kl(companion="average", companion_sees="before", looks_first=True),
 }
 """Name on the command line -> traits."""
 

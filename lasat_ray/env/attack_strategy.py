@@ -189,13 +189,15 @@ class AttackStrategyVectorEnv(VectorEnv):
         if not method.attacks:
             return AttackedBatch(batch=self.batch, x_adv=self.batch.x, strategy=strategy, round=self.round)
         key = RandomKey.of(self.seed, "attack start", self.round, int(self._evaluated_on_copy))
-        context = method.labelled(self._attack_context(strategy, key))
+        view = self.attack_view(self.net, self.batch.x)
+        context = dataclasses.replace(self._attack_context(strategy, key), net=view)
+        context = method.labelled(context)
         if method.limit:
             context = dataclasses.replace(context, strategy=method.limit(context))
         rule = method.rule(context) if method.rule else None
         run = partial(
             attack_batch,
-            self.attack_view(self.net, self.batch.x),
+            view,
             key=key,
             loss=method.raised(context, attack.loss),
             start_kind=method.start if attack.start == "method" else attack.start,

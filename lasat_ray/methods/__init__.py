@@ -21,6 +21,7 @@ from lasat_ray.methods import (
     pgd_at,
     sat,
     score,
+    te,
     trades,
 )
 from lasat_ray.methods.base import AttackContext, Method, MethodInputs, MethodMemory, known_method
@@ -50,6 +51,7 @@ METHODS: dict[str, Method] = {
     "hydra": hydra.METHOD,
     "ikl": ikl.METHOD,
     "kd-swa": kd_swa.METHOD,
+    "te": te.METHOD,
     "adr": adr.METHOD,
     "adr-trades": adr.ADR_TRADES,
 }

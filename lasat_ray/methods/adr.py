@@ -8,11 +8,19 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from lasat_ray.attacks.objectives import kl_divergence, soft_cross_entropy
+from lasat_ray.attacks.objectives import (
+    Objective,
+    ObjectiveOf,
+    PerImage,
+    cross_entropy,
+    kl_divergence,
+    soft_cross_entropy,
+)
 from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
 from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy, smoothing_of
+from lasat_ray.types import Batch
 
 
 def annealed(ends: tuple[float, float], progress: float) -> float:
@@ -33,9 +41,11 @@ def rectified(logits: Tensor, y: Tensor, *, temperature: float, trust: float) ->
 
 
 @torch.no_grad()
-def label(context: AttackContext) -> Tensor:
-    """The rectified label of every image of the batch, [B,N]; one pass of the target's average."""
-    assert context.companion is not None
+def label(context: AttackContext) -> Tensor | None:
+    """The rectified label of every image of the batch, [B,N]; one pass of the target's average. None where
+    that is not at hand."""
+    if context.companion is None:
+        return None
     config, batch = context.config, context.batch
     return rectified(
         context.companion(batch.x),
@@ -65,5 +75,16 @@ def trades_loss(inputs: MethodInputs) -> Tensor:
     return against_label(logits.clean, inputs) + beta_of(inputs) * kl
 
 
-METHOD = known_method("adr", loss, label=label)
+def objective(context: AttackContext) -> ObjectiveOf:
+    """Cross-entropy against the label, which stands on the batch."""
+
+    def of(net: nn.Module, batch: Batch) -> Objective:
+        if batch.soft_y is None:
+            return PerImage(cross_entropy, (batch.y,))
+        return PerImage(soft_cross_entropy, (batch.soft_y,))
+
+    return of
+
+
+METHOD = known_method("adr", loss, label=label, objective=objective)
 ADR_TRADES = known_method("adr-trades", trades_loss, label=label)

@@ -22,7 +22,7 @@ def attack_by_method(
     that a method forms with a second net are the true ones where the context has no such net.
     Nothing here is collective: one worker may look by itself.
     """
-    context = method.labelled(context)
+    context = method.labelled(replace(context, net=net))
     if method.attacks and method.limit:
         context = replace(context, strategy=method.limit(context))
     x_adv = attack_batch(

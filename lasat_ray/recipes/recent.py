@@ -18,7 +18,8 @@ IKL_EPOCHS = 200
 
 
 def recent_recipes() -> list[Recipe]:
-    """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021)."""
+    """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021)
+    and TE (Dong et al., ICLR 2022)."""
     return [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
@@ -30,6 +31,7 @@ def recent_recipes() -> list[Recipe]:
             {"clean": 58.30, "aa": 27.54},
         ),
         _kd_swa(),
+        _te(),
     ]
 
 
@@ -112,6 +114,25 @@ def _kd_swa() -> Recipe:
         summary="KD-SWA (Chen et al. 2021) on cifar10, resnet18: two teachers, averaged weights",
         follows="code",
         needs=("--teacher", "--robust-teacher"),
+    )
+
+
+def _te() -> Recipe:
+    name = "te-cifar10-resnet18"
+    config = replace(
+        base(TABLE_1),
+        recipe=name,
+        method="te",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        optim=OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0)),
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary="temporal ensembling (Dong et al. 2022) on cifar10, resnet18",
+        follows="code",
     )
 
 

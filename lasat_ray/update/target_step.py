@@ -126,6 +126,7 @@ class TargetStep:
             method=self.method,
             attacked=attacked,
             epoch=self.epoch(attacked.round),
+            epochs=self.config.epochs,
             companion=self.companion,
             memory=self.remembered(attacked.round),
         )

@@ -25,6 +25,7 @@ class Task:
     method: Method
     attacked: AttackedBatch
     epoch: int = 0
+    epochs: int = 1
     companion: nn.Module | None = None
     memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
@@ -43,6 +44,7 @@ class Task:
             config=settings,
             stats=self.attacked.stats,
             epoch=self.epoch,
+            epochs=self.epochs,
             memory=self.memory,
             soft_y=batch.soft_y,
         )

@@ -34,8 +34,8 @@ def check_method(config: TrainConfig) -> None:
 
 def _check_cutmix(config: TrainConfig) -> None:
     method, reward = config.method, config.reward
-    if traits_of(method).companion_sees == "before":
-        what = f"mixes labels, but --method {method} forms its label by how sure one true class is"
+    if traits_of(method).looks_first:
+        what = f"mixes labels, but --method {method} forms what it trains with for images of one label"
         raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
     if traits_of(method).rule_reads == "labels":
         what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
@@ -88,6 +88,8 @@ def _check_labels(config: TrainConfig) -> None:
     if loss.kd_plain + loss.kd_robust > 1:
         what = f"and --loss.kd-plain {loss.kd_plain:g} leave the true label less than nothing"
         raise refusal("--loss.kd-robust", f"{loss.kd_robust:g}", what, "let both sum to 1 or less")
+    if loss.te_epochs is not None:
+        check_milestones("loss.te_epochs", loss.te_epochs)
     for value in loss.adr_temperature:
         check_bound("--loss.adr-temperature", value, (lambda v: v > 0, "give temperatures above 0"))
     for value in loss.adr_trust:
@@ -120,7 +122,7 @@ def _check_attack_of(config: TrainConfig) -> None:
         raise refusal("--attack.norm", "'l2'", what, "use linf")
     traits = traits_of(method)
     kind = traits.attack_loss if attack.loss == "method" else attack.loss
-    if attack.start == "zero" and kind in ("kl", "squared", "own"):
+    if attack.start == "zero" and (kind in ("kl", "squared") or (kind == "own" and traits.needs_clean)):
         raised = "its own loss" if kind == "own" else kind
         what = f"never moves under an attack on {raised}, whose gradient is 0 at the clean image"
         raise refusal("--attack.start", "'zero'", what, "use uniform or normal")

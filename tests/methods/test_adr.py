@@ -95,14 +95,19 @@ def test_losses_and_gradients_by_hand():
         close(found[:, j], (up - down) / (2 * step), atol=1e-8)
 
 
-def test_an_attack_on_cross_entropy_raises_it_against_the_label():
+def test_the_attack_raises_cross_entropy_against_the_label():
     logits = torch.randn(B, N, dtype=F64, generator=torch.Generator().manual_seed(3))
     _, soft = given(adv=logits)
     batch = make_batch(torch.rand(B, 1, 1, N, dtype=F64), torch.arange(B) % N)
     batch = dataclasses.replace(batch, soft_y=soft)
     rows = torch.tensor([3, 0])
-    found = objective_of("ce", nn.Flatten(), batch)(logits[rows], rows)
-    close(found, -(soft * logits.log_softmax(1)).sum(1)[rows])
+    raised = METHODS["adr"].raised(None)
+    close(
+        objective_of(raised, nn.Flatten(), batch)(logits[rows], rows),
+        -(soft * logits.log_softmax(1)).sum(1)[rows],
+    )
+    hard = objective_of("ce", nn.Flatten(), batch)(logits, slice(None))  # what a strategy may choose
+    close(hard, F.cross_entropy(logits, batch.y, reduction="none"))
 
 
 def a_round(**changes):
@@ -144,7 +149,10 @@ def test_the_average_follows_weights_and_statistics():
         ({"loss.label_smoothing": 0.1}, "--loss.label-smoothing: 0.1 has no effect with --method adr"),
         ({"loss.adr_temperature": (1.0, 0.0)}, "--loss.adr-temperature: 0 is out of range"),
         ({"loss.adr_trust": (1.2, 1.0)}, "--loss.adr-trust: 1.2 is out of range"),
-        ({"data.cutmix": True}, "--data.cutmix: True mixes labels, but --method adr forms its label"),
+        (
+            {"data.cutmix": True},
+            "--data.cutmix: True mixes labels, but --method adr forms what it trains with",
+        ),
     ],
 )
 def test_what_does_not_go_with_it_is_refused(changes, told):

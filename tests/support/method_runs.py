@@ -54,6 +54,8 @@ def run_config(name: str, teacher: str, **changes: Any) -> TrainConfig:
         changes |= {"init_from": teacher, "model": "small_cnn"}
     if name == "rebuffi":
         changes |= {"data__cutmix": True, "optim__ema_decay": 0.9}
+    if name == "te":
+        changes["loss__te_epochs"] = (1.0, 2.0)
     if not method.attacks:
         changes["strategy"] = "fixed"
     return small_config(**{**TINY_RUN, "method": name, **changes})
