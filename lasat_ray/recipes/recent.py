@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lasat_ray.config import AttackConfig, DataConfig, LossConfig, OptimConfig, TrainConfig
+from lasat_ray.config import (
+    AttackConfig,
+    DataConfig,
+    LossConfig,
+    OptimConfig,
+    PolicyConfig,
+    RewardConfig,
+    TrainConfig,
+)
 from lasat_ray.recipes.paper import TABLE_1, TABLE_2, TABLE_3, Setting, base
 from lasat_ray.recipes.recipe import Recipe
 
@@ -19,8 +27,8 @@ IKL_EPOCHS = 200
 
 def recent_recipes() -> list[Recipe]:
     """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021)
-    and TE (Dong et al., ICLR 2022)."""
-    return [
+    and TE (Dong et al., ICLR 2022), each alone and with attacks that are learned and paid by the pass."""
+    alone = [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
         *_adr(TABLE_1, (2.5, 2.0), {"clean": 82.41, "aa": 50.39}, {"clean": 82.59, "aa": 50.86}),
@@ -33,6 +41,33 @@ def recent_recipes() -> list[Recipe]:
         _kd_swa(),
         _te(),
     ]
+    return [*alone, *(_rate(recipe) for recipe in alone)]
+
+
+def _rate(recipe: Recipe) -> Recipe:
+    """The same training, but for its attacks: full budgets from the first epoch on, lengths and steps chosen
+    for every image by a strategy net that is paid what held-out images gain, less the price of the passes."""
+    name = f"{recipe.name}-rate"
+    sizes = tuple(share * EPS for share in (0.25, 0.5, 0.75, 1.0, 1.25))
+    grid = {"eps": (EPS,), "num_steps": (1.0, 2.0, 3.0, 5.0, 10.0), "step_size": sizes}
+    config = replace(
+        recipe.config,
+        recipe=name,
+        strategy="learned",
+        learner="ppo",
+        update_interval=10,
+        attack=AttackConfig(grid=grid),
+        reward=RewardConfig(
+            objective="rate", outcome="heldout", credit="influence", standardize=True, l1_weight=0.0
+        ),
+        policy=PolicyConfig(optimizer="adam", lr=2e-3, entropy_weight=0.01),
+    )
+    return Recipe(
+        name=name,
+        config=config,
+        summary=f"{recipe.name} with learned attacks, paid by the pass",
+        needs=recipe.needs,
+    )
 
 
 def _ikl(setting: Setting, beta: float, table: str, reported: dict[str, float]) -> Recipe:

@@ -35,6 +35,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     **dict.fromkeys(("reward.outcome_images",), _COUNT),
+    "data.mixup": (lambda v: 0 <= v <= 1, "give a number from 0 to 1"),
     "reward.outcome_fraction": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
     "reward.cost_target": NOT_NEGATIVE,
     **dict.fromkeys(("budget_passes", "budget_minutes"), NOT_NEGATIVE),
@@ -194,9 +195,10 @@ def _check_stream(config: TrainConfig) -> None:
     if main and data.max_train is not None:
         what, remedy = "cannot be chosen from a stream, whose files are read whole", "leave it out"
         raise refusal("--data.max-train", data.max_train, what, remedy)
-    if main and data.cutmix:
+    if main and data.mixed_by:
         what = "needs any two training images at once, which a stream does not hold"
-        raise refusal("--data.cutmix", "True", what, "leave it out, or load them with parquet:")
+        shown = "True" if data.cutmix else f"{data.mixup:g}"
+        raise refusal(data.mixed_by, shown, what, "leave it out, or load them with parquet:")
     if main or (data.extra or "").startswith("stream:"):
         return
     for name in ("stream_window", "stream_lanes"):

@@ -17,8 +17,8 @@ def check_method(config: TrainConfig) -> None:
     if traits_of(config.method).prunes:
         _check_pruning(config)
     method, loss = config.method, config.loss
-    if config.data.cutmix:
-        _check_cutmix(config)
+    if config.data.mixed_by:
+        _check_mixing(config)
     if method == "cat" and config.data.val_fraction == 0:
         what = "leaves CAT no images to measure its strength by"
         raise refusal("--data.val-fraction", "0", what, "give 0.02, say")
@@ -32,24 +32,27 @@ def check_method(config: TrainConfig) -> None:
         check_milestones(f"loss.{name}", getattr(loss, name))
 
 
-def _check_cutmix(config: TrainConfig) -> None:
+def _check_mixing(config: TrainConfig) -> None:
+    option, shown = config.data.mixed_by, "True" if config.data.cutmix else f"{config.data.mixup:g}"
     method, reward = config.method, config.reward
+    if config.data.cutmix and config.data.mixup:
+        raise refusal(option, shown, "stands beside --data.mixup", "mix images in one of the two ways")
     if traits_of(method).looks_first:
         what = f"mixes labels, but --method {method} forms what it trains with for images of one label"
-        raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
+        raise refusal(option, shown, what, "leave it out or take another method")
     if traits_of(method).rule_reads == "labels":
         what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
-        raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
+        raise refusal(option, shown, what, "leave it out or take another method")
     if config.strategy in ("class-wise", "margin"):
         what = f"mixes labels, of which --strategy {config.strategy} reads one an image"
-        raise refusal("--data.cutmix", "True", what, "leave it out or take another strategy")
+        raise refusal(option, shown, what, "leave it out or take another strategy")
     if config.attack.loss == "margin":
         what = "mixes labels, which a margin between one class and the others cannot read"
-        raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
+        raise refusal(option, shown, what, "use --attack.loss method")
     counts = reward.mode == "reference" or reward.ref_moves == "correct"
     if config.learns and counts:
         what = "mixes labels, but --reward.mode reference counts correct classifications"
-        raise refusal("--data.cutmix", "True", what, "use --reward.mode paper --reward.ref-moves all")
+        raise refusal(option, shown, what, "use --reward.mode paper --reward.ref-moves all")
 
 
 def check_milestones(path: str, milestones: tuple[float, ...]) -> None:

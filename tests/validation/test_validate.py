@@ -60,6 +60,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("budget_passes", "budget_minutes"), (-1.0,)),
     "stop_patience": (0,),
     "reward.outcome_fraction": (0.0, 1.0),
+    "data.mixup": (-0.1, 1.1),
     "reward.cost_target": (-1.0,),
     **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), (-1.0,)),
     **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), (-1.0,)),
@@ -250,6 +251,9 @@ COMBINATIONS = [
     ({"optim.swa_start": 20.0}, "--optim.swa-start: 20 leaves no epoch to average; give 19 or less"),
     ({"teacher_model": "resnet18"}, "--teacher-model: 'resnet18' is trained by lbgat alone"),
     ({"data.cutmix": True, "method": "fat"}, "--data.cutmix: True mixes labels, but --method fat asks"),
+    ({"data.mixup": 0.2, "method": "fat"}, "--data.mixup: 0.2 mixes labels, but --method fat asks"),
+    ({"data.mixup": 0.2, "data.cutmix": True}, "--data.cutmix: True stands beside --data.mixup"),
+    ({"data.mixup": 0.2, "strategy": "margin"}, "--data.mixup: 0.2 mixes labels, of which --strategy margin"),
     ({"data.cutmix": True, "attack.loss": "margin"}, "--data.cutmix: True mixes labels, which a margin"),
     (
         {**BATCH, "data.cutmix": True, "reward.mode": "reference", "reward.lookahead": "copy"},
