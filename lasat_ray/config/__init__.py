@@ -51,6 +51,8 @@ class AttackConfig:
     """Distribution of the starting point; normal is 0.001 times a standard normal (TRADES)."""
     start_radius: Budget | None = None
     """Radius of the uniform start; none means each image's own eps."""
+    momentum: float = 0.0
+    """What a step of the fixed strategy keeps of the direction before (MI-FGSM); 0: plain PGD."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -244,4 +246,6 @@ def grid_of(config: TrainConfig) -> Grid:
     }
     if attack.start_radius is not None:
         fixed["start_radius"] = (attack.start_radius,)
+    if attack.momentum:
+        fixed["momentum"] = (attack.momentum,)
     return fixed if config.strategy == "fixed" else {**fixed, **attack.grid}

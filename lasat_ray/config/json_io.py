@@ -64,6 +64,7 @@ BEFORE: dict[str, Any] = {
     "loss.adr_decay": 0.995,
     "loss.adr_temperature": [2.5, 2.0],
     "loss.adr_trust": [0.7, 0.95],
+    "attack.momentum": 0.0,
     "data.mixup": 0.0,
     "reward.objective": "total",
     "reward.cost_target": 0.0,

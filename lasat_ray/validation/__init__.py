@@ -16,7 +16,7 @@ from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
-from lasat_ray.validation.grid import NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
+from lasat_ray.validation.grid import MOMENTUM, NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validation.learner import check_learner
 from lasat_ray.validation.method import check_method, check_milestones
 
@@ -35,6 +35,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     **dict.fromkeys(("reward.outcome_images",), _COUNT),
+    "attack.momentum": MOMENTUM,
     "data.mixup": (lambda v: 0 <= v <= 1, "give a number from 0 to 1"),
     "reward.outcome_fraction": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
     "reward.cost_target": NOT_NEGATIVE,

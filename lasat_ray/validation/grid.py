@@ -14,6 +14,7 @@ Bound = tuple[Callable[[Any], bool], str]
 """(does a value fit, what to do where it does not)."""
 
 NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
+MOMENTUM: Bound = (lambda v: 0 <= v <= 1, "give a number from 0 to 1")
 _WHOLE: Bound = (lambda v: v >= 1 and v == int(v), "give whole numbers of 1 or more")
 _LOSS: Bound = (lambda v: v in range(len(ATTACK_LOSSES)), f"write some of {','.join(ATTACK_LOSSES)}")
 
@@ -38,6 +39,7 @@ FIELDS: dict[str, Bound] = {
     "trades_beta": NOT_NEGATIVE,
     "attack_loss": _LOSS,
     "awp_gamma": NOT_NEGATIVE,
+    "momentum": MOMENTUM,
     "label_smoothing": (lambda v: 0 <= v < 1, "give shares of 0 or more and less than 1"),
 }
 """Every field that a grid may name, with the bound of its values."""

@@ -60,7 +60,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("budget_passes", "budget_minutes"), (-1.0,)),
     "stop_patience": (0,),
     "reward.outcome_fraction": (0.0, 1.0),
-    "data.mixup": (-0.1, 1.1),
+    **dict.fromkeys(("data.mixup", "attack.momentum"), (-0.1, 1.1)),
     "reward.cost_target": (-1.0,),
     **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), (-1.0,)),
     **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), (-1.0,)),
@@ -155,6 +155,7 @@ GRID_CASES = [
     ({"attack_loss": (4.0,)}, "attack_loss=4 is out of range; write some of ce,kl,margin"),
     ({"awp_gamma": (-0.1,)}, "awp_gamma=-0.1 is out of range"),
     ({"label_smoothing": (0.1, 1.0)}, "label_smoothing=1 is out of range"),
+    ({"momentum": (0.0, 1.5)}, "momentum=1.5 is out of range"),
 ]
 
 
