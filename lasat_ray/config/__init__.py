@@ -117,12 +117,16 @@ class OptimConfig:
     """L2 penalty."""
     decay_norms: bool = True
     """Apply weight decay to normalization layers and biases too."""
-    schedule: Literal["constant", "multistep", "cosine", "one-cycle"] = "multistep"
+    schedule: Literal["constant", "multistep", "cosine", "one-cycle", "restarts"] = "multistep"
     """Course of the learning rate over the run."""
     milestones: tuple[float, ...] = (99.0, 104.0)
     """multistep: epochs after which the rate is multiplied by lr_decay."""
     lr_decay: tuple[float, ...] = (0.1,)
     """multistep: factor at each milestone in turn; one factor holds for all."""
+    restart_epochs: float = 10.0
+    """restarts: epochs of the first half cosine; the rate then starts again at its peak."""
+    restart_factor: float = 2.0
+    """restarts: how much longer each half cosine is than the one before."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up (one-cycle: until the peak)."""
     warmup_start: float = 0.04

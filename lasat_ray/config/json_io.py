@@ -55,6 +55,8 @@ BEFORE: dict[str, Any] = {
     "loss.ikl_temperature": 4.0,
     "robust_teacher": None,
     "optim.swa_start": None,
+    "optim.restart_epochs": 10.0,
+    "optim.restart_factor": 2.0,
     "loss.kd_plain": 0.1,
     "loss.kd_robust": 0.6,
     "loss.kd_temperature": 2.0,

@@ -38,6 +38,8 @@ def recent_recipes() -> list[Recipe]:
             {"clean": 56.10, "aa": 26.89},
             {"clean": 58.30, "aa": 27.54},
         ),
+        _adr_awp(TABLE_2, (2.5, 1.5), {"clean": 86.11, "aa": 55.22}),
+        _adr_awp(TABLE_3, (2.0, 1.0), {"clean": 62.21, "aa": 31.63}),
         _kd_swa(),
         _te(),
     ]
@@ -127,6 +129,28 @@ def _adr(
             follows="code",
         ),
     ]
+
+
+def _adr_awp(setting: Setting, temperature: tuple[float, float], reported: dict[str, float]) -> Recipe:
+    """The strongest rows of the authors' page: averaged and perturbed weights."""
+    name = f"adr-{setting.dataset}-wrn34-10-wa-awp"
+    config = replace(
+        base(setting),
+        recipe=name,
+        method="adr",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        loss=LossConfig(adr_decay=0.995, adr_temperature=temperature, adr_trust=(0.7, 0.85), awp_gamma=0.005),
+        optim=OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0), ema_decay=0.995),
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary=f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}, averaged weights, AWP",
+        reported=reported,
+        follows="code",
+    )
 
 
 def _kd_swa() -> Recipe:

@@ -24,7 +24,8 @@ def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:
 
     ``one-cycle`` rises linearly to the peak over warmup_epochs (40 % of the run when 0) and falls
     linearly to 0, as the fast-AT recipes do. Like a warm-up it begins at ``warmup_start`` of the
-    peak: a first round at a rate of 0 would be wasted.
+    peak: a first round at a rate of 0 would be wasted. ``restarts``: half cosines one after the other
+    (Loshchilov and Hutter 2017).
     """
     if config.schedule == "one-cycle":
         peak = config.warmup_epochs or 0.4 * epochs
@@ -38,6 +39,11 @@ def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:
         rest = max(epochs - config.warmup_epochs, 1e-9)
         progress = min(1.0, max(0.0, epoch - config.warmup_epochs) / rest)
         return config.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
+    if config.schedule == "restarts":
+        length = config.restart_epochs
+        while epoch >= length:
+            epoch, length = epoch - length, length * config.restart_factor
+        return config.lr * warm * 0.5 * (1 + math.cos(math.pi * epoch / length))
     return config.lr * warm
 
 

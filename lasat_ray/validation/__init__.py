@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from lasat_ray.config import DataConfig, RewardConfig, TrainConfig
+from lasat_ray.config import DataConfig, OptimConfig, RewardConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
@@ -65,6 +65,8 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust", "loss.te_decay"), _FRACTION),
     "loss.kd_temperature": _POSITIVE,
     "optim.swa_start": NOT_NEGATIVE,
+    "optim.restart_epochs": _POSITIVE,
+    "optim.restart_factor": (lambda v: 1 <= v <= 100, "give a number from 1 to 100"),
     "speed.bucket": NOT_NEGATIVE,
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
@@ -270,6 +272,11 @@ def _check_optim(config: TrainConfig) -> None:
     if optim.nesterov and optim.momentum == 0:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
     check_milestones("optim.milestones", optim.milestones)
+    for name in ("restart_epochs", "restart_factor"):
+        value = getattr(optim, name)
+        if optim.schedule != "restarts" and value != getattr(OptimConfig(), name):
+            what = f"has no effect with --optim.schedule {optim.schedule}"
+            raise refusal(flag(f"optim.{name}"), f"{value:g}", what, "use --optim.schedule restarts")
     if optim.swa_start is not None and optim.ema_decay:
         what = f"and --optim.ema-decay {optim.ema_decay:g} are two averages of the weights"
         raise refusal("--optim.swa-start", f"{optim.swa_start:g}", what, "leave one of them out")

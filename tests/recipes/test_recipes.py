@@ -210,6 +210,8 @@ def test_recent_recipes_report_what_their_papers_print():
     """IKL: Tables 2 and 3 of the paper; ADR: the table of the authors' page."""
     reported = [tuple(RECIPES[name].reported.values()) for name in RECENT]
     assert reported == [(84.80, 57.09), (65.76, 31.91), (82.41, 50.39), (82.59, 50.86)]
+    assert RECIPES["adr-cifar10-wrn34-10-wa-awp"].reported == {"clean": 86.11, "aa": 55.22}
+    assert RECIPES["adr-cifar100-wrn34-10-wa-awp"].reported == {"clean": 62.21, "aa": 31.63}
     assert RECIPES["adr-cifar100-resnet18"].reported == {"clean": 56.10, "aa": 26.89}
     assert RECIPES["adr-cifar100-resnet18-wa"].reported == {"clean": 58.30, "aa": 27.54}
 
@@ -222,7 +224,9 @@ def test_budgets_of_ikl_grow_by_the_epoch():
     np.testing.assert_allclose(step, np.array(eps) / 2, rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", [*RECENT, "kd-swa-cifar10-resnet18", "te-cifar10-resnet18"])
+@pytest.mark.parametrize(
+    "name", [*RECENT, "adr-cifar100-wrn34-10-wa-awp", "kd-swa-cifar10-resnet18", "te-cifar10-resnet18"]
+)
 def test_recent_recipes_have_a_form_that_is_paid_by_the_pass(name):
     plain, rate = RECIPES[name], RECIPES[f"{name}-rate"]
     assert rate.config.reward.objective == "rate" and rate.config.strategy == "learned"
