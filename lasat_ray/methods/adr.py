@@ -37,7 +37,7 @@ def rectified(logits: Tensor, y: Tensor, *, temperature: float, trust: float) ->
     p = F.softmax(logits / temperature, dim=1)
     true = p.gather(1, y[:, None])
     share = (trust - (p.amax(1, keepdim=True) - true)).clamp(0, 1)
-    return share * p + (1 - share) * F.one_hot(y, p.shape[1]).to(p.dtype)
+    return (share * p).scatter_add(1, y[:, None], 1 - share)
 
 
 @torch.no_grad()

@@ -106,9 +106,9 @@ class ClassMeans:
         """Add the predictions of one update's clean images, softened, to their classes' sums [N,N]."""
         assert logits.clean is not None
         p = F.softmax(logits.clean / self.temperature, dim=1)
-        owner = F.one_hot(batch.y, p.shape[1]).to(p.dtype)
+        owner = torch.zeros_like(p).scatter(1, batch.y[:, None], 1.0)  # one_hot waits on a GPU
         if batch.y_other is not None and batch.share is not None:
-            other = F.one_hot(batch.y_other, p.shape[1]).to(p.dtype)
+            other = torch.zeros_like(p).scatter(1, batch.y_other[:, None], 1.0)
             owner = batch.share[:, None] * owner + (1 - batch.share[:, None]) * other
         found = group.sum(owner.T @ p)
         self.sums = found if self.sums is None else self.sums + found
