@@ -39,9 +39,11 @@ def round_parts(
 
     method = find_method(config.method)
     attack, looks = _attack_passes(config, method, steps), 1 + method.needs_clean + method.needs_helper
-    companion = {"none": 0, "frozen": 1, "trained": 3}[method.companion]
+    # One that forms labels is asked once, before the attack.
+    companion = {"none": 0, "average": 0, "frozen": method.companions, "trained": 3}[method.companion]
+    look_beside = {"trained": 1}.get(method.companion, companion)
     gamma = method.awp_gamma if config.loss.awp_gamma is None else config.loss.awp_gamma
-    run_pgd = 3 * looks + bool(companion) if gamma and epoch >= config.loss.awp_warmup else 0
+    run_pgd = 3 * looks + look_beside if gamma and epoch >= config.loss.awp_warmup else 0
     parts: dict[str, float] = dict.fromkeys(PARTS, 0)
     parts["attack"] = attack
     parts["target update"] = 3 * looks + companion + run_pgd
@@ -61,9 +63,9 @@ def round_parts(
         parts["rest of the reward"] += 2
     parts["strategy net"] += _learning_passes(config, policy_epochs)
     if reward.credit == "influence":  # the gradient goes back through the two passes above
-        parts["rest of the reward"] += 2 * 2 * share + looks + bool(companion)
+        parts["rest of the reward"] += 2 * 2 * share + looks + look_beside
     if reward.lookahead == "copy":  # a rehearsal: attack, a look, a step of the copy
-        parts["rest of the reward"] += attack + looks + 3 * looks + 2 * bool(companion) + run_pgd
+        parts["rest of the reward"] += attack + looks + 3 * looks + 2 * look_beside + run_pgd
         parts["strategy net"] += look
         if config.policy.baseline == "greedy":  # all of it again, for the likeliest strategies
             parts["reference attack"] *= 2
@@ -189,4 +191,5 @@ def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
     if not method.attacks:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
-    return 2 * steps + (1 if loss in ("kl", "squared", "own") else 0)
+    compares = loss in ("kl", "squared") or (loss == "own" and not method.looks_first)
+    return 2 * steps + method.looks_first + compares

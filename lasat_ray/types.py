@@ -18,7 +18,8 @@ class Batch:
     ``x`` [B,C,H,W] in [0,1]; ``y`` [B] int64 labels; ``index`` [B] int64 row in the data set, the
     name under which all of an image's random numbers are drawn; ``global_size`` images of the
     round over all workers, the N of every mean. Where images are mixed (CutMix), ``y_other`` [B] is
-    the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``.
+    the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``. ``soft_y``
+    [B,N]: what the method formed of each image before the attack: a label (ADR), an average (TE).
     """
 
     x: Tensor
@@ -27,6 +28,7 @@ class Batch:
     global_size: int
     y_other: Tensor | None = None
     share: Tensor | None = None
+    soft_y: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,9 +37,11 @@ class Strategy:
 
     ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64, ``attack_loss`` int64 place in
     ``units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
-    batch perturbs the weights that all images share). Fields that a grid does not name are None and
-    the attack's or the method's own setting holds. ``common_steps``: the ``num_steps`` of every image
-    where the host knows it, so that nobody asks the device; whoever changes ``num_steps`` clears it.
+    batch perturbs the weights that all images share), ``label_smoothing`` the share taken from the true class
+    in the loss alone, ``momentum`` what an attack step keeps of the direction of the one before. Fields that
+    a grid does not name are None and the attack's or the method's own setting holds. ``common_steps``: the
+    ``num_steps`` of every image where the host knows it, so that nobody asks the device; whoever changes
+    ``num_steps`` clears it.
     """
 
     eps: Tensor
@@ -47,6 +51,8 @@ class Strategy:
     trades_beta: Tensor | None = None
     attack_loss: Tensor | None = None
     awp_gamma: Tensor | None = None
+    label_smoothing: Tensor | None = None
+    momentum: Tensor | None = None
     common_steps: int | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:
@@ -61,7 +67,7 @@ class Strategy:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Logits:
-    """What the nets say in the forward passes that a method asked for; [B,N] each.
+    """What the nets say in the forward passes that a method asked for; [B,N] each, [B,K,N] of K second nets.
 
     ``adv``, ``clean`` and ``helper`` (on x + 2 delta) are the target net's, ``companion`` is the
     method's second net's.

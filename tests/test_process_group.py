@@ -155,6 +155,7 @@ def test_attacks_move_to_the_worker_with_fewer_steps_and_return(two):
         assert torch.equal(result["x_adv"], batch.x + 10 * strategy.num_steps.view(-1, 1, 1, 1))
         assert torch.equal(result["x"][:, 0, 0, 0].long(), result["index"])  # pixels travel with their names
         assert torch.equal(result["eps"], result["index"] / 255)
+        assert torch.equal(result["soft_y"], result["index"].double()[:, None] / torch.tensor([7.0, 9.0]))
     assert sorted([*first["index"].tolist(), *second["index"].tolist()]) == list(range(7))
 
 

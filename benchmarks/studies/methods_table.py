@@ -46,6 +46,7 @@ ROWS: dict[str, Row] = {
     "score": Row(method="score"),
     "hat": Row(method="hat", source="clean"),
     "ltd": Row(method="ltd", source="clean"),
+    **{name: Row(method=name) for name in ("ikl", "adr", "adr-trades", "te")},
     "hydra": Row(method="hydra", source="pgd-at", source_flag="--init-from"),
 }
 

@@ -6,7 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import BALLS, start
-from lasat_ray.attacks.objectives import Objective, ObjectiveOf, batch_cross_entropy, make_objective, mixed
+from lasat_ray.attacks.objectives import (
+    Objective,
+    ObjectiveOf,
+    batch_cross_entropy,
+    make_objective,
+    mixed,
+)
 from lasat_ray.attacks.pgd import Rule, StepState, pgd
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import RandomKey

@@ -109,10 +109,14 @@ def _travel(group: ProcessGroup, rows: _Rows, batch: Batch, strategy: Strategy) 
     """Send what is lent, get what is borrowed: one message of pixels, one of everything else."""
     numbers = {f"batch {name}": value for name, value in _tensors(batch) if name != "x"}
     numbers |= {f"strategy {name}": value for name, value in _tensors(strategy)}
-    # float64 holds every float32, and every row number below 2^53.
-    table = torch.stack([value.double() for value in numbers.values()], 1)
-    columns = group.all_to_all(table, rows.send, rows.receive).unbind(1)
-    got = {name: new.to(old.dtype) for (name, old), new in zip(numbers.items(), columns, strict=True)}
+    # float64 holds every float32, and every row number below 2^53; a label [B,N] is N columns.
+    wide = [value.double() if value.ndim > 1 else value.double()[:, None] for value in numbers.values()]
+    table, widths = torch.cat(wide, 1), [value.shape[1] for value in wide]
+    columns = group.all_to_all(table, rows.send, rows.receive).split(widths, 1)
+    got = {
+        name: (new if old.ndim > 1 else new[:, 0]).to(old.dtype)
+        for (name, old), new in zip(numbers.items(), columns, strict=True)
+    }
     pixels = group.all_to_all(batch.x, rows.send, rows.receive)
     return (
         dataclasses.replace(batch, x=pixels, **_named(got, "batch ")),

@@ -36,6 +36,11 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def soft_cross_entropy(logits: Tensor, label: Tensor) -> Tensor:
+    """-label log softmax(logits), ``label`` a distribution; [B,N], [B,N] -> [B]."""
+    return -(label * F.log_softmax(logits, dim=1)).sum(1)
+
+
 def batch_cross_entropy(logits: Tensor, batch: Batch, rows: Rows = slice(None)) -> Tensor:
     """Cross-entropy of the images ``rows`` of a batch against their labels; where labels are mixed
     (CutMix), the mean by shares; logits [S,N] -> [S]."""

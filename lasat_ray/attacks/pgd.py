@@ -83,7 +83,9 @@ def pgd(
     """
     eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
     passes = _passes(strategy, x.device, together=rule is not None)
-    if rule is None and isinstance(objective, PerImage) and (graphed := graphs_of(net, x)):
+    velocity = None if strategy.momentum is None else Velocity(torch.zeros_like(x), strategy.momentum)
+    plain = rule is None and velocity is None
+    if plain and isinstance(objective, PerImage) and (graphed := graphs_of(net, x)):
         found = graphed.run(net, objective, ball, [x, delta0, eps, size], passes)
         if found is not None:
             return x + found
@@ -99,7 +101,7 @@ def pgd(
                 break
         wide, count = _filled(rows, bucket, len(x))
         seen = Seen(x[wide], delta[wide], rows, count, live)
-        moved, moves = _step(net, seen, objective, size[rows], step, rule, ball)
+        moved, moves = _step(net, seen, objective, size[rows], step, rule, ball, velocity)
         projected = ball.project(moved, x[rows], eps[rows])
         if isinstance(rows, slice):
             delta = projected
@@ -109,6 +111,22 @@ def pgd(
             live_B = torch.zeros(len(x), dtype=torch.bool, device=x.device)
             live_B[rows] = moves
     return x + delta
+
+
+@dataclass(frozen=True, slots=True)
+class Velocity:
+    """The direction that each image's attack gathers (Dong et al. 2018, MI-FGSM, eq. 6): ``value`` [B,C,H,W],
+    of which a step keeps ``momentum`` [B] and adds its gradient, divided by its sum of sizes."""
+
+    value: Tensor
+    momentum: Tensor
+
+    def gather(self, grad: Tensor, rows: Rows) -> Tensor:
+        """The directions of the S images after their gradients [S,C,H,W]."""
+        size = grad.flatten(1).abs().sum(1).clamp(min=torch.finfo(grad.dtype).tiny)
+        kept = per_image(self.momentum[rows], grad) * self.value[rows]
+        self.value[rows] = kept + grad / per_image(size, grad)
+        return self.value[rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +149,7 @@ def _step(
     step: int,
     rule: Rule | None,
     ball: Ball,
+    velocity: Velocity | None,
 ) -> tuple[Tensor, Tensor | None]:
     """The perturbations after one step, not yet projected, and who was allowed to move."""
     count, delta = seen.count, seen.delta.detach().requires_grad_(True)
@@ -140,7 +159,7 @@ def _step(
         loss = objective(logits, seen.rows)
         (grad,) = torch.autograd.grad(loss, delta, torch.ones_like(loss))
     delta, grad = delta.detach()[:count], grad[:count]
-    ascent = ball.ascend(grad, size)
+    ascent = ball.ascend(grad if velocity is None else velocity.gather(grad, seen.rows), size)
     if rule is None:
         return delta + ascent, None
     rows = torch.arange(count, device=delta.device) if isinstance(seen.rows, slice) else seen.rows

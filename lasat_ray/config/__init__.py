@@ -51,6 +51,8 @@ class AttackConfig:
     """Distribution of the starting point; normal is 0.001 times a standard normal (TRADES)."""
     start_radius: Budget | None = None
     """Radius of the uniform start; none means each image's own eps."""
+    momentum: float = 0.0
+    """What a step of the fixed strategy keeps of the direction before (MI-FGSM); 0: plain PGD."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,12 +117,16 @@ class OptimConfig:
     """L2 penalty."""
     decay_norms: bool = True
     """Apply weight decay to normalization layers and biases too."""
-    schedule: Literal["constant", "multistep", "cosine", "one-cycle"] = "multistep"
+    schedule: Literal["constant", "multistep", "cosine", "one-cycle", "restarts"] = "multistep"
     """Course of the learning rate over the run."""
     milestones: tuple[float, ...] = (99.0, 104.0)
     """multistep: epochs after which the rate is multiplied by lr_decay."""
     lr_decay: tuple[float, ...] = (0.1,)
     """multistep: factor at each milestone in turn; one factor holds for all."""
+    restart_epochs: float = 10.0
+    """restarts: epochs of the first half cosine; the rate then starts again at its peak."""
+    restart_factor: float = 2.0
+    """restarts: how much longer each half cosine is than the one before."""
     warmup_epochs: float = 0.0
     """Epochs of linear warm-up (one-cycle: until the peak)."""
     warmup_start: float = 0.04
@@ -129,6 +135,8 @@ class OptimConfig:
     """Largest gradient norm of the target net; 0 switches clipping off."""
     ema_decay: float = 0.0
     """Decay of the weight average that is evaluated beside the net; 0 switches it off."""
+    swa_start: float | None = None
+    """Epoch (from 0) from which nets at the ends of epochs are averaged equally and evaluated; none: not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -184,7 +192,9 @@ class TrainConfig:
     init_from: str | None = None
     """Run folder or checkpoint whose weights the target starts from; hydra prunes that net."""
     teacher: str | None = None
-    """Run folder or checkpoint of the frozen net that hat and ltd learn from."""
+    """Run folder or checkpoint of the frozen net that hat and ltd learn from; kd-swa: of the plain one."""
+    robust_teacher: str | None = None
+    """Run folder or checkpoint of the frozen, robust net that kd-swa learns from beside --teacher."""
     teacher_model: str | None = None
     """Net of the teacher that lbgat trains, spelled as --model; none: the target's."""
     strategy: Literal["learned", "class-wise", "random", "fixed", "curriculum", "margin"] = "learned"
@@ -240,4 +250,6 @@ def grid_of(config: TrainConfig) -> Grid:
     }
     if attack.start_radius is not None:
         fixed["start_radius"] = (attack.start_radius,)
+    if attack.momentum:
+        fixed["momentum"] = (attack.momentum,)
     return fixed if config.strategy == "fixed" else {**fixed, **attack.grid}

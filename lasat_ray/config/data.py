@@ -34,6 +34,8 @@ class DataConfig:
     """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
     cutmix: bool = False
     """Paste a box of another image in and mix the labels by area; for losses whose attack has no label."""
+    mixup: float = 0.0
+    """Mix every image and its label with another, shares from Beta(mixup, mixup); up to 1, 0: off."""
     extra: str | None = None
     """npz:PATH or stream:URL of extra (for example synthetic) training images."""
     extra_fraction: float = 0.0
@@ -42,3 +44,8 @@ class DataConfig:
     """stream: images shuffled together and held decoded, over all workers; the next so many come along."""
     stream_lanes: int = 8
     """stream: places of an epoch that are read at once; more mixes further, and each worker reads its own."""
+
+    @property
+    def mixed_by(self) -> str:
+        """The option that mixes labels; empty where none does."""
+        return "--data.cutmix" if self.cutmix else "--data.mixup" if self.mixup else ""

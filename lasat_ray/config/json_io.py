@@ -53,6 +53,21 @@ BEFORE: dict[str, Any] = {
     "data.background": "white",
     "loss.ikl_alpha": 20.0,
     "loss.ikl_temperature": 4.0,
+    "robust_teacher": None,
+    "optim.swa_start": None,
+    "optim.restart_epochs": 10.0,
+    "optim.restart_factor": 2.0,
+    "loss.kd_plain": 0.1,
+    "loss.kd_robust": 0.6,
+    "loss.kd_temperature": 2.0,
+    "loss.te_weight": 300.0,
+    "loss.te_decay": 0.9,
+    "loss.te_epochs": None,
+    "loss.adr_decay": 0.995,
+    "loss.adr_temperature": [2.5, 2.0],
+    "loss.adr_trust": [0.7, 0.95],
+    "attack.momentum": 0.0,
+    "data.mixup": 0.0,
     "reward.objective": "total",
     "reward.cost_target": 0.0,
     "reward.outcome": "batch",
@@ -172,7 +187,7 @@ def _convert(hint: Any, value: Any) -> Any:
         chosen = type(None) if value is None else next(arg for arg in args if arg is not type(None))
         if chosen in args:
             return None if value is None else _convert(chosen, value)
-    if origin is tuple and isinstance(value, list):
+    if origin is tuple and isinstance(value, list) and (args[-1] is ... or len(args) == len(value)):
         return tuple(_convert(args[0], item) for item in value)
     if origin is dict and isinstance(value, dict):
         return {_convert(args[0], key): _convert(args[1], item) for key, item in value.items()}

@@ -59,6 +59,24 @@ class LossConfig:
     """IKL: weight of the squared differences of logits, the paper's alpha; trades_beta is its beta."""
     ikl_temperature: float = 4.0
     """IKL: temperature of the predictions that class means are taken of."""
+    kd_plain: float = 0.1
+    """KD-SWA: weight of the plainly trained net's predictions."""
+    kd_robust: float = 0.6
+    """KD-SWA: weight of the robust net's predictions; the true label has what is left of 1."""
+    kd_temperature: float = 2.0
+    """KD-SWA: temperature of both and of the target beside them."""
+    te_weight: float = 300.0
+    """TE: weight of the squared distance from the average of an image's predictions."""
+    te_decay: float = 0.9
+    """TE: what a prediction still counts an epoch later."""
+    te_epochs: tuple[float, float] | None = None
+    """TE: epochs (from 1) where it begins and its weight is full; none: 90 and 150 of 200, stretched."""
+    adr_decay: float = 0.995
+    """ADR: decay of the target's average that labels are formed with."""
+    adr_temperature: tuple[float, float] = (2.5, 2.0)
+    """ADR: temperature of its predictions at the beginning and at the end."""
+    adr_trust: tuple[float, float] = (0.7, 0.95)
+    """ADR: its share of the label, where it is right, at the beginning and at the end."""
     hydra_keep: float = 0.1
     """HYDRA: share of each layer's weights that is kept."""
     hydra_epochs: int | None = None

@@ -13,8 +13,11 @@ class MethodTraits:
 
     ``needs_clean``: the loss reads logits of the clean images too. ``attacks``: False for plain
     training, whose "adversarial" images are the clean ones. ``fields``: strategy fields beyond
-    the attack's that the loss understands. ``companion``: a second net, trained beside the target or
-    frozen, that sees the clean or the adversarial images; ``needs_helper``: the target also passes
+    the attack's that the loss understands. ``companion``: a second net, trained beside the target, frozen,
+    or the target's own average, that sees the clean or the adversarial images, or the clean ones before the
+    attack, to form the label that attack and loss share; ``companions``: how many frozen nets it is, of two
+    the plain one and the robust one; ``looks_first``: the clean images are passed before
+    the attack, to form what attack and loss share; ``needs_helper``: the target also passes
     x + 2 delta. ``awp_gamma``: weight perturbation where the settings name none. ``grows``: the
     strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
     ``rule_reads``: what the attack's rule, if any, decides by: whether an image is classified
@@ -26,8 +29,10 @@ class MethodTraits:
     needs_clean: bool = False
     attacks: bool = True
     fields: tuple[str, ...] = ()
-    companion: Literal["none", "trained", "frozen"] = "none"
-    companion_sees: Literal["clean", "adv"] = "clean"
+    companion: Literal["none", "trained", "frozen", "average"] = "none"
+    companions: int = 1
+    looks_first: bool = False
+    companion_sees: Literal["clean", "adv", "before"] = "clean"
     needs_helper: bool = False
     awp_gamma: float = 0.0
     grows: bool = False
@@ -65,6 +70,10 @@ TRAITS: dict[str, MethodTraits] = {
     "ltd": _kl(companion="frozen"),
     "hydra": _kl(prunes=True),
     "ikl": _kl(attack_loss="own"),
+    "kd-swa": MethodTraits(companion="frozen", companions=2, companion_sees="adv"),
+    "te": MethodTraits(attack_loss="own", looks_first=True),
+    "adr": MethodTraits(attack_loss="own", companion="average", companion_sees="before", looks_first=True),
+    "adr-trades": _kl(companion="average", companion_sees="before", looks_first=True),
 }
 """Name on the command line -> traits."""
 

@@ -17,6 +17,7 @@ from lasat_ray.data.augment import check_augment
 from lasat_ray.data.cutmix import boxes, cutmix, partners
 from lasat_ray.data.feed import MemoryFeed, RoundSource, Shard, Store
 from lasat_ray.data.images import Images, TrainingImages
+from lasat_ray.data.mixup import mixup, shares
 from lasat_ray.data.stream import ImageStream, Reading, StreamFeed
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import ProcessGroup, indexed
@@ -52,9 +53,9 @@ class Batches:
         _check_sizes(len(images), num_main, batch_size, group)
         if augment is not None:
             check_augment(augment, images.image_shape)
-            if augment.cutmix and isinstance(images, ImageStream):
+            if augment.mixed_by and isinstance(images, ImageStream):
                 what = "needs any two training images at once, which a stream does not hold"
-                raise UsageError(f"--data.cutmix: {what}; leave it out, or load them with parquet:")
+                raise UsageError(f"{augment.mixed_by}: {what}; leave it out, or load them with parquet:")
         self._seed, self._dtype, self._augment = seed, dtype, augment
         self._device = indexed(device)
         self.batch_size = batch_size
@@ -86,8 +87,14 @@ class Batches:
         y_other, share = None, None
         if self._augment is not None and self._augment.cutmix:
             x, y_other, share = self._mix(x, index, round, self._augment)
+        mixed = _to_float(x, self._dtype)
+        if self._augment is not None and self._augment.mixup:
+            key = RandomKey.of(self._seed, "mixup", round)
+            other, y_other = self._partners(index, key, self._augment)
+            share = shares(index, self._augment.mixup, key).to(self._dtype)
+            mixed = mixup(mixed, _to_float(other, self._dtype), share)
         return Batch(
-            x=_to_float(x, self._dtype),
+            x=mixed,
             y=y,
             index=index,
             global_size=self.batch_size,
@@ -112,12 +119,16 @@ class Batches:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """CutMix with partners from the whole training set, varied by themselves: what an image
         becomes does not depend on who else is on this worker."""
-        assert self._store is not None  # checked at the start
         key = RandomKey.of(self._seed, "cutmix", round)
-        other, y_other = self._store.gather(partners(index, self._store.count, key).to(self._store.home))
-        other = vary(other, index, key.fold_in("augment"), augment)
+        other, y_other = self._partners(index, key, augment)
         x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], key))
         return x, y_other, share.to(self._dtype)
+
+    def _partners(self, index: Tensor, key: RandomKey, augment: DataConfig) -> tuple[Tensor, Tensor]:
+        """The image that each is mixed with, varied, and its label."""
+        assert self._store is not None  # checked at the start
+        other, y_other = self._store.gather(partners(index, self._store.count, key).to(self._store.home))
+        return vary(other, index, key.fold_in("augment"), augment), y_other
 
 
 def ordered_batches(

@@ -189,13 +189,15 @@ class AttackStrategyVectorEnv(VectorEnv):
         if not method.attacks:
             return AttackedBatch(batch=self.batch, x_adv=self.batch.x, strategy=strategy, round=self.round)
         key = RandomKey.of(self.seed, "attack start", self.round, int(self._evaluated_on_copy))
-        context = self._attack_context(strategy, key)
+        view = self.attack_view(self.net, self.batch.x)
+        context = dataclasses.replace(self._attack_context(strategy, key), net=view)
+        context = method.labelled(context)
         if method.limit:
             context = dataclasses.replace(context, strategy=method.limit(context))
         rule = method.rule(context) if method.rule else None
         run = partial(
             attack_batch,
-            self.attack_view(self.net, self.batch.x),
+            view,
             key=key,
             loss=method.raised(context, attack.loss),
             start_kind=method.start if attack.start == "method" else attack.start,
@@ -204,12 +206,12 @@ class AttackStrategyVectorEnv(VectorEnv):
             norm=attack.norm,
         )
         if self.config.speed.balance and rule is None:
-            x_adv = attack_balanced(self.target.group, run, self.batch, context.strategy)
+            x_adv = attack_balanced(self.target.group, run, context.batch, context.strategy)
         else:
-            x_adv = run(self.batch, context.strategy)
+            x_adv = run(context.batch, context.strategy)
         stats = rule.stats() if rule else {}
         return AttackedBatch(
-            batch=self.batch,
+            batch=context.batch,
             x_adv=x_adv,
             strategy=context.strategy,
             round=self.round,
@@ -227,6 +229,8 @@ class AttackStrategyVectorEnv(VectorEnv):
             strength=self.target.strength,
             group=self.target.group,
             memory=self.target.remembered(self.round),
+            progress=self.target.share(self.round),
+            companion=self.target.companion,
         )
 
     def _reward_by_copy(self, attacked: AttackedBatch, before: nn.Module | None) -> RewardReport:
@@ -245,7 +249,9 @@ class AttackStrategyVectorEnv(VectorEnv):
     ) -> RewardReport:
         """The reward of a round; ``before``: the net before the update, where it is compared with."""
         config, group = self.config.reward, self.target.group
-        asked = attacked.batch if self.outcome is None else self.outcome.batch(self.seed, self.round)
+        # What an update is worth is measured by the true labels, whatever label it was made with.
+        own = dataclasses.replace(attacked.batch, soft_y=None)
+        asked = own if self.outcome is None else self.outcome.batch(self.seed, self.round)
         norm, key = self.config.attack.norm, RandomKey.of(self.seed, "reference start", self.round)
         view = self.attack_view(looked_ahead, asked.x)
         x_ref = reference_images(view, asked, config, reference_starts(asked, config, key, norm), norm)

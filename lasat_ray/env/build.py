@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig, grid_of
+from lasat_ray.config.json_io import flag
 from lasat_ray.cost import relative_costs
 from lasat_ray.data import (
     Batches,
@@ -31,7 +32,7 @@ from lasat_ray.env.one_image import AttackStrategyEnv
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
-from lasat_ray.models import FrozenNet, build_classifier
+from lasat_ray.models import FrozenNet, FrozenNets, build_classifier
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.recipes import get_recipe
 from lasat_ray.rng import RandomKey
@@ -93,12 +94,17 @@ def build_companion(
     image_shape: tuple[int, int, int],
     classes: Classes | None = None,
 ) -> nn.Module | None:
-    """The method's second net: fresh from the seed where it is trained, else read from --teacher."""
+    """The method's second net: fresh from the seed where it is trained, else read from --teacher; None where
+    it follows the target."""
     kind = find_method(config.method).companion
-    if kind == "none":
+    if kind in ("none", "average"):
         return None
     if kind == "frozen":
-        return frozen_teacher(config, num_classes, image_shape, classes)
+        teacher = frozen_teacher(config, num_classes, image_shape, classes)
+        if find_method(config.method).companions == 1:
+            return teacher
+        second = frozen_teacher(config, num_classes, image_shape, classes, "robust_teacher")
+        return FrozenNets([teacher, second])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RandomKey.of(config.seed, "companion init").low)
         return build_classifier(
@@ -116,17 +122,19 @@ def frozen_teacher(
     num_classes: int,
     image_shape: tuple[int, int, int],
     classes: Classes | None = None,
+    field: str = "teacher",
 ) -> nn.Module:
-    """The net of --teacher, frozen for good; UsageError where none is named or it is of other images,
-    UserError where its file is missing or damaged, or it numbers other ``classes``."""
-    if config.teacher is None:
-        raise UsageError(f"--teacher: --method {config.method} learns from a net; name its run folder")
-    net, card = load_checkpointed(config.teacher)
+    """The net of --teacher (or another ``field``), frozen for good; UsageError where none is named or it is
+    of other images, UserError where its file is missing or damaged, or it numbers other ``classes``."""
+    path, option = getattr(config, field), flag(field)
+    if path is None:
+        raise UsageError(f"{option}: --method {config.method} learns from a net; name its run folder")
+    net, card = load_checkpointed(path)
     theirs, ours = (card["num_classes"], tuple(card["image_shape"])), (num_classes, tuple(image_shape))
     if theirs != ours:
-        told = f"'{config.teacher}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
-        raise UsageError(f"--teacher: {told} {ours[1]}; name a net of this data set")
-    _check_card("--teacher", config.teacher, card, classes)
+        told = f"'{path}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
+        raise UsageError(f"{option}: {told} {ours[1]}; name a net of this data set")
+    _check_card(option, path, card, classes)
     return FrozenNet(net.to(dtype_of(config)))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.methods import (
+    adr,
     cat,
     clean,
     dart,
@@ -13,12 +14,14 @@ from lasat_ray.methods import (
     hat,
     hydra,
     ikl,
+    kd_swa,
     lbgat,
     ltd,
     mart,
     pgd_at,
     sat,
     score,
+    te,
     trades,
 )
 from lasat_ray.methods.base import AttackContext, Method, MethodInputs, MethodMemory, known_method
@@ -47,6 +50,10 @@ METHODS: dict[str, Method] = {
     "ltd": ltd.METHOD,
     "hydra": hydra.METHOD,
     "ikl": ikl.METHOD,
+    "kd-swa": kd_swa.METHOD,
+    "te": te.METHOD,
+    "adr": adr.METHOD,
+    "adr-trades": adr.ADR_TRADES,
 }
 """Name on the command line -> method; its file names the paper."""
 

@@ -18,9 +18,11 @@ def attack_by_method(
     """x_adv [B,C,H,W] of ``context.batch`` and the strategies [B] that were used, as the method limits them.
 
     Loss, start, norm and rule are those of training. A method that attacks nothing (``clean``) is
-    shown under plain PGD, cross-entropy from a uniform start, since there is nothing else to show.
+    shown under plain PGD, cross-entropy from a uniform start, since there is nothing else to show; labels
+    that a method forms with a second net are the true ones where the context has no such net.
     Nothing here is collective: one worker may look by itself.
     """
+    context = method.labelled(replace(context, net=net))
     if method.attacks and method.limit:
         context = replace(context, strategy=method.limit(context))
     x_adv = attack_batch(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lasat_ray.attacks.objectives import ObjectiveOf
 from lasat_ray.attacks.pgd import Rule
@@ -22,7 +22,8 @@ from lasat_ray.types import AttackStats, Batch, Logits, Strategy
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodInputs:
     """All that a loss may read: logits, labels ``y`` [B], how each image was attacked, what the
-    attack noted, the settings, the epoch, counted from 0, and what the method's ``memory`` tells by name."""
+    attack noted, the settings, the epoch, counted from 0, of ``epochs``, what the method formed before the
+    attack, ``soft_y`` [B,N], and what its ``memory`` tells by name."""
 
     logits: Logits
     y: Tensor
@@ -30,6 +31,8 @@ class MethodInputs:
     config: LossConfig
     stats: AttackStats = field(default_factory=dict)
     epoch: int = 0
+    epochs: int = 1
+    soft_y: Tensor | None = None
     memory: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -38,7 +41,8 @@ class AttackContext:
     """All that decides how a method attacks this round; ``epoch`` counts from 0.
 
     ``strength``: the curriculum's present strength (CAT's k), part of the checkpoint. ``memory``: what the
-    method's memory tells, of any shape; empty where a net is shown without its run.
+    method's memory tells, of any shape; empty where a net is shown without its run. ``progress``: share in
+    [0,1) of the run that is over; ``companion``: the second net; ``net``: the target as the attack sees it.
     """
 
     batch: Batch
@@ -50,6 +54,9 @@ class AttackContext:
     strength: int
     group: ProcessGroup
     memory: dict[str, Tensor] = field(default_factory=dict)
+    progress: float = 0.0
+    companion: nn.Module | None = None
+    net: nn.Module | None = None
 
 
 class MethodMemory(Protocol):
@@ -80,7 +87,8 @@ class Method(MethodTraits):
     ``rule`` makes the attack's data-dependent rule for one batch; ``limit`` changes the chosen
     strategies before the attack; ``conclude`` turns what the rule noted into what the loss reads
     and may sum over workers. ``objective``: what the attack raises where ``attack_loss`` is ``own``;
-    ``memory`` makes what the method keeps between rounds.
+    ``memory`` makes what the method keeps between rounds; ``label`` forms what attack and loss share of
+    each image, ``soft_y`` [B,N]: a label, an average of predictions.
     """
 
     loss: MethodLoss
@@ -89,6 +97,14 @@ class Method(MethodTraits):
     conclude: Callable[[AttackStats, AttackContext], AttackStats] | None = None
     objective: Callable[[AttackContext], ObjectiveOf] | None = None
     memory: Callable[[LossConfig], MethodMemory] | None = None
+    label: Callable[[AttackContext], Tensor | None] | None = None
+
+    def labelled(self, context: AttackContext) -> AttackContext:
+        """The same with what ``label`` forms on its batch."""
+        if self.label is None:
+            return context
+        batch = dataclasses.replace(context.batch, soft_y=self.label(context))
+        return dataclasses.replace(context, batch=batch)
 
     def raised(self, context: AttackContext, chosen: str = "method") -> str | ObjectiveOf:
         """What an attack raises that is not told otherwise by its strategy; ``chosen``: --attack.loss."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
-from lasat_ray.methods.losses import smoothed_cross_entropy
+from lasat_ray.methods.losses import smoothed_cross_entropy, smoothing_of
 from lasat_ray.methods.schedules import linear_decay
 from lasat_ray.types import AttackStats
 
@@ -72,7 +72,7 @@ def rule(context: AttackContext) -> Rule:
 
 def loss(inputs: MethodInputs) -> Tensor:
     """CE(f(x_adv), y); with dart_self_weight times itself, held constant, after epoch 0; -> [B]."""
-    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
+    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, smoothing_of(inputs))
     if inputs.config.dart_self_weight and inputs.epoch > 0:
         return plain.detach() * plain
     return plain

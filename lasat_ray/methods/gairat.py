@@ -14,7 +14,7 @@ from torch import Tensor
 from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.config import LossConfig
 from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
-from lasat_ray.methods.losses import smoothed_cross_entropy
+from lasat_ray.methods.losses import smoothed_cross_entropy, smoothing_of
 from lasat_ray.methods.schedules import stretched
 from lasat_ray.types import AttackStats
 
@@ -84,7 +84,7 @@ def conclude(stats: AttackStats, context: AttackContext) -> AttackStats:
 
 def loss(inputs: MethodInputs) -> Tensor:
     """weight CE(f(x_adv), y); plain cross-entropy during the burn-in; -> [B]."""
-    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
+    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, smoothing_of(inputs))
     weight = inputs.stats.get("weight")
     return plain if weight is None else weight * plain
 

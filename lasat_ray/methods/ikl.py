@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks.objectives import Objective, ObjectiveOf, PerImage
 from lasat_ray.config import LossConfig
 from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
-from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
+from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy, smoothing_of
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch, Logits
 
@@ -49,7 +49,7 @@ def loss(inputs: MethodInputs) -> Tensor:
     """
     logits, config = inputs.logits, inputs.config
     assert logits.clean is not None
-    clean = smoothed_cross_entropy(logits.clean, inputs.y, config.label_smoothing)
+    clean = smoothed_cross_entropy(logits.clean, inputs.y, smoothing_of(inputs))
     weight = class_weight(inputs.memory.get(MEANS), inputs.y, logits.clean)
     differences = weighted_differences(logits.clean, logits.adv, weight)
     return (
@@ -106,9 +106,9 @@ class ClassMeans:
         """Add the predictions of one update's clean images, softened, to their classes' sums [N,N]."""
         assert logits.clean is not None
         p = F.softmax(logits.clean / self.temperature, dim=1)
-        owner = F.one_hot(batch.y, p.shape[1]).to(p.dtype)
+        owner = torch.zeros_like(p).scatter(1, batch.y[:, None], 1.0)  # one_hot waits on a GPU
         if batch.y_other is not None and batch.share is not None:
-            other = F.one_hot(batch.y_other, p.shape[1]).to(p.dtype)
+            other = torch.zeros_like(p).scatter(1, batch.y_other[:, None], 1.0)
             owner = batch.share[:, None] * owner + (1 - batch.share[:, None]) * other
         found = group.sum(owner.T @ p)
         self.sums = found if self.sums is None else self.sums + found

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from lasat_ray.attacks.objectives import kl_divergence
 from lasat_ray.methods.base import MethodInputs, known_method
-from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
+from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy, smoothing_of
 
 
 def loss(inputs: MethodInputs) -> Tensor:
@@ -19,7 +19,7 @@ def loss(inputs: MethodInputs) -> Tensor:
     logits = inputs.logits
     assert logits.clean is not None and logits.companion is not None
     guided = ((logits.adv - logits.companion) ** 2).mean(1)
-    taught = smoothed_cross_entropy(logits.companion, inputs.y, inputs.config.label_smoothing)
+    taught = smoothed_cross_entropy(logits.companion, inputs.y, smoothing_of(inputs))
     kl = kl_divergence(F.log_softmax(logits.clean, dim=1), F.log_softmax(logits.adv, dim=1))
     return guided + taught + beta_of(inputs) * kl
 

@@ -14,13 +14,20 @@ def beta_of(inputs: MethodInputs) -> Tensor | float:
     return inputs.config.trades_beta if chosen is None else chosen
 
 
-def smoothed_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float) -> Tensor:
-    """Cross-entropy against 1 - s on the true class and s/(N-1) on each other; [B,N], [B] -> [B].
+def smoothing_of(inputs: MethodInputs) -> Tensor | float:
+    """What is taken from the true class: each image's own share where the strategy has one, [B]."""
+    chosen = inputs.strategy.label_smoothing
+    return inputs.config.label_smoothing if chosen is None else chosen
+
+
+def smoothed_cross_entropy(logits: Tensor, y: Tensor, label_smoothing: Tensor | float) -> Tensor:
+    """Cross-entropy against 1 - s on the true class and s/(N-1) on each other, s one number or each image's
+    own [B]; [B,N], [B] -> [B].
 
     The published LAS-AT code's convention, whose factor is 1 - s. PyTorch's spreads s over all
     N classes, the true one included: s here is s N/(N-1) there.
     """
-    if label_smoothing == 0.0:
+    if not isinstance(label_smoothing, Tensor) and label_smoothing == 0.0:
         return F.cross_entropy(logits, y, reduction="none")
     classes = logits.shape[1]
     log_p = F.log_softmax(logits, dim=1)

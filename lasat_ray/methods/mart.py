@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.methods.base import MethodInputs, known_method
-from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy
+from lasat_ray.methods.losses import beta_of, smoothed_cross_entropy, smoothing_of
 
 TINY = 1e-12  # inside the logarithms
 MARGIN_ONE, WEIGHT_ONE = 1.0001, 1.0000001  # the published 1s, off by what keeps logarithms finite
@@ -28,7 +28,7 @@ def boosted(inputs: MethodInputs, p_adv: Tensor) -> Tensor:
     # One class: amax would share the gradient of a tie among all. Sorted as the authors do it, the last wins.
     runner_up = others.argsort(dim=1, stable=True)[:, -1:]
     wrong = p_adv.gather(1, runner_up)[:, 0]
-    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
+    plain = smoothed_cross_entropy(inputs.logits.adv, inputs.y, smoothing_of(inputs))
     return plain - torch.log(MARGIN_ONE - wrong + TINY)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from torch import Tensor
 
 from lasat_ray.methods.base import MethodInputs, known_method
-from lasat_ray.methods.losses import smoothed_cross_entropy
+from lasat_ray.methods.losses import smoothed_cross_entropy, smoothing_of
 
 
 def loss(inputs: MethodInputs) -> Tensor:
     """CE(f(x_adv), y), label-smoothed as LAS-AT trains it; -> [B]."""
-    return smoothed_cross_entropy(inputs.logits.adv, inputs.y, inputs.config.label_smoothing)
+    return smoothed_cross_entropy(inputs.logits.adv, inputs.y, smoothing_of(inputs))
 
 
 METHOD = known_method("pgd-at", loss)

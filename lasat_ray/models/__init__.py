@@ -21,7 +21,9 @@ from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.given import PREFIX, given_builder
 from lasat_ray.models.gowal import GowalPreActResNet, GowalWideResNet
 from lasat_ray.models.modes import (
+    FollowingNet,
     FrozenNet,
+    FrozenNets,
     batch_norm_buffers,
     batch_norm_state,
     dtype_of,
@@ -49,7 +51,9 @@ __all__ = [
     "AttackView",
     "Backbone",
     "Classifier",
+    "FollowingNet",
     "FrozenNet",
+    "FrozenNets",
     "batch_norm_buffers",
     "batch_norm_state",
     "begin_step",

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.models.private import RUNNING_NORMS
+from lasat_ray.models.private import RUNNING_NORMS, lerp_all
 
 NORMS = (*RUNNING_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 """Normalization layers."""
@@ -100,6 +101,36 @@ class FrozenNet(nn.Module):
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x)
+
+
+class FrozenNets(nn.Module):
+    """Several frozen nets asked together: x [B,C,H,W] -> logits [B,K,N], a row a net."""
+
+    def __init__(self, nets: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList([FrozenNet(net) for net in nets])
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([net(x) for net in self.nets], 1)
+
+
+class FollowingNet(FrozenNet):
+    """An exponential average of a net that learns, its float buffers included; frozen for everybody else."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        super().__init__(copy.deepcopy(net))
+        self.decay = decay
+
+    @torch.no_grad()
+    def follow(self, net: nn.Module) -> None:
+        """Go the way of ``1 - decay`` towards the net as it is now; counters are copied."""
+        mine, theirs = list(self.net.state_dict().values()), list(net.state_dict().values())
+        pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a.is_floating_point()]
+        lerp_all([a for a, _ in pairs], [b for _, b in pairs], 1 - self.decay)
+        for a, b in zip(mine, theirs, strict=True):
+            if not a.is_floating_point():
+                a.copy_(b)
 
 
 def dtype_of(net: nn.Module) -> torch.dtype:

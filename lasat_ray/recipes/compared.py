@@ -18,5 +18,6 @@ def compared(config: TrainConfig, method: str) -> TrainConfig:
         stop_on="none",
         stop_patience=TrainConfig().stop_patience,
         teacher=config.teacher if traits_of(method).companion == "frozen" else None,
+        robust_teacher=config.robust_teacher if traits_of(method).companions == 2 else None,
         teacher_model=config.teacher_model if method == "lbgat" else None,
     )

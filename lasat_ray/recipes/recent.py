@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lasat_ray.config import AttackConfig, LossConfig, OptimConfig, TrainConfig
-from lasat_ray.recipes.paper import TABLE_2, TABLE_3, Setting, base
+from lasat_ray.config import (
+    AttackConfig,
+    DataConfig,
+    LossConfig,
+    OptimConfig,
+    PolicyConfig,
+    RewardConfig,
+    TrainConfig,
+)
+from lasat_ray.recipes.paper import TABLE_1, TABLE_2, TABLE_3, Setting, base
 from lasat_ray.recipes.recipe import Recipe
 
 EPS = 8 / 255
@@ -18,11 +26,50 @@ IKL_EPOCHS = 200
 
 
 def recent_recipes() -> list[Recipe]:
-    """IKL-AT (Cui et al., NeurIPS 2024)."""
-    return [
+    """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021)
+    and TE (Dong et al., ICLR 2022), each alone and with attacks that are learned and paid by the pass."""
+    alone = [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
+        *_adr(TABLE_1, (2.5, 2.0), {"clean": 82.41, "aa": 50.39}, {"clean": 82.59, "aa": 50.86}),
+        *_adr(
+            replace(TABLE_1, dataset="cifar100"),
+            (1.5, 1.0),
+            {"clean": 56.10, "aa": 26.89},
+            {"clean": 58.30, "aa": 27.54},
+        ),
+        _adr_awp(TABLE_2, (2.5, 1.5), {"clean": 86.11, "aa": 55.22}),
+        _adr_awp(TABLE_3, (2.0, 1.0), {"clean": 62.21, "aa": 31.63}),
+        _kd_swa(),
+        _te(),
     ]
+    return [*alone, *(_rate(recipe) for recipe in alone)]
+
+
+def _rate(recipe: Recipe) -> Recipe:
+    """The same training, but for its attacks: full budgets from the first epoch on, lengths and steps chosen
+    for every image by a strategy net that is paid what held-out images gain, less the price of the passes."""
+    name = f"{recipe.name}-rate"
+    sizes = tuple(share * EPS for share in (0.25, 0.5, 0.75, 1.0, 1.25))
+    grid = {"eps": (EPS,), "num_steps": (1.0, 2.0, 3.0, 5.0, 10.0), "step_size": sizes}
+    config = replace(
+        recipe.config,
+        recipe=name,
+        strategy="learned",
+        learner="ppo",
+        update_interval=10,
+        attack=AttackConfig(grid=grid),
+        reward=RewardConfig(
+            objective="rate", outcome="heldout", credit="influence", standardize=True, l1_weight=0.0
+        ),
+        policy=PolicyConfig(optimizer="adam", lr=2e-3, entropy_weight=0.01),
+    )
+    return Recipe(
+        name=name,
+        config=config,
+        summary=f"{recipe.name} with learned attacks, paid by the pass",
+        needs=recipe.needs,
+    )
 
 
 def _ikl(setting: Setting, beta: float, table: str, reported: dict[str, float]) -> Recipe:
@@ -50,6 +97,100 @@ def _ikl(setting: Setting, beta: float, table: str, reported: dict[str, float]) 
         config=_judged(config),
         summary=f"IKL-AT (Cui et al. 2024, {table}) on {setting.dataset}, {setting.model}, with AWP",
         reported=reported,
+        follows="code",
+    )
+
+
+def _adr(
+    setting: Setting, temperature: tuple[float, float], alone: dict[str, float], averaged: dict[str, float]
+) -> list[Recipe]:
+    """The net itself, and its average, which also forms the labels; numbers: the authors' page."""
+    name = f"adr-{setting.dataset}-resnet18"
+    optim = OptimConfig(lr=0.1, nesterov=True, schedule="multistep", milestones=(100.0, 150.0))
+    config = replace(
+        base(setting),
+        recipe=name,
+        method="adr",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        loss=LossConfig(adr_decay=0.995, adr_temperature=temperature, adr_trust=(0.7, 0.95)),
+        optim=optim,
+    )
+    told = f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}"
+    wa = replace(config, recipe=f"{name}-wa", optim=replace(optim, ema_decay=0.995))
+    return [
+        Recipe(name=name, config=_judged(config), summary=told, reported=alone, follows="code"),
+        Recipe(
+            name=wa.recipe,
+            config=_judged(wa),
+            summary=f"{told}, averaged weights",
+            reported=averaged,
+            follows="code",
+        ),
+    ]
+
+
+def _adr_awp(setting: Setting, temperature: tuple[float, float], reported: dict[str, float]) -> Recipe:
+    """The strongest rows of the authors' page: averaged and perturbed weights."""
+    name = f"adr-{setting.dataset}-wrn34-10-wa-awp"
+    config = replace(
+        base(setting),
+        recipe=name,
+        method="adr",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        loss=LossConfig(adr_decay=0.995, adr_temperature=temperature, adr_trust=(0.7, 0.85), awp_gamma=0.005),
+        optim=OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0), ema_decay=0.995),
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary=f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}, averaged weights, AWP",
+        reported=reported,
+        follows="code",
+    )
+
+
+def _kd_swa() -> Recipe:
+    """Its two teachers are a net of --method clean and one of pgd-at, of the same architecture."""
+    name = "kd-swa-cifar10-resnet18"
+    optim = OptimConfig(lr=0.1, schedule="multistep", milestones=(50.0, 150.0), swa_start=55.0)
+    config = replace(
+        base(TABLE_1),
+        recipe=name,
+        method="kd-swa",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        data=DataConfig(val_fraction=0.1),
+        optim=optim,
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary="KD-SWA (Chen et al. 2021) on cifar10, resnet18: two teachers, averaged weights",
+        follows="code",
+        needs=("--teacher", "--robust-teacher"),
+    )
+
+
+def _te() -> Recipe:
+    name = "te-cifar10-resnet18"
+    config = replace(
+        base(TABLE_1),
+        recipe=name,
+        method="te",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        optim=OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0)),
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary="temporal ensembling (Dong et al. 2022) on cifar10, resnet18",
         follows="code",
     )
 

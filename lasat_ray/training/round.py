@@ -13,7 +13,17 @@ from lasat_ray.learners import Learner, RemembersActing
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action, Batch, LearnerReport, RewardReport, Rollout, RoundReport
 
-_FIELDS = ("eps", "num_steps", "step_size", "trades_beta", "start_radius", "awp_gamma")  # those with a mean
+_FIELDS = (
+    "eps",
+    "num_steps",
+    "step_size",
+    "trades_beta",
+    "start_radius",
+    "awp_gamma",
+    "label_smoothing",
+    "momentum",
+)
+"""Those with a mean."""
 _STATS = ("steps_taken", "kappa", "fosc")
 _OUTCOME = ("l2", "l3", "ref_correct", "clean_correct")
 _SPREAD = ("l1", "l2", "l3", "influence", "gain", "cost", "reward")  # recorded with their standard deviation

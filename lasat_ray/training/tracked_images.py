@@ -116,6 +116,8 @@ def attack_probe(net: nn.Module, batch: Batch, action_BK: Tensor, env: AttackStr
         strength=target.strength,
         group=ProcessGroup(),
         memory=target.remembered(max(env.round - 1, 0)),
+        progress=target.share(max(env.round - 1, 0)),
+        companion=target.companion,
     )
     return attack_by_method(net, target.method, context, env.config.attack)[0]
 

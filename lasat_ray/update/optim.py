@@ -24,7 +24,8 @@ def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:
 
     ``one-cycle`` rises linearly to the peak over warmup_epochs (40 % of the run when 0) and falls
     linearly to 0, as the fast-AT recipes do. Like a warm-up it begins at ``warmup_start`` of the
-    peak: a first round at a rate of 0 would be wasted.
+    peak: a first round at a rate of 0 would be wasted. ``restarts``: half cosines one after the other
+    (Loshchilov and Hutter 2017).
     """
     if config.schedule == "one-cycle":
         peak = config.warmup_epochs or 0.4 * epochs
@@ -38,6 +39,11 @@ def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:
         rest = max(epochs - config.warmup_epochs, 1e-9)
         progress = min(1.0, max(0.0, epoch - config.warmup_epochs) / rest)
         return config.lr * warm * 0.5 * (1 + math.cos(math.pi * progress))
+    if config.schedule == "restarts":
+        length = config.restart_epochs
+        while epoch >= length:
+            epoch, length = epoch - length, length * config.restart_factor
+        return config.lr * warm * 0.5 * (1 + math.cos(math.pi * epoch / length))
     return config.lr * warm
 
 
@@ -52,6 +58,13 @@ def _factors(config: OptimConfig) -> tuple[float, ...]:
     return factors * len(config.milestones) if len(factors) == 1 else factors
 
 
+def average_of(net: nn.Module, config: OptimConfig) -> WeightAverage | None:
+    """The average of a net's weights that the settings ask for."""
+    if config.swa_start is not None:
+        return EqualAverage(net)
+    return WeightAverage(net, config.ema_decay) if config.ema_decay else None
+
+
 class WeightAverage:
     """Exponential average of the weights; BatchNorm statistics are copied, not averaged.
 
@@ -64,6 +77,11 @@ class WeightAverage:
         self.decay = decay
         self.updates = 0
 
+    @property
+    def started(self) -> bool:
+        """Whether the average is worth evaluating: from the first round on."""
+        return True
+
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
@@ -71,3 +89,30 @@ class WeightAverage:
         for mine, theirs in zip(self.net.buffers(), net.buffers(), strict=True):
             mine.copy_(theirs)
         self.updates += 1
+
+
+class EqualAverage(WeightAverage):
+    """Stochastic weight averaging: the mean of all nets that were given, equally (Izmailov et al. 2018).
+
+    BatchNorm statistics are averaged with the weights, where the published procedure passes the training
+    images once more to measure them.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__(net, 0.0)
+
+    @property
+    def started(self) -> bool:
+        """From the first net on."""
+        return self.updates > 0
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        """Take in one more net of the same architecture."""
+        self.updates += 1
+        pairs = zip(self.net.state_dict().values(), net.state_dict().values(), strict=True)
+        for mine, theirs in pairs:
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 / self.updates)
+            else:
+                mine.copy_(theirs)

@@ -13,17 +13,17 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.methods import Method, find_method
 from lasat_ray.methods.awp import WeightPerturbation, awp_perturbation, perturbed
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
-from lasat_ray.models import begin_step, compiled, eval_mode
+from lasat_ray.models import FollowingNet, begin_step, compiled, eval_mode
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, StepReport
-from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
+from lasat_ray.update.optim import average_of, learning_rate, make_optimizer
 from lasat_ray.update.task import Net, Task, backward, forward, plain_step
 
 
 class TargetStep:
     """The target net with everything that moves it. ``net`` is the one object that learns, and
-    with it ``companion`` where the method trains one; ``strength`` is the curriculum's state, ``memory``
-    what the method keeps beside nets."""
+    with it ``companion`` where the method trains one, or has one follow; ``strength`` is the curriculum's
+    state, ``memory`` what the method keeps beside nets."""
 
     def __init__(
         self,
@@ -53,12 +53,13 @@ class TargetStep:
             if self.method.companion == "trained":
                 self.trained = nn.ModuleList([net, companion])
         group.broadcast_from_first(net)
+        if self.method.companion == "average":
+            self.companion = FollowingNet(net, config.loss.adr_decay)
         self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
         if self.pruning:
             self.trained = nn.ModuleList([net, self.pruning])
         self.optimizer = make_optimizer(self.trained, config.optim)
-        decay = config.optim.ema_decay
-        self.average = WeightAverage(net, decay) if decay else None
+        self.average = average_of(net, config.optim)
         self._compiled: Net | None = None
 
     @property
@@ -84,6 +85,17 @@ class TargetStep:
             return int(self.progress * self.config.epochs)
         return round // self.rounds_per_epoch
 
+    def share(self, round: int) -> float:
+        """The share in [0,1) of the run that is over at a round."""
+        total = self.rounds_per_epoch * self.config.epochs
+        return round / total if self.progress is None else self.progress
+
+    def _averages(self, round: int) -> bool:
+        """Whether the net after a round goes into the weight average."""
+        start = self.config.optim.swa_start
+        closes = (round + 1) % self.rounds_per_epoch == 0
+        return start is None or (closes and self.epoch(round) >= start)
+
     def _searches(self, round: int) -> bool:
         """Whether a round of HYDRA still learns which weights to keep."""
         return self.epoch(round) < search_epochs(self.config.loss, self.config.epochs)
@@ -101,8 +113,8 @@ class TargetStep:
 
     @property
     def deployed(self) -> nn.Module:
-        """The net that is evaluated and kept: the weight average where there is one."""
-        return self.average.net if self.average else self.net
+        """The net that is evaluated and kept: the weight average where there is one by now."""
+        return self.average.net if self.average and self.average.started else self.net
 
     def remembered(self, round: int) -> dict[str, Tensor]:
         """What the method's memory tells losses and attacks of a round, by name; of any shape."""
@@ -114,6 +126,7 @@ class TargetStep:
             method=self.method,
             attacked=attacked,
             epoch=self.epoch(attacked.round),
+            epochs=self.config.epochs,
             companion=self.companion,
             memory=self.remembered(attacked.round),
         )
@@ -133,18 +146,20 @@ class TargetStep:
             logits = forward(self.passes, self.method, attacked, self.companion)
             loss_B = task.loss(logits, self.config.loss)
             grad_norm = self._descend(loss_B, batch.global_size)
-        if self.average:
+        if self.average and self._averages(round):
             self.average.update(self.net)
             if self.pruning:
                 self.pruning.sparsify(self.average.net)
+        if isinstance(self.companion, FollowingNet):
+            self.companion.follow(self.net)
         if self.memory:
             self.memory.learn(batch, logits.detach(), self.group)
         with torch.no_grad():
             if l1 is None:
-                l1 = task.loss(logits.detach(), self.unsmoothed)
+                l1 = task.unsmoothed().loss(logits.detach(), self.unsmoothed)
             correct = logits.adv.argmax(1) == batch.y
             # amax passes nan on, so one number per image tells of all its logits.
-            size = torch.stack([value.abs().amax(1) for _, value in logits.items()]).amax(0)
+            size = torch.stack([value.abs().flatten(1).amax(1) for _, value in logits.items()]).amax(0)
         return StepReport(
             l1=l1, loss=loss_B.detach(), grad_norm=grad_norm, adv_correct=correct, max_logit=size
         )
@@ -154,7 +169,7 @@ class TargetStep:
         task = self.task(attacked)
         with torch.no_grad(), eval_mode(self.net, self.companion):
             logits = forward(self.net, self.method, attacked, self.companion)
-            l1 = task.loss(logits, self.unsmoothed)
+            l1 = task.unsmoothed().loss(logits, self.unsmoothed)
         return l1, logits.adv.argmax(1) == attacked.batch.y
 
     def stepped_copy(self, attacked: AttackedBatch) -> nn.Module:
@@ -219,9 +234,9 @@ class TargetStep:
             gamma = self.group.sum(chosen.sum()) / size
         elif not gamma:
             return {}, None
-        frozen = [] if self.companion is None else [self.companion]
+        frozen, plain = [] if self.companion is None else [self.companion], task.unsmoothed()
         return awp_perturbation(
-            net, lambda: task.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
+            net, lambda: plain.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
         )
 
     def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:

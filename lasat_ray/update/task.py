@@ -25,8 +25,14 @@ class Task:
     method: Method
     attacked: AttackedBatch
     epoch: int = 0
+    epochs: int = 1
     companion: nn.Module | None = None
     memory: dict[str, Tensor] = dataclasses.field(default_factory=dict)
+
+    def unsmoothed(self) -> Task:
+        """The same without what the strategies [B] smooth: they shape training, not what images are paid."""
+        strategy = dataclasses.replace(self.attacked.strategy, label_smoothing=None)
+        return dataclasses.replace(self, attacked=dataclasses.replace(self.attacked, strategy=strategy))
 
     def loss(self, logits: Logits, settings: LossConfig) -> Tensor:
         """The method's loss of each image, [B]; of a mixed image, by the shares of its labels."""
@@ -38,7 +44,9 @@ class Task:
             config=settings,
             stats=self.attacked.stats,
             epoch=self.epoch,
+            epochs=self.epochs,
             memory=self.memory,
+            soft_y=batch.soft_y,
         )
         own, share = self.method.loss(inputs), batch.share
         if share is None or batch.y_other is None:
@@ -58,8 +66,10 @@ def forward(net: Net, method: Method, attacked: AttackedBatch, companion: Net | 
     clean = net(x) if method.needs_clean else None
     adv = net(x_adv)
     helper = net(x + 2 * (x_adv - x)) if method.needs_helper else None
-    seen = x if method.companion_sees == "clean" else x_adv
-    return Logits(adv=adv, clean=clean, helper=helper, companion=companion(seen) if companion else None)
+    told = None
+    if companion is not None and method.companion_sees != "before":
+        told = companion(x if method.companion_sees == "clean" else x_adv)
+    return Logits(adv=adv, clean=clean, helper=helper, companion=told)
 
 
 def plain_step(

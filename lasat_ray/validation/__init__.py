@@ -10,13 +10,13 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from lasat_ray.config import DataConfig, RewardConfig, TrainConfig
+from lasat_ray.config import DataConfig, OptimConfig, RewardConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
 from lasat_ray.errors import refusal, unknown_name
 from lasat_ray.units import format_budget
-from lasat_ray.validation.grid import NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
+from lasat_ray.validation.grid import MOMENTUM, NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validation.learner import check_learner
 from lasat_ray.validation.method import check_method, check_milestones
 
@@ -35,6 +35,8 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     **dict.fromkeys(("reward.outcome_images",), _COUNT),
+    "attack.momentum": MOMENTUM,
+    "data.mixup": (lambda v: 0 <= v <= 1, "give a number from 0 to 1"),
     "reward.outcome_fraction": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
     "reward.cost_target": NOT_NEGATIVE,
     **dict.fromkeys(("budget_passes", "budget_minutes"), NOT_NEGATIVE),
@@ -59,7 +61,12 @@ BOUNDS: dict[str, Bound] = {
     "policy.discount": _FACTOR,
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), _POSITIVE),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), _POSITIVE),
-    "loss.ikl_alpha": NOT_NEGATIVE,
+    **dict.fromkeys(("loss.ikl_alpha", "loss.te_weight"), NOT_NEGATIVE),
+    **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust", "loss.te_decay"), _FRACTION),
+    "loss.kd_temperature": _POSITIVE,
+    "optim.swa_start": NOT_NEGATIVE,
+    "optim.restart_epochs": _POSITIVE,
+    "optim.restart_factor": (lambda v: 1 <= v <= 100, "give a number from 1 to 100"),
     "speed.bucket": NOT_NEGATIVE,
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), NOT_NEGATIVE),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), _LAMBDA),
@@ -191,9 +198,10 @@ def _check_stream(config: TrainConfig) -> None:
     if main and data.max_train is not None:
         what, remedy = "cannot be chosen from a stream, whose files are read whole", "leave it out"
         raise refusal("--data.max-train", data.max_train, what, remedy)
-    if main and data.cutmix:
+    if main and data.mixed_by:
         what = "needs any two training images at once, which a stream does not hold"
-        raise refusal("--data.cutmix", "True", what, "leave it out, or load them with parquet:")
+        shown = "True" if data.cutmix else f"{data.mixup:g}"
+        raise refusal(data.mixed_by, shown, what, "leave it out, or load them with parquet:")
     if main or (data.extra or "").startswith("stream:"):
         return
     for name in ("stream_window", "stream_lanes"):
@@ -264,6 +272,17 @@ def _check_optim(config: TrainConfig) -> None:
     if optim.nesterov and optim.momentum == 0:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
     check_milestones("optim.milestones", optim.milestones)
+    for name in ("restart_epochs", "restart_factor"):
+        value = getattr(optim, name)
+        if optim.schedule != "restarts" and value != getattr(OptimConfig(), name):
+            what = f"has no effect with --optim.schedule {optim.schedule}"
+            raise refusal(flag(f"optim.{name}"), f"{value:g}", what, "use --optim.schedule restarts")
+    if optim.swa_start is not None and optim.ema_decay:
+        what = f"and --optim.ema-decay {optim.ema_decay:g} are two averages of the weights"
+        raise refusal("--optim.swa-start", f"{optim.swa_start:g}", what, "leave one of them out")
+    if optim.swa_start is not None and optim.swa_start > config.epochs - 1:
+        what, last = "leaves no epoch to average", f"give {config.epochs - 1} or less"
+        raise refusal("--optim.swa-start", f"{optim.swa_start:g}", what, last)
     for factor in optim.lr_decay:
         check_bound("--optim.lr-decay", factor, _POSITIVE)
     if len(optim.lr_decay) not in (1, len(optim.milestones)):

@@ -14,6 +14,7 @@ Bound = tuple[Callable[[Any], bool], str]
 """(does a value fit, what to do where it does not)."""
 
 NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
+MOMENTUM: Bound = (lambda v: 0 <= v <= 1, "give a number from 0 to 1")
 _WHOLE: Bound = (lambda v: v >= 1 and v == int(v), "give whole numbers of 1 or more")
 _LOSS: Bound = (lambda v: v in range(len(ATTACK_LOSSES)), f"write some of {','.join(ATTACK_LOSSES)}")
 
@@ -38,6 +39,8 @@ FIELDS: dict[str, Bound] = {
     "trades_beta": NOT_NEGATIVE,
     "attack_loss": _LOSS,
     "awp_gamma": NOT_NEGATIVE,
+    "momentum": MOMENTUM,
+    "label_smoothing": (lambda v: 0 <= v < 1, "give shares of 0 or more and less than 1"),
 }
 """Every field that a grid may name, with the bound of its values."""
 
@@ -99,5 +102,12 @@ def _check_use(config: TrainConfig, option: str) -> None:
     if "awp_gamma" in grid and config.loss.awp_gamma is not None:
         what = f"and --loss.awp-gamma {config.loss.awp_gamma:g} both say how far weights are perturbed"
         raise refusal(option, "'awp_gamma'", what, "leave one of them out")
+    if "label_smoothing" in grid and config.loss.label_smoothing:
+        given = f"--loss.label-smoothing {config.loss.label_smoothing:g}"
+        what = f"and {given} both say how far labels are smoothed"
+        raise refusal(option, "'label_smoothing'", what, "leave one of them out")
+    if "label_smoothing" in grid and (method == "ltd" or traits_of(method).companion_sees == "before"):
+        what = f"has no effect with --method {method}, which forms its labels"
+        raise refusal(option, "'label_smoothing'", what, "leave it out")
     if "awp_gamma" in grid and method == "hydra":
         raise refusal(option, "'awp_gamma'", "would move weights that hydra has pruned", "leave it out")

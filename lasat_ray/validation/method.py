@@ -6,17 +6,19 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import flag
 from lasat_ray.config.traits import methods_that, traits_of
 from lasat_ray.errors import refusal
+from lasat_ray.validation.grid import check_bound
 
 
 def check_method(config: TrainConfig) -> None:
     """UsageError for the first setting that does not go with the method or its companions."""
     _check_teacher(config)
     _check_attack_of(config)
+    _check_labels(config)
     if traits_of(config.method).prunes:
         _check_pruning(config)
     method, loss = config.method, config.loss
-    if config.data.cutmix:
-        _check_cutmix(config)
+    if config.data.mixed_by:
+        _check_mixing(config)
     if method == "cat" and config.data.val_fraction == 0:
         what = "leaves CAT no images to measure its strength by"
         raise refusal("--data.val-fraction", "0", what, "give 0.02, say")
@@ -30,21 +32,27 @@ def check_method(config: TrainConfig) -> None:
         check_milestones(f"loss.{name}", getattr(loss, name))
 
 
-def _check_cutmix(config: TrainConfig) -> None:
+def _check_mixing(config: TrainConfig) -> None:
+    option, shown = config.data.mixed_by, "True" if config.data.cutmix else f"{config.data.mixup:g}"
     method, reward = config.method, config.reward
+    if config.data.cutmix and config.data.mixup:
+        raise refusal(option, shown, "stands beside --data.mixup", "mix images in one of the two ways")
+    if traits_of(method).looks_first:
+        what = f"mixes labels, but --method {method} forms what it trains with for images of one label"
+        raise refusal(option, shown, what, "leave it out or take another method")
     if traits_of(method).rule_reads == "labels":
         what = f"mixes labels, but --method {method} asks whether an image is classified correctly"
-        raise refusal("--data.cutmix", "True", what, "leave it out or take another method")
+        raise refusal(option, shown, what, "leave it out or take another method")
     if config.strategy in ("class-wise", "margin"):
         what = f"mixes labels, of which --strategy {config.strategy} reads one an image"
-        raise refusal("--data.cutmix", "True", what, "leave it out or take another strategy")
+        raise refusal(option, shown, what, "leave it out or take another strategy")
     if config.attack.loss == "margin":
         what = "mixes labels, which a margin between one class and the others cannot read"
-        raise refusal("--data.cutmix", "True", what, "use --attack.loss method")
+        raise refusal(option, shown, what, "use --attack.loss method")
     counts = reward.mode == "reference" or reward.ref_moves == "correct"
     if config.learns and counts:
         what = "mixes labels, but --reward.mode reference counts correct classifications"
-        raise refusal("--data.cutmix", "True", what, "use --reward.mode paper --reward.ref-moves all")
+        raise refusal(option, shown, what, "use --reward.mode paper --reward.ref-moves all")
 
 
 def check_milestones(path: str, milestones: tuple[float, ...]) -> None:
@@ -59,12 +67,36 @@ def _check_teacher(config: TrainConfig) -> None:
     if method in teachers and config.teacher is None:
         what = f"leaves --method {method} nobody to learn from"
         raise refusal("--teacher", "None", what, "name the run folder or checkpoint of a trained net")
+    pairs = methods_that(lambda traits: traits.companions == 2)
+    if method in pairs and config.robust_teacher is None:
+        what = f"leaves --method {method} without its robust teacher"
+        raise refusal("--robust-teacher", "None", what, "name the run folder or checkpoint of a robust net")
+    if config.robust_teacher is not None and method not in pairs and ":" not in method:
+        what = f"has no part in --method {method}"
+        remedy = f"leave it out, or --method {' or '.join(pairs)}"
+        raise refusal("--robust-teacher", f"'{config.robust_teacher}'", what, remedy)
     if config.teacher is not None and method not in teachers and ":" not in method:
         remedy = f"leave it out, or --method {' or '.join(teachers)}"
         raise refusal("--teacher", f"'{config.teacher}'", f"has no part in --method {method}", remedy)
     if config.teacher_model is not None and method != "lbgat" and ":" not in method:
         what = f"is trained by lbgat alone, not by --method {method}"
         raise refusal("--teacher-model", f"'{config.teacher_model}'", what, "leave it out")
+
+
+def _check_labels(config: TrainConfig) -> None:
+    method, loss = config.method, config.loss
+    if loss.label_smoothing and (method == "ltd" or traits_of(method).companion_sees == "before"):
+        what = f"has no effect with --method {method}, which forms its labels"
+        raise refusal("--loss.label-smoothing", f"{loss.label_smoothing:g}", what, "leave it out")
+    if loss.kd_plain + loss.kd_robust > 1:
+        what = f"and --loss.kd-plain {loss.kd_plain:g} leave the true label less than nothing"
+        raise refusal("--loss.kd-robust", f"{loss.kd_robust:g}", what, "let both sum to 1 or less")
+    if loss.te_epochs is not None:
+        check_milestones("loss.te_epochs", loss.te_epochs)
+    for value in loss.adr_temperature:
+        check_bound("--loss.adr-temperature", value, (lambda v: v > 0, "give temperatures above 0"))
+    for value in loss.adr_trust:
+        check_bound("--loss.adr-trust", value, (lambda v: 0 <= v <= 1, "give shares from 0 to 1"))
 
 
 def _check_pruning(config: TrainConfig) -> None:
@@ -93,7 +125,7 @@ def _check_attack_of(config: TrainConfig) -> None:
         raise refusal("--attack.norm", "'l2'", what, "use linf")
     traits = traits_of(method)
     kind = traits.attack_loss if attack.loss == "method" else attack.loss
-    if attack.start == "zero" and kind in ("kl", "squared", "own"):
+    if attack.start == "zero" and (kind in ("kl", "squared") or (kind == "own" and traits.needs_clean)):
         raised = "its own loss" if kind == "own" else kind
         what = f"never moves under an attack on {raised}, whose gradient is 0 at the clean image"
         raise refusal("--attack.start", "'zero'", what, "use uniform or normal")

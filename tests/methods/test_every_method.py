@@ -35,9 +35,11 @@ def outcome(folder):
     return {key: value for key, value in state.items() if key not in ("train_seconds", "metrics_offset")}
 
 
-def random_inputs(count=6, classes=5, config=None):
+def random_inputs(name, count=6, classes=5, config=None):
     g = torch.Generator().manual_seed(0)
     adv, clean, helper, companion = torch.randn(4, count, classes, generator=g, dtype=F64)
+    if METHODS[name].companions == 2:
+        companion = torch.stack([companion, helper], 1)
     ones = torch.ones(count, dtype=F64)
     beta = torch.linspace(1, 9, count, dtype=F64)
     return MethodInputs(
@@ -65,7 +67,7 @@ def rows_of(inputs, rows):
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])
 def test_a_loss_is_per_image(name, smoothing):
     """Image n's loss and its gradient know nothing of the other images."""
-    inputs = random_inputs(config=LossConfig(label_smoothing=smoothing))
+    inputs = random_inputs(name, config=LossConfig(label_smoothing=smoothing))
     loss_B = METHODS[name].loss(inputs)
     assert loss_B.shape == (6,) and loss_B.isfinite().all()
     for n in (0, 4):
@@ -78,14 +80,26 @@ def test_a_loss_is_per_image(name, smoothing):
 @pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ltd"}))
 def test_smoothing_changes_a_loss(name):
     plain, smooth = (
-        METHODS[name].loss(random_inputs(config=LossConfig(label_smoothing=s))) for s in (0, 0.3)
+        METHODS[name].loss(random_inputs(name, config=LossConfig(label_smoothing=s))) for s in (0, 0.3)
     )
     assert (plain - smooth).abs().min() > 1e-6
 
 
+@pytest.mark.parametrize("name", sorted(METHODS.keys() - {"ltd"}))
+def test_an_image_has_its_own_smoothing_where_its_strategy_says_so(name):
+    """Each image's loss is that of a run where all have its smoothing, whatever the settings say."""
+    inputs = random_inputs(name, config=LossConfig(label_smoothing=0.9))
+    shares = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5], dtype=F64)
+    own = dataclasses.replace(inputs.strategy, label_smoothing=shares)
+    loss_B = METHODS[name].loss(dataclasses.replace(inputs, strategy=own))
+    for n, share in enumerate(shares.tolist()):
+        alike = METHODS[name].loss(random_inputs(name, config=LossConfig(label_smoothing=share)))
+        torch.testing.assert_close(loss_B[n], alike[n], rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_beta_matters_where_a_method_says_so(name):
-    inputs = random_inputs()
+    inputs = random_inputs(name)
     other = dataclasses.replace(inputs.strategy, trades_beta=inputs.strategy.trades_beta + 1)
     moved = (
         METHODS[name].loss(inputs) - METHODS[name].loss(dataclasses.replace(inputs, strategy=other))

@@ -78,6 +78,8 @@ def test_certain_predictions_give_finite_losses_and_gradients(name):
         sure = 2000 * torch.eye(4, dtype=dtype)
         parts = {"adv": sure[[0, 1, 2, 3]], "clean": sure[[0, 0, 2, 1]], "helper": sure[[1, 1, 1, 1]]}
         parts["companion"] = sure[[3, 1, 2, 0]]
+        if METHODS[name].companions == 2:
+            parts["companion"] = torch.stack([sure[[3, 1, 2, 0]], sure[[0, 1, 2, 3]]], 1)
         parts = {key: value.clone().requires_grad_(True) for key, value in parts.items()}
         inputs = inputs_of(torch.tensor([0, 1, 1, 2]), constant(4), LossConfig(), **parts)
         loss_B = METHODS[name].loss(inputs)

@@ -203,13 +203,46 @@ def test_leaderboard_rows_report_what_the_leaderboard_shows():
         assert "".join(c for c in recipe.config.model if c.isdigit()) == depth
 
 
+RECENT = ("ikl-cifar10-wrn34-10", "ikl-cifar100-wrn34-10", "adr-cifar10-resnet18", "adr-cifar10-resnet18-wa")
+
+
+def test_recent_recipes_report_what_their_papers_print():
+    """IKL: Tables 2 and 3 of the paper; ADR: the table of the authors' page."""
+    reported = [tuple(RECIPES[name].reported.values()) for name in RECENT]
+    assert reported == [(84.80, 57.09), (65.76, 31.91), (82.41, 50.39), (82.59, 50.86)]
+    assert RECIPES["adr-cifar10-wrn34-10-wa-awp"].reported == {"clean": 86.11, "aa": 55.22}
+    assert RECIPES["adr-cifar100-wrn34-10-wa-awp"].reported == {"clean": 62.21, "aa": 31.63}
+    assert RECIPES["adr-cifar100-resnet18"].reported == {"clean": 56.10, "aa": 26.89}
+    assert RECIPES["adr-cifar100-resnet18-wa"].reported == {"clean": 58.30, "aa": 27.54}
+
+
+def test_budgets_of_ikl_grow_by_the_epoch():
+    config = RECIPES["ikl-cifar10-wrn34-10"].config
+    eps, step = config.attack.grid["eps"], config.attack.grid["step_size"]
+    assert config.strategy == "curriculum" and len(eps) == config.epochs == 200
+    np.testing.assert_allclose(np.array(eps) * 255, 8 * np.arange(1, 201) / 200, rtol=1e-12)
+    np.testing.assert_allclose(step, np.array(eps) / 2, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "name", [*RECENT, "adr-cifar100-wrn34-10-wa-awp", "kd-swa-cifar10-resnet18", "te-cifar10-resnet18"]
+)
+def test_recent_recipes_have_a_form_that_is_paid_by_the_pass(name):
+    plain, rate = RECIPES[name], RECIPES[f"{name}-rate"]
+    assert rate.config.reward.objective == "rate" and rate.config.strategy == "learned"
+    assert rate.config.loss == plain.config.loss and rate.config.optim == plain.config.optim
+    assert rate.needs == plain.needs and not rate.reported
+
+
 @pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].needs])
 def test_what_only_the_user_can_give_is_asked_for(name):
     recipe = RECIPES[name]
-    (option,) = recipe.needs
-    with pytest.raises(UsageError, match=f"{option}: None"):
-        check(recipe.config)
-    check(dataclasses.replace(recipe.config, **{option[2:].replace("-", "_"): "runs/a"}))
+    config = recipe.config
+    for option in recipe.needs:
+        with pytest.raises(UsageError, match=f"{option}: None"):
+            check(config)
+        config = dataclasses.replace(config, **{option[2:].replace("-", "_"): "runs/a"})
+    check(config)
 
 
 def test_the_list_is_readable_in_a_hundred_columns():
@@ -224,10 +257,12 @@ def test_the_list_is_readable_in_a_hundred_columns():
             assert shown in text, shown
 
 
-LEARNED = [name for name, recipe in RECIPES.items() if recipe.config.strategy == "learned"]
-"""``digits-rate`` is a recipe of its own, with its own number of epochs."""
-for _name in ("digits", "digits-rate"):
-    LEARNED.remove(_name)
+LEARNED = [
+    name
+    for name, recipe in RECIPES.items()
+    if recipe.config.strategy == "learned" and recipe.config.reward.objective != "rate" and name != "digits"
+]
+"""Those paid by the pass are such siblings; ``digits-rate`` has its own number of epochs."""
 
 
 @pytest.mark.parametrize("name", LEARNED)

@@ -48,10 +48,14 @@ def run_config(name: str, teacher: str, **changes: Any) -> TrainConfig:
     method = METHODS[name]
     if method.companion == "frozen":
         changes["teacher"] = teacher
+    if method.companions == 2:
+        changes |= {"robust_teacher": teacher, "optim__swa_start": 1.0}
     if method.prunes:
         changes |= {"init_from": teacher, "model": "small_cnn"}
     if name == "rebuffi":
         changes |= {"data__cutmix": True, "optim__ema_decay": 0.9}
+    if name == "te":
+        changes["loss__te_epochs"] = (1.0, 2.0)
     if not method.attacks:
         changes["strategy"] = "fixed"
     return small_config(**{**TINY_RUN, "method": name, **changes})

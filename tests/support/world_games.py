@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -128,11 +129,15 @@ def balanced(group: ProcessGroup) -> dict[str, Any]:
     steps = torch.tensor([[9, 8, 9], [1, 2, 1, 3]][group.rank])
     place = torch.arange(len(steps)) + 3 * group.rank
     batch = Batch(x=place.double().view(-1, 1, 1, 1).expand(-1, 1, 2, 2), y=place, index=place, global_size=7)
+    # What a method's own label is to an image has to travel with it.
+    batch = dataclasses.replace(batch, soft_y=place.double()[:, None] / torch.tensor([7.0, 9.0]))
     strategy = Strategy(eps=place / 255, num_steps=steps, step_size=place / 1000)
     seen: dict[str, Any] = {}
 
     def attack(batch: Batch, strategy: Strategy) -> Tensor:
-        seen.update(index=batch.index, steps=strategy.num_steps, eps=strategy.eps, x=batch.x)
+        seen.update(
+            index=batch.index, soft_y=batch.soft_y, steps=strategy.num_steps, eps=strategy.eps, x=batch.x
+        )
         return batch.x + 10 * strategy.num_steps.view(-1, 1, 1, 1)
 
     return {"x_adv": attack_balanced(group, attack, batch, strategy), "given": (batch, strategy), **seen}

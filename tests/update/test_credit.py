@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.config import LossConfig, RewardConfig
 from lasat_ray.methods import METHODS
-from lasat_ray.models import build_classifier
+from lasat_ray.models import FrozenNets, build_classifier
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch, RewardTerms, Strategy
 from lasat_ray.update.credit import central_difference, directional_derivative, influence, outcome_gradient
@@ -71,6 +71,8 @@ def task_of(name: str, batch: Batch, x_adv: Tensor, strategy: Strategy) -> Task:
     """One update's loss; a method with a second net gets one that stays."""
     method = METHODS[name]
     companion = None if method.companion == "none" else smooth_net().requires_grad_(False)
+    if method.companions == 2:
+        companion = FrozenNets([smooth_net(), smooth_net()])
     return Task(
         method=method,
         attacked=attacked(batch, x_adv, strategy),

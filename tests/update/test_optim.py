@@ -171,3 +171,14 @@ def test_one_sgd_step_by_hand(decay_norms, nesterov):
             weights[name] = weights[name] - 0.1 * (grad + 0.9 * momenta[name] if nesterov else momenta[name])
     for name, parameter in net.named_parameters():
         close(parameter.detach(), weights[name], atol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_restarts_are_those_of_pytorch(factor):
+    config = OptimConfig(lr=0.3, schedule="restarts", restart_epochs=4.0, restart_factor=float(factor))
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=4, T_mult=factor)
+    for quarter in range(4 * 30):
+        theirs.step(quarter / 4)
+        wanted = optimizer.param_groups[0]["lr"]
+        assert learning_rate(config, quarter / 4, 30) == pytest.approx(wanted, abs=1e-12), quarter / 4

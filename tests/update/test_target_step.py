@@ -230,7 +230,7 @@ def test_a_method_from_outside_trains():
     [
         ("tests.update.test_target_step:NO_METHOD", "is no Method; see lasat_ray/methods/base.py"),
         ("tests.update.test_target_step:NOBODY", "has no 'NOBODY'"),
-        ("pgdat", "is unknown; choose one of: at-awp, "),
+        ("pgdat", "is unknown; choose one of: adr, "),
     ],
 )
 def test_a_method_that_is_none_is_told_in_one_line(name, told):

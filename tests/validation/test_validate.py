@@ -19,7 +19,7 @@ from lasat_ray.validation.learner import READS
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
     *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
-    "policy.target_kl",
+    *("policy.target_kl", "optim.swa_start"),
 }
 
 
@@ -60,6 +60,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("budget_passes", "budget_minutes"), (-1.0,)),
     "stop_patience": (0,),
     "reward.outcome_fraction": (0.0, 1.0),
+    **dict.fromkeys(("data.mixup", "attack.momentum"), (-0.1, 1.1)),
     "reward.cost_target": (-1.0,),
     **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), (-1.0,)),
     **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), (-1.0,)),
@@ -76,7 +77,12 @@ OUT_OF_RANGE = {
     "policy.discount": (0.0, 1.5),
     **dict.fromkeys(("loss.awp_gamma", "loss.dart_epochs", "loss.sat_epochs"), (0.0, -1.0)),
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), (0.0, -1.0)),
-    "loss.ikl_alpha": (-1.0,),
+    **dict.fromkeys(("loss.ikl_alpha", "loss.te_weight"), (-1.0,)),
+    **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust", "loss.te_decay"), (1.0, -0.1)),
+    "loss.kd_temperature": (0.0, -1.0),
+    "optim.swa_start": (-1.0,),
+    "optim.restart_epochs": (0.0, -1.0),
+    "optim.restart_factor": (0.5, 101.0),
     **dict.fromkeys(("loss.awp_warmup", "loss.fat_omega", "loss.dart_fosc", "loss.hat_gamma"), (-1,)),
     **dict.fromkeys(("loss.gairat_lambda", "loss.gairat_lambda_max"), (-101.0, 101.0)),
     "loss.sat_start": (-1.1, 1.1),
@@ -150,6 +156,8 @@ GRID_CASES = [
     ({"trades_beta": (5.5,)}, "'trades_beta' is no part of --method pgd-at"),
     ({"attack_loss": (4.0,)}, "attack_loss=4 is out of range; write some of ce,kl,margin"),
     ({"awp_gamma": (-0.1,)}, "awp_gamma=-0.1 is out of range"),
+    ({"label_smoothing": (0.1, 1.0)}, "label_smoothing=1 is out of range"),
+    ({"momentum": (0.0, 1.5)}, "momentum=1.5 is out of range"),
 ]
 
 
@@ -158,6 +166,11 @@ FIELD_CASES = [
     ({"attack.grid": {"attack_loss": (0.0,)}, "method": "dart"}, "convergence criterion"),
     ({"attack.grid": {"start_radius": (0.1,)}, "attack.start": "zero"}, "no effect with --attack.start zero"),
     ({"attack.grid": {"awp_gamma": (0.1,)}, "loss.awp_gamma": 0.1}, "both say how far"),
+    ({"attack.grid": {"label_smoothing": (0.1,)}, "loss.label_smoothing": 0.1}, "both say how far"),
+    (
+        {"attack.grid": {"label_smoothing": (0.1,)}, "method": "adr"},
+        "'label_smoothing' has no effect with --method adr",
+    ),
     ({"attack.norm": "l2", "method": "dart"}, "L-inf ball"),
     ({"attack.norm": "l2", "attack.eps": 101.0}, "at most 100"),
     ({"evaluation.norm": "l2", "evaluation.eps": 0.0}, "at most 100"),
@@ -191,7 +204,7 @@ def test_a_fixed_strategy_needs_no_grid_and_may_keep_one():
 
 
 NAME_CASES = [
-    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: at-awp, "),
+    ({"method": "pgdat"}, "--method: 'pgdat' is unknown; choose one of: adr, "),
     ({"learner": "ppo2"}, "--learner: 'ppo2' is unknown; choose one of: a2c, curriculum, exp3"),
     ({"dataset": "mnist"}, "--dataset: 'mnist' is unknown; choose one of: "),
     ({"dataset": "digits:x"}, "--dataset: 'digits:x' is unknown"),
@@ -234,8 +247,17 @@ COMBINATIONS = [
     ({"method": "clean"}, "--strategy: 'learned' has no attack to choose"),
     ({"method": "hat"}, "--teacher: None leaves --method hat nobody to learn from"),
     ({"teacher": "runs/a"}, "--teacher: 'runs/a' has no part in --method pgd-at"),
+    ({"method": "kd-swa", "teacher": "runs/a"}, "--robust-teacher: None leaves --method kd-swa without"),
+    ({"robust_teacher": "runs/a"}, "--robust-teacher: 'runs/a' has no part in --method pgd-at"),
+    ({"loss.kd_robust": 0.95}, "--loss.kd-robust: 0.95 and --loss.kd-plain 0.1 leave the true label"),
+    ({"optim.swa_start": 3.0, "optim.ema_decay": 0.9}, "--optim.swa-start: 3 and --optim.ema-decay 0.9 are"),
+    ({"optim.restart_epochs": 3.0}, "--optim.restart-epochs: 3 has no effect with --optim.schedule cosine"),
+    ({"optim.swa_start": 20.0}, "--optim.swa-start: 20 leaves no epoch to average; give 19 or less"),
     ({"teacher_model": "resnet18"}, "--teacher-model: 'resnet18' is trained by lbgat alone"),
     ({"data.cutmix": True, "method": "fat"}, "--data.cutmix: True mixes labels, but --method fat asks"),
+    ({"data.mixup": 0.2, "method": "fat"}, "--data.mixup: 0.2 mixes labels, but --method fat asks"),
+    ({"data.mixup": 0.2, "data.cutmix": True}, "--data.cutmix: True stands beside --data.mixup"),
+    ({"data.mixup": 0.2, "strategy": "margin"}, "--data.mixup: 0.2 mixes labels, of which --strategy margin"),
     ({"data.cutmix": True, "attack.loss": "margin"}, "--data.cutmix: True mixes labels, which a margin"),
     (
         {**BATCH, "data.cutmix": True, "reward.mode": "reference", "reward.lookahead": "copy"},
