@@ -31,7 +31,8 @@ from lasat_ray.env.one_image import AttackStrategyEnv
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
-from lasat_ray.models import FrozenNet, build_classifier
+from lasat_ray.models import FrozenNet, build_classifier, check_trainable
+from lasat_ray.plugins import Plugin
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.recipes import get_recipe
 from lasat_ray.rng import RandomKey
@@ -57,10 +58,12 @@ def build_target_net(
     num_classes: int,
     image_shape: tuple[int, int, int],
     classes: Classes | None = None,
+    num_workers: int = 1,
 ) -> nn.Module:
     """The target net with its first weights: those of --init-from, else decided by the seed alone.
 
-    ``classes`` of the training images: UserError where the net of --init-from tells others apart."""
+    ``classes`` of the training images: UserError where the net of --init-from tells others apart, or the net
+    does not stand training on ``num_workers``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RandomKey.of(config.seed, "target init").low)
         net = build_classifier(
@@ -71,11 +74,27 @@ def build_target_net(
             field="--model",
             channels_last=config.speed.channels_last,
         )
+    check_for_training(net, "--model", config.model, image_shape, config, num_workers)
     if config.init_from is not None:
         known, card = load_checkpointed(config.init_from)
         _check_card("--init-from", config.init_from, card, classes)
         fill(net, known.state_dict(), config.init_from)
     return net
+
+
+def check_for_training(
+    net: nn.Module,
+    option: str,
+    name: str,
+    image_shape: tuple[int, int, int],
+    config: TrainConfig,
+    num_workers: int,
+) -> None:
+    """UserError where a net does not stand what training does with it; nets of ours are tried only where a
+    worker has one image, of which BatchNorm makes no statistics."""
+    share = config.batch_size // num_workers
+    if ":" in name or share == 1:
+        check_trainable(net, image_shape, share, Plugin(option, name))
 
 
 def _check_card(option: str, path: str, card: dict[str, Any], classes: Classes | None) -> None:
@@ -156,7 +175,7 @@ def build_game(
     if config.data.extra:
         extra = load_extra(config.data.extra, shape, classes or num_classes, options)
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
-    net = build_target_net(config, num_classes, shape, classes).to(device)
+    net = build_target_net(config, num_classes, shape, classes, group.size).to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
     companion = build_companion(config, num_classes, shape, classes)
     target = TargetStep(

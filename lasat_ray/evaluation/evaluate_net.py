@@ -22,7 +22,7 @@ from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.spec import Suite, digest
 from lasat_ray.runs.folder import provenance
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a change of this code changes the result of a part."""
 
 
