@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console, printed_status
+from lasat_ray.config.files import check_local
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.board import STANDARD, Row, check_classes, find_reports, measured_row
@@ -66,6 +67,7 @@ def _leaderboard(argv: Sequence[str]) -> int:
         prog="python -m lasat_ray.leaderboard",
         description="One table of many evaluations, with the published rows as reported.",
     )
+    check_local("--out", options.out)
     if options.out and Path(options.out).suffix not in (".json", ".md"):
         raise UsageError(f"--out: '{options.out}' is neither NAME.json nor NAME.md; give one of them")
     if not options.paths and options.dataset is None:

@@ -28,11 +28,11 @@ from lasat_ray.data.classes import Classes, check_same, classes_of_names
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.observation import observation_shape
 from lasat_ray.env.one_image import AttackStrategyEnv
+from lasat_ray.env.trial import check_for_training, check_replaced
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
-from lasat_ray.models import FrozenNet, build_classifier, check_trainable
-from lasat_ray.plugins import Plugin
+from lasat_ray.models import FrozenNet, build_classifier
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.recipes import get_recipe
 from lasat_ray.rng import RandomKey
@@ -80,21 +80,6 @@ def build_target_net(
         _check_card("--init-from", config.init_from, card, classes)
         fill(net, known.state_dict(), config.init_from)
     return net
-
-
-def check_for_training(
-    net: nn.Module,
-    option: str,
-    name: str,
-    image_shape: tuple[int, int, int],
-    config: TrainConfig,
-    num_workers: int,
-) -> None:
-    """UserError where a net does not stand what training does with it; nets of ours are tried only where a
-    worker has one image, of which BatchNorm makes no statistics."""
-    share = config.batch_size // num_workers
-    if ":" in name or share == 1:
-        check_trainable(net, image_shape, share, Plugin(option, name))
 
 
 def _check_card(option: str, path: str, card: dict[str, Any], classes: Classes | None) -> None:
@@ -269,23 +254,29 @@ def _make_batches(
 def make_vector_env(
     num_envs: int = 32,
     recipe: str = "digits",
-    seed: int = 0,
+    seed: int | None = None,
     train_target: bool = False,
     config: TrainConfig | None = None,
+    device: str | torch.device = "cpu",
 ) -> AttackStrategyVectorEnv:
-    """Entry point of ``gymnasium.make_vec``: torch tensors, ``num_envs`` images a step.
+    """Entry point of ``gymnasium.make_vec``: torch tensors on ``device``, ``num_envs`` images a step.
 
     The target net starts from its first weights and, with ``train_target``, learns as the game is
-    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's. A single
+    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's; its seed and its
+    precision hold, unless ``seed`` is given. Whoever steps the env is the strategist and is paid for every
+    step, so that UsageError tells of a batch size or an update interval that somebody set otherwise. A single
     image has no batch to be compared with, and is paid its own terms, not standardized.
     """
     base = config or get_recipe(recipe).config
+    if config is not None:
+        check_replaced(config, "batch_size", num_envs, f"num_envs={config.batch_size}")
+        check_replaced(config, "update_interval", 1, "update_interval=1: every step is paid")
+    seed = base.seed if seed is None else seed
     reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
     if num_envs == 1 and reward.standardize:
         reward = dataclasses.replace(reward, credit="image", standardize=False)
-    # Whoever steps this env is the one who learns: every round is paid.
     base = dataclasses.replace(base, strategy="learned", update_interval=1, reward=reward)
-    base = dataclasses.replace(base, seed=seed, batch_size=num_envs, precision="fp32")
+    base = dataclasses.replace(base, seed=seed, batch_size=num_envs)
     data = base.data
     dataset = load_dataset(
         base.dataset,
@@ -300,7 +291,7 @@ def make_vector_env(
         dataset.train,
         dataset.num_classes,
         group=ProcessGroup(),
-        device=torch.device("cpu"),
+        device=torch.device(device),
         train_target=train_target,
         classes=dataset.classes,
     )
@@ -308,11 +299,13 @@ def make_vector_env(
 
 def make_env(
     recipe: str = "digits",
-    seed: int = 0,
+    seed: int | None = None,
     train_target: bool = False,
     config: TrainConfig | None = None,
+    device: str | torch.device = "cpu",
 ) -> AttackStrategyEnv:
-    """Entry point of ``gymnasium.make``: NumPy, one image an episode."""
-    return AttackStrategyEnv(
-        make_vector_env(num_envs=1, recipe=recipe, seed=seed, train_target=train_target, config=config)
-    )
+    """Entry point of ``gymnasium.make``: NumPy, one image an episode whatever the config's batch size."""
+    if config is not None:
+        config = dataclasses.replace(config, batch_size=1)
+    core = make_vector_env(1, recipe, seed, train_target, config, device)
+    return AttackStrategyEnv(core)

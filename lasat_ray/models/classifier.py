@@ -51,6 +51,7 @@ class Classifier(nn.Module):
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
         self.backbone = backbone
+        self._held_in_eval = _in_eval_mode(backbone)
         self.precision = precision
         self._plugin: Plugin | None = None
         self._num_outputs = 0
@@ -61,6 +62,14 @@ class Classifier(nn.Module):
             self.double()
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As every module's; layers that the maker of the net put in evaluation mode, such as a frozen
+        BatchNorm, stay there."""
+        super().train(mode)
+        for name in self._held_in_eval:
+            self.backbone.get_submodule(name).training = False
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B,C,H,W] in [0,1] -> logits [B,N], float32 (fp64: float64)."""
@@ -92,6 +101,12 @@ class Classifier(nn.Module):
         if not logits.is_floating_point():
             raise plugin.fault(f"returned {shown(logits)}", "return floating-point logits")
         return logits
+
+
+def _in_eval_mode(net: nn.Module) -> list[str]:
+    """The parts of a net in training mode that are not; none of one that is in evaluation mode as a whole,
+    as loaded ones often are."""
+    return [name for name, part in net.named_modules() if net.training and not part.training]
 
 
 def _is_wide(net: nn.Module) -> bool:
