@@ -29,10 +29,10 @@ from lasat_ray.cluster.local import choose_device
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import SPELLINGS
 from lasat_ray.evaluation.corruptions import REPORT as CORRUPTIONS
-from lasat_ray.evaluation.report import REPORT
+from lasat_ray.evaluation.kept import place_told
 from lasat_ray.evaluation.robustbench import check_exportable, export_robustbench
 from lasat_ray.evaluation.run_corruptions import MAKE, check_unused, evaluate_corruptions, spelling_of
-from lasat_ray.evaluation.show import attack_table, verdict_line
+from lasat_ray.evaluation.show import attack_table, verdict_line, worst_line
 from lasat_ray.evaluation.show_corruptions import corruption_lines, severity_table
 
 
@@ -83,10 +83,11 @@ def _evaluate(options: EvaluateOptions) -> int:
     report = carry_out(options, subject, out, device, console)
     console.print(attack_table(report))
     console.print(verdict_line(report), highlight=False, soft_wrap=True)
-    console.print(f"report: {out / REPORT}", highlight=False, soft_wrap=True)
+    console.print(place_told(out, report), highlight=False, markup=False, soft_wrap=True)
     if options.export_robustbench:
         written = export_robustbench(subject, report, Path(options.export_robustbench))
         console.print(f"RobustBench: {written}", highlight=False, soft_wrap=True)
+    console.print(worst_line(report), highlight=False, markup=False, soft_wrap=True)
     return 0
 
 

@@ -23,6 +23,7 @@ from lasat_ray.api.explained import (
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
+from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
@@ -48,6 +49,7 @@ def _explain(argv: Sequence[str]) -> int:
     console.print(_image_table(options, found))
     for table in _strategy_tables(found):
         console.print(table)
+    check_local("--out", options.out)
     out = Path(options.out) if options.out else Path(options.run) / "explain.png"
     make_folder(out.parent)
     write_atomically(out, to_png(picture(found)))

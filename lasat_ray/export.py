@@ -23,6 +23,7 @@ from tyro.conf import Positional, arg
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console
+from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import build_classifier, dtype_of
 from lasat_ray.rng import RandomKey
@@ -71,6 +72,7 @@ def _export(argv: Sequence[str]) -> int:
         raise UsageError(f"--tolerance: {options.tolerance:g} is out of range; give 0 or more, say 1e-4")
     path = Path(options.run)
     folder = path if path.is_dir() else path.parent
+    check_local("--out", options.out)
     out = Path(options.out) if options.out else folder / f"model{SUFFIXES[options.format]}"
     if out.exists():
         raise UsageError(f"--out: '{out}' already exists; choose another file")

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Literal
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -16,12 +16,12 @@ from tyro.conf import Positional, arg
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console, printed_status
-from lasat_ray.config.files import check_regular
+from lasat_ray.config.files import check_local
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.evaluation.board import STANDARD, Row, check_classes, find_reports, measured_row
 from lasat_ray.recipes import RECIPES, Recipe
 from lasat_ray.runs.checkpoint import write_atomically
-from lasat_ray.units import format_budget
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,31 +40,19 @@ class LeaderboardOptions:
     """Show tracebacks."""
 
 
-STANDARD = "linf 8/255"
-"""The budget of every published row; another one is another race."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Accuracies in [0,1]; ``source``: measured or reported; ``published_rank``: in its leaderboard."""
-
-    dataset: str
-    method: str
-    clean: float | None
-    aa: float | None
-    architecture: str
-    extra_data: bool | None
-    source: str
-    unreliable: bool = False
-    n: int | None = None
-    budget: str = STANDARD
-    published_rank: int | None = None
-    venue: str = ""
-
-
 TABLES = ("Table 2", "Table 3", "Table 4", "GTSRB")
 """Those that state the data set's best published nets under AutoAttack."""
-COLUMNS = ("rank", "method", "clean", "AA", "unreliable", "extra data", "architecture", "source")
+COLUMNS = (
+    "rank",
+    "method",
+    "clean",
+    "AA",
+    "worst case",
+    "unreliable",
+    "extra data",
+    "architecture",
+    "source",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,6 +67,7 @@ def _leaderboard(argv: Sequence[str]) -> int:
         prog="python -m lasat_ray.leaderboard",
         description="One table of many evaluations, with the published rows as reported.",
     )
+    check_local("--out", options.out)
     if options.out and Path(options.out).suffix not in (".json", ".md"):
         raise UsageError(f"--out: '{options.out}' is neither NAME.json nor NAME.md; give one of them")
     if not options.paths and options.dataset is None:
@@ -98,74 +87,6 @@ def _leaderboard(argv: Sequence[str]) -> int:
         return printed_status()
     _write(Path(options.out), rows)
     return 0
-
-
-def find_reports(paths: Sequence[Path]) -> list[Path]:
-    """Every evaluation.json named or below a named folder; UserError for a path with none."""
-    found: list[Path] = []
-    for path in paths:
-        files = [path] if path.exists() and not path.is_dir() else sorted(path.rglob("evaluation*.json"))
-        if not files:
-            raise UserError(f"{path}: holds no evaluation.json; run python -m lasat_ray.evaluate first")
-        found += files
-    return list(dict.fromkeys(found))
-
-
-def measured_row(file: Path) -> Row:
-    """The row of one evaluation; AA is missing where AutoAttack was not run."""
-    check_regular(file)
-    try:
-        report = json.loads(file.read_text(encoding="utf-8"))
-        attacks = report["attacks"]
-        accuracy = {name: _share(entry["accuracy"]) for name, entry in attacks.items()}
-        return Row(
-            dataset=str(report.get("dataset") or "unnamed"),
-            method=str(report.get("method") or report.get("model") or file.parent.name),
-            clean=accuracy.get("clean"),
-            aa=accuracy.get("aa"),
-            architecture=str(report.get("architecture") or ""),
-            extra_data=report.get("extra_data"),
-            source="measured",
-            unreliable=report["sanity"]["verdict"] != "passed",
-            n=report["n"],
-            budget=_budget(attacks.get("aa")),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"{file}: not an evaluation ({told}); make it with lasat_ray.evaluate") from error
-
-
-def check_classes(files: Sequence[Path]) -> None:
-    """UserError where two evaluations call their data sets alike and tell other classes apart."""
-    known: dict[str, tuple[Path, list[str]]] = {}
-    for file in files:
-        report = json.loads(file.read_text(encoding="utf-8"))
-        names, dataset = report.get("class_names"), str(report.get("dataset"))
-        if not isinstance(names, list) or not names:
-            continue  # of a version that kept none
-        other, theirs = known.setdefault(dataset, (file, names))
-        for name in [*names, *theirs]:
-            if name not in theirs or name not in names:
-                owner, lacking = (file, other) if name in names else (other, file)
-                raise UserError(
-                    f"{owner}: class '{name}' of {dataset} is no class of {lacking}; these are two data "
-                    "sets, leave one out"
-                )
-
-
-def _share(value: Any) -> float:
-    """An accuracy; ValueError for anything outside [0,1]."""
-    if not (isinstance(value, (int, float)) and 0 <= value <= 1):
-        raise ValueError(f"accuracy {value!r} is not in [0,1]")
-    return float(value)
-
-
-def _budget(entry: dict[str, Any] | None) -> str:
-    """``linf 8/255``; some publications round that to 0.031."""
-    if entry is None:
-        return STANDARD
-    eps = 8 / 255 if entry["norm"] == "linf" and entry["eps"] == 0.031 else entry["eps"]
-    return f"{entry['norm']} {format_budget(eps)}"
 
 
 def ranked(measured: Sequence[Row], dataset: str, *, reported: bool = True) -> list[Row]:
@@ -228,7 +149,20 @@ def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
     extra = "" if row.extra_data is None else ("yes" if row.extra_data else "no")
     clean, aa = ("" if value is None else f"{100 * value:.2f} %" for value in (row.clean, row.aa))
     place = "" if rank is None else str(rank)
-    return place, row.method, clean, aa, "yes" if row.unreliable else "no", extra, row.architecture, source
+    worst = "" if row.worst is None else f"{100 * row.worst:.2f} %"
+    if row.worst_interval:
+        worst += f" ({100 * row.worst_interval[0]:.1f} to {100 * row.worst_interval[1]:.1f})"
+    return (
+        place,
+        row.method,
+        clean,
+        aa,
+        worst,
+        "yes" if row.unreliable else "no",
+        extra,
+        row.architecture,
+        source,
+    )
 
 
 def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
@@ -236,15 +170,17 @@ def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
     title = f"{dataset}: accuracy under AutoAttack, L-inf"
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in COLUMNS:
-        number = name in ("rank", "clean", "AA")
-        if name != "unreliable":
-            whole = number or name == "architecture"
-            table.add_column(name.removesuffix(" data"), justify="right" if number else "left", no_wrap=whole)
+        number = name in ("rank", "clean", "AA", "worst case")
+        if name != "unreliable" and (name != "worst case" or any(row.worst is not None for row in rows)):
+            whole = name in ("rank", "clean", "AA", "architecture")
+            justify: Literal["left", "right"] = "right" if number else "left"
+            table.add_column(name.removesuffix(" data"), justify=justify, no_wrap=whole, overflow="fold")
     for rank, row in zip(_places(rows), rows, strict=True):
-        place, method, clean, aa, unreliable, *rest = _cells(rank, row)
+        place, method, clean, aa, worst, unreliable, *rest = _cells(rank, row)
         told = f"{method} (unreliable)" if unreliable == "yes" else method
         style = "bold" if row.source == "measured" else ""
-        table.add_row(place, told, clean, aa, *rest, style=style)
+        worsts = [worst] if any(row.worst is not None for row in rows) else []
+        table.add_row(place, told, clean, aa, *worsts, *rest, style=style)
     return table
 
 

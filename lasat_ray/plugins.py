@@ -7,10 +7,13 @@ import os
 import sys
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, one_line
 
 _PACKAGE = str(Path(__file__).parent) + os.sep
 _INSTALLED = tuple({path + os.sep for path in sysconfig.get_paths().values()})
@@ -44,12 +47,82 @@ def load_plugin(field: str, spelling: str) -> Any:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """Code from outside under the name that the user gave it: option ``--learner``, name ``mine:Learner``."""
+
+    option: str
+    name: str
+
+    @contextmanager
+    def call(self, what: str) -> Iterator[None]:
+        """Inside the block that code runs, doing ``what``: whatever it raises, sys.exit too, is a UserError
+        that names it. Ctrl-C, full memory and broken hardware pass as they are."""
+        try:
+            yield
+        except (KeyboardInterrupt, GeneratorExit, UserError):
+            raise
+        except BaseException as error:
+            if of_the_machine(error):
+                raise
+            place = _place(error)
+            at = f" ({place})" if place else ""
+            told = one_line(f"{type(error).__name__}: {error}")[:300]
+            raise self.fault(f"{what} raised {told}{at}") from error
+
+    def fault(self, told: str, remedy: str = "correct that code") -> UserError:
+        """``--learner: 'mine:Learner' act returned None; ...``: what is wrong with it, in one line."""
+        return UserError(f"{self.option}: '{self.name}' {told}; {remedy}")
+
+
+def of_the_machine(error: BaseException) -> bool:
+    """Whether memory or hardware gave out, which is nobody's code; by name, since torch may not be loaded."""
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    return bool(kinds & {"MemoryError", "OutOfMemoryError", "AcceleratorError"}) or (
+        "can't allocate memory" in str(error)
+    )
+
+
+def shown(value: Any) -> str:
+    """What a value from outside is, in a few words: ``torch.float32 of (2, 3)``, ``None``, ``a list``."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{value.dtype} of {tuple(value.shape)}"
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def checked_state(state: Any, what: str, plugin: Plugin) -> dict[str, Any]:
+    """A state from outside that a checkpoint can hold; UserError naming what it cannot."""
+    if not isinstance(state, dict):
+        raise plugin.fault(f"{what} returned {shown(state)}", "return a dict")
+    if (found := _unsaved(state)) is not None:
+        remedy = "keep nested dicts and lists of tensors, numbers and strings"
+        raise plugin.fault(f"{what} holds {shown(found)}", remedy)
+    return state
+
+
+def _unsaved(tree: Any) -> Any:
+    """The first thing in a state that no checkpoint holds; None where all can be saved."""
+    if isinstance(tree, (dict, list, tuple)):
+        parts = tree.values() if isinstance(tree, dict) else tree
+        return next((found for part in parts if (found := _unsaved(part)) is not None), None)
+    tensor = hasattr(tree, "shape") and hasattr(tree, "requires_grad")
+    return None if tree is None or tensor or isinstance(tree, (bool, int, float, str)) else tree
+
+
 def blamed(error: BaseException) -> UserError | None:
     """The error of code from outside in one line that names it; None where no such code was running.
 
     Code from outside is what was called from this package, directly or by a library, and belongs neither to
     it nor to installed packages.
     """
+    last = _place(error)
+    if last is None or of_the_machine(error):
+        return None
+    return UserError(f"{last}: raised {type(error).__name__}: {error}; correct that code")
+
+
+def _place(error: BaseException) -> str | None:
+    """File, line and function of the outside code that was running when ``error`` was raised."""
     within, last = False, None
     for frame, line in traceback.walk_tb(error.__traceback__):
         file = frame.f_code.co_filename
@@ -57,6 +130,4 @@ def blamed(error: BaseException) -> UserError | None:
             within, last = True, None
         elif within and not file.startswith(("<", *_INSTALLED)):
             last = f"{file} line {line}, in {frame.f_code.co_name}"
-    if last is None:
-        return None
-    return UserError(f"{last}: raised {type(error).__name__}: {error}; correct that code")
+    return last

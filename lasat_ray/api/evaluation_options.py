@@ -14,6 +14,7 @@ from tyro.conf import Positional, arg
 
 from lasat_ray.cli.run_options import Switch
 from lasat_ray.config import Budget, EvalConfig
+from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.attacks import split_name
 from lasat_ray.evaluation.evaluate_net import Runner
@@ -159,6 +160,8 @@ def check_options(options: EvaluateOptions) -> None:
         raise UsageError(
             f"RUN: '{options.run}' is no run folder or checkpoint; for the name of a net add --weights FILE"
         )
+    check_local("--out", options.out)
+    check_local("--export-robustbench", options.export_robustbench)
     for name in options.attacks:
         split_name(name)
     least: dict[str, tuple[float, float | None]] = {

@@ -15,6 +15,7 @@ from lasat_ray.api.results import FolderResult, TrainResult
 from lasat_ray.api.words import in_python
 from lasat_ray.cli.run_options import Switch
 from lasat_ray.cli.streams import make_console
+from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.nets import evaluate_nets_for_report
 from lasat_ray.reporting.study import Run, Study, read_study
@@ -91,6 +92,7 @@ def make_report(options: ReportOptions, warn: Callable[[str], None]) -> Study:
         check_folder(Path(run), options.trust)
     study = read_study([Path(run) for run in options.runs])
     draw(study)  # before anything is written
+    check_local("--out", options.out)
     out = Path(options.out)
     make_folder(out)
     if not options.no_net:

@@ -22,6 +22,7 @@ from lasat_ray.cli.parsing import HelpShown, flags_of, parse, value_of
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
+from lasat_ray.config.files import check_local
 from lasat_ray.config.hints import spec_of
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
@@ -180,6 +181,7 @@ def _check_place(options: RunOptions) -> None:
         raise UsageError("--trust: has nothing to trust without --resume; leave it out")
     if options.accept_changed_data and options.resume is None and not options.resume_or_start:
         raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")
+    check_local("--out", options.out)
     if options.out is not None and options.resume is not None:
         raise UsageError(
             f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"

@@ -35,6 +35,7 @@ from lasat_ray.models.given import given_among, register
 from lasat_ray.plugins import blamed
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.runs.callbacks import kept_error
+from lasat_ray.runs.cleanup import has_rounds
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import RecordListener, follow
 from lasat_ray.training.context import RunContext
@@ -196,6 +197,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     user_errors = UserErrorRelay(folder.path / _STORAGE)
     # A writer that was given up may still be ending.
     alone = folder.lock("writer", patience_s=60.0) if group.is_first else nullcontext()
+    trainer: Trainer | None = None
     try:
         if known := user_errors.first():
             raise told_elsewhere(known["error"], known["status"])
@@ -206,9 +208,11 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     except UserError as error:
         return user_errors.publish(group.rank, group.size, error)
     except BaseException as error:  # sys.exit in a plug-in would look like a worker that was lost
-        if isinstance(error, Exception) or (known_code := blamed(error)) is None:
+        round = trainer.env.round if trainer else 0
+        found = blamed(error) or user_errors.met_again(group.rank, round, error)
+        if found is None:
             raise
-        return user_errors.publish(group.rank, group.size, known_code)
+        return user_errors.publish(group.rank, group.size, found)
 
 
 def _report(record: dict[str, Any]) -> None:
@@ -257,4 +261,5 @@ def _told(error: Exception, folder: RunFolder) -> UserError:
         cause = cause.__cause__
     lines = [line for line in str(cause).strip().splitlines() if line.strip()]
     told = lines[-1].strip() if lines else type(cause).__name__
-    return UserError(f"training failed on the workers: {told}; continue with --resume {folder.path}")
+    remedy = f"continue with --resume {folder.path}" if has_rounds(folder.path) else "start it again"
+    return UserError(f"training failed on the workers: {told}; {remedy}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, one_line
 from lasat_ray.runs.checkpoint import write_atomically
 
 _TOGETHER_S = 5.0  # workers that meet a mistake alike do so within such a time
@@ -29,6 +29,22 @@ class UserErrorRelay:
         """``{"error": one line, "status": exit status}`` of the lowest rank that left one."""
         found = sorted(self.folder.glob("mistake-*.json"))
         return json.loads(found[0].read_text()) if found else None
+
+    def met_again(self, rank: int, round: int, error: BaseException) -> UserError | None:
+        """The error as the user's to mend where this worker met the very same in the same round before: a
+        lost worker would not repeat itself. Else it is noted, and None."""
+        told = {"round": round, "error": one_line(f"{type(error).__name__}: {error}")}
+        note = self.folder / f"failure-{rank:06}.json"
+        try:
+            if note.is_file() and json.loads(note.read_text()) == told:
+                return UserError(
+                    f"round {round}: {told['error']}, again after a restart; mend what raises it"
+                )
+            self.folder.mkdir(exist_ok=True)
+            write_atomically(note, json.dumps(told).encode())
+        except (OSError, UserError):
+            pass
+        return None
 
     def publish(self, rank: int, size: int, error: UserError) -> dict[str, Any]:
         """The error as a value where all ``size`` workers leave one; else it is raised."""

@@ -74,7 +74,7 @@ class PolicyConfig:
     normalize_advantage: bool = False
     """Give reward minus baseline mean 0 and deviation 1 over the global batch."""
     value_weight: float = 0.5
-    """Weight of the value net's squared error (baseline value)."""
+    """Weight of half the value net's squared error (baseline value), of every learner that has one."""
     entropy_weight: float = 0.0
     """Weight of the entropy bonus, at first."""
     entropy_schedule: Literal["constant", "linear", "cosine"] = "constant"

@@ -25,6 +25,7 @@ from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.config import TrainConfig
 from lasat_ray.cost import image_passes
 from lasat_ray.data import Batches, OutcomeBatches
+from lasat_ray.env.actions import checked_actions
 from lasat_ray.methods import AttackContext
 from lasat_ray.models import AttackView
 from lasat_ray.rng import RandomKey
@@ -99,9 +100,11 @@ class AttackStrategyVectorEnv(VectorEnv):
 
     def _declare_spaces(self) -> None:
         self.num_envs = len(self.batch.x)
-        self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+        self.autoreset_mode = AutoresetMode.SAME_STEP  # where TorchRL looks for it
+        self.metadata = {"autoreset_mode": self.autoreset_mode}
         shape = tuple(self.batch.x.shape[1:])
-        self.single_observation_space = spaces.Box(0.0, 1.0, shape, np.float32)
+        dtype = np.float64 if self.batch.x.dtype == torch.float64 else np.float32
+        self.single_observation_space = spaces.Box(0.0, 1.0, shape, dtype)
         self.single_action_space = spaces.MultiDiscrete(list(self.space.sizes))
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
@@ -140,10 +143,11 @@ class AttackStrategyVectorEnv(VectorEnv):
             self._start_game(seed, first_round=0)
         return self.batch.x, {}
 
-    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
+    def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
         """Attack, train, reward, next batch: one round. ``actions`` int64 [B,K] -> next images [B,C,H,W],
-        reward [B], terminated [B] (all True), truncated [B] (all False), info."""
-        played = self.play(actions)
+        reward [B], terminated [B] (all True), truncated [B] (all False), info. UsageError for an action that
+        the grid has not."""
+        played = self.play(checked_actions(actions, self.batch, self.space))
         reward = torch.zeros_like(played.attacked.strategy.eps)
         if played.rewarded is not None:
             reward = played.rewarded.reward

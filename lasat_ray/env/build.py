@@ -29,6 +29,7 @@ from lasat_ray.data.classes import Classes, check_same, classes_of_names
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.observation import observation_shape
 from lasat_ray.env.one_image import AttackStrategyEnv
+from lasat_ray.env.trial import check_for_training, check_replaced
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.methods import find_method
@@ -58,10 +59,12 @@ def build_target_net(
     num_classes: int,
     image_shape: tuple[int, int, int],
     classes: Classes | None = None,
+    num_workers: int = 1,
 ) -> nn.Module:
     """The target net with its first weights: those of --init-from, else decided by the seed alone.
 
-    ``classes`` of the training images: UserError where the net of --init-from tells others apart."""
+    ``classes`` of the training images: UserError where the net of --init-from tells others apart, or the net
+    does not stand training on ``num_workers``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RandomKey.of(config.seed, "target init").low)
         net = build_classifier(
@@ -72,6 +75,7 @@ def build_target_net(
             field="--model",
             channels_last=config.speed.channels_last,
         )
+    check_for_training(net, "--model", config.model, image_shape, config, num_workers)
     if config.init_from is not None:
         known, card = load_checkpointed(config.init_from)
         _check_card("--init-from", config.init_from, card, classes)
@@ -164,7 +168,7 @@ def build_game(
     if config.data.extra:
         extra = load_extra(config.data.extra, shape, classes or num_classes, options)
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
-    net = build_target_net(config, num_classes, shape, classes).to(device)
+    net = build_target_net(config, num_classes, shape, classes, group.size).to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
     companion = build_companion(config, num_classes, shape, classes)
     target = TargetStep(
@@ -258,23 +262,29 @@ def _make_batches(
 def make_vector_env(
     num_envs: int = 32,
     recipe: str = "digits",
-    seed: int = 0,
+    seed: int | None = None,
     train_target: bool = False,
     config: TrainConfig | None = None,
+    device: str | torch.device = "cpu",
 ) -> AttackStrategyVectorEnv:
-    """Entry point of ``gymnasium.make_vec``: torch tensors, ``num_envs`` images a step.
+    """Entry point of ``gymnasium.make_vec``: torch tensors on ``device``, ``num_envs`` images a step.
 
     The target net starts from its first weights and, with ``train_target``, learns as the game is
-    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's. A single
+    played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's; its seed and its
+    precision hold, unless ``seed`` is given. Whoever steps the env is the strategist and is paid for every
+    step, so that UsageError tells of a batch size or an update interval that somebody set otherwise. A single
     image has no batch to be compared with, and is paid its own terms, not standardized.
     """
     base = config or get_recipe(recipe).config
+    if config is not None:
+        check_replaced(config, "batch_size", num_envs, f"num_envs={config.batch_size}")
+        check_replaced(config, "update_interval", 1, "update_interval=1: every step is paid")
+    seed = base.seed if seed is None else seed
     reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
     if num_envs == 1 and reward.standardize:
         reward = dataclasses.replace(reward, credit="image", standardize=False)
-    # Whoever steps this env is the one who learns: every round is paid.
     base = dataclasses.replace(base, strategy="learned", update_interval=1, reward=reward)
-    base = dataclasses.replace(base, seed=seed, batch_size=num_envs, precision="fp32")
+    base = dataclasses.replace(base, seed=seed, batch_size=num_envs)
     data = base.data
     dataset = load_dataset(
         base.dataset,
@@ -289,7 +299,7 @@ def make_vector_env(
         dataset.train,
         dataset.num_classes,
         group=ProcessGroup(),
-        device=torch.device("cpu"),
+        device=torch.device(device),
         train_target=train_target,
         classes=dataset.classes,
     )
@@ -297,11 +307,13 @@ def make_vector_env(
 
 def make_env(
     recipe: str = "digits",
-    seed: int = 0,
+    seed: int | None = None,
     train_target: bool = False,
     config: TrainConfig | None = None,
+    device: str | torch.device = "cpu",
 ) -> AttackStrategyEnv:
-    """Entry point of ``gymnasium.make``: NumPy, one image an episode."""
-    return AttackStrategyEnv(
-        make_vector_env(num_envs=1, recipe=recipe, seed=seed, train_target=train_target, config=config)
-    )
+    """Entry point of ``gymnasium.make``: NumPy, one image an episode whatever the config's batch size."""
+    if config is not None:
+        config = dataclasses.replace(config, batch_size=1)
+    core = make_vector_env(1, recipe, seed, train_target, config, device)
+    return AttackStrategyEnv(core)

@@ -6,7 +6,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-import torch
 
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv, Info
 
@@ -14,8 +13,8 @@ from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv, Info
 class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """The same game one image at a time in NumPy, for anybody's RL code.
 
-    Observation float32 (C,H,W) in [0,1]; action MultiDiscrete over the grid; reward float;
-    every episode ends after one step.
+    Observation float32 (C,H,W) in [0,1], float64 with that precision; action MultiDiscrete over the grid;
+    reward float; every episode ends after one step.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 - Gymnasium's own declaration
@@ -37,13 +36,12 @@ class AttackStrategyEnv(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, Info]:
         """``action`` [K] -> the image that was attacked [C,H,W], reward, True, False, info without B."""
-        index = torch.as_tensor(np.asarray(action, dtype=np.int64)[None], device=self.core.batch.x.device)
         observation = self._observation()
-        _, reward, _, _, info = self.core.step(index)
+        _, reward, _, _, info = self.core.step(np.asarray(action)[None])
         skipped = ("final_obs", "_final_obs")
         told = {k: v.squeeze(0).cpu().numpy() for k, v in info.items() if k not in skipped}
         return observation, float(reward[0]), True, False, told
 
     def _observation(self) -> np.ndarray:
         # A copy: callers may keep what they get.
-        return self.core.batch.x[0].float().cpu().numpy().copy()
+        return self.core.batch.x[0].cpu().numpy().copy()

@@ -13,6 +13,7 @@ from torch import nn
 from lasat_ray import __version__
 from lasat_ray.data import Images
 from lasat_ray.data.subsets import subset
+from lasat_ray.evaluation.kept import adopt, own_folder, publish
 from lasat_ray.evaluation.part import PartStore
 from lasat_ray.evaluation.plan import EvaluationPlan, make_suite
 from lasat_ray.evaluation.progress import JobListener, JobQueue
@@ -21,7 +22,7 @@ from lasat_ray.evaluation.run_here import run_here
 from lasat_ray.evaluation.spec import Suite, digest
 from lasat_ray.runs.folder import provenance
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever a change of this code changes the result of a part."""
 
 
@@ -55,7 +56,8 @@ def evaluate_net(
 
     Accuracies in it are in [0,1], times in seconds. ``images`` x uint8 [N,C,H,W], y [N].
 
-    With ``out`` the report is written there, and finished parts are kept under ``out``/.parts, so
+    With ``out`` the report is kept below it in a folder of its own (``kept.py``), and the most complete of
+    all reports lies in ``out`` itself. Finished parts are kept under ``out``/.parts, so
     that the same call continues after a kill: parts are found only by the very same weights,
     images and settings. ``announce`` is told of the suite before it starts and may give a listener
     for progress. ``facts`` are copied into the report. UserError in one line where net, images or
@@ -78,5 +80,8 @@ def evaluate_net(
     told = {**(facts or {}), **source, "wall_seconds": time.perf_counter() - began}
     report = build_report(queue, {**told, "versions": versions, "weights_sha256": sha})
     if out:
-        write_report(out, report, queue, images, rows)
+        folder = own_folder(out, suite.n, [same, suite.common(), [spec.key() for spec in suite.attacks]])
+        adopt(out)
+        write_report(folder, report, queue, images, rows)
+        publish(out)
     return report

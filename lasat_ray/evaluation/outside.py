@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.spec import AttackSpec
-from lasat_ray.plugins import load_plugin
+from lasat_ray.models import frozen_eval
+from lasat_ray.plugins import Plugin, load_plugin
 from lasat_ray.types import Batch
 
 OutsideAttack = Callable[[nn.Module, Batch, AttackSpec, int, int], Tensor]
@@ -44,10 +46,15 @@ def run_outside(
     UserError naming the image where x_adv has another shape, is not finite, leaves the pixel range or
     the ball of ``spec.eps`` in ``spec.norm``.
     """
-    x_adv = find_outside(spec.family)(net, batch, spec, seed, chunk)
+    attack, plugin = find_outside(spec.family), Plugin("--attacks", spec.name)
+    with plugin.call("attacking"):  # its own copy: what it changes in place is not what it is held to
+        own = dataclasses.replace(batch, x=batch.x.clone(), y=batch.y.clone())
+        x_adv = attack(net, own, spec, seed, chunk)
     if not isinstance(x_adv, Tensor) or x_adv.shape != batch.x.shape:
         found = list(x_adv.shape) if isinstance(x_adv, Tensor) else type(x_adv).__name__
         raise UserError(f"{spec.name}: returns {found}; give x_adv as a tensor of {list(batch.x.shape)}")
+    if not x_adv.is_floating_point():
+        raise UserError(f"{spec.name}: returns {x_adv.dtype}; give x_adv in [0,1] as floating-point numbers")
     x_adv = x_adv.detach().to(batch.x)
     delta = (x_adv - batch.x).flatten(1)
     size_B = delta.abs().amax(1) if spec.norm == "linf" else delta.norm(dim=1)
@@ -60,5 +67,5 @@ def run_outside(
             f"{spec.name}: what it makes of test image {int(batch.index[row])} {told}, with eps "
             f"{spec.eps:.4g} in {spec.norm}; keep it inside, for example with lasat_ray.attacks.ball.BALLS"
         )
-    with torch.no_grad():
+    with torch.no_grad(), frozen_eval(net):  # whatever mode the attack left it in
         return x_adv, net(x_adv).argmax(1) != batch.y

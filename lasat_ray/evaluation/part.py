@@ -109,10 +109,9 @@ its random numbers stay those of a direct call."""
 
 def check_logits(logits: Tensor, y: Tensor, index: Tensor) -> None:
     """UserError for the first image whose logits are not finite or have no place for its label."""
-    if logits.dim() != 2:
-        raise UserError(
-            f"net: returns {list(logits.shape)} for {len(y)} images; it has to return logits [B,N]"
-        )
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(y):
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(f"net: returns {found} for {len(y)} images; it has to return logits [B,N]")
     bad = ~torch.isfinite(logits).all(1)
     if bad.any():
         row = int(index[bad.nonzero()[0, 0]])

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError
+from lasat_ray.evaluation.kept import FLAGS, IMAGES, REPORT
 from lasat_ray.evaluation.part import Part
 from lasat_ray.evaluation.progress import JobQueue
 from lasat_ray.evaluation.sanity import Check, judge
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.evaluation.statistics import wilson
 from lasat_ray.runs.checkpoint import write_atomically
-
-REPORT, FLAGS = "evaluation.json", "flags.npz"
 
 
 def weights_sha256(net: nn.Module) -> str:
@@ -145,8 +144,8 @@ def write_report(
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     write_atomically(out / FLAGS, packed.getvalue())
     if queue.suite.save_images:
-        (out / "images").mkdir(exist_ok=True)
+        (out / IMAGES).mkdir(exist_ok=True)
         for spec in specs:
             x_adv = torch.cat([part.x_adv for part in _parts(queue, spec) if part.x_adv is not None])
-            write_atomically(out / "images" / f"{spec.name}.safetensors", save({"x_adv": x_adv}))
+            write_atomically(out / IMAGES / f"{spec.name}.safetensors", save({"x_adv": x_adv}))
     write_atomically(out / REPORT, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())

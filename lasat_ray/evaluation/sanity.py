@@ -120,6 +120,7 @@ def _probe_checks(probe: dict[str, Tensor]) -> list[Check]:
     n, size = len(probe["range"]), float(probe["size"].max()) + 1e-30
     varies, bends = float(probe["range"].max()) / size, float(probe["bend"].max())
     repeat, masked = float(probe["repeat"].max()) / size, int((probe["gradient"] == 0).sum())
+    alone = float(probe["alone"].max()) / size
     share = bends / (float(probe["range"].max()) + 1e-30)
     sums = (probe["total"] - 1).abs().max() < 1e-4 and probe["lowest"].min() > -1e-4
     return [
@@ -133,6 +134,12 @@ def _probe_checks(probe: dict[str, Tensor]) -> list[Check]:
         ),
         Check(
             "repeats", repeat < 1e-4, f"two passes differ by {repeat:.2g}", "the net is random; use aa-rand"
+        ),
+        Check(
+            "an image alone",
+            alone < 1e-3 or repeat >= 1e-4,
+            f"logits alone and in a batch differ by {alone:.2g}",
+            "an image's logits depend on the others of its batch",
         ),
         Check(
             "logits", not sums, "outputs sum to 1" if sums else "outputs are no probabilities", "no logits"

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lasat_ray.evaluation.kept import threat_of
 from lasat_ray.evaluation.part import Part
 from lasat_ray.evaluation.spec import Job, Suite
-from lasat_ray.units import format_budget
+from lasat_ray.units import format_budget, format_threat
 
 SILENCE = 15.0
 
@@ -119,6 +120,19 @@ def verdict_line(report: dict[str, Any]) -> str:
     if sanity["verdict"] == "passed":
         return f"sanity check on {sanity['n']} images: passed, {len(sanity['checks'])} checks"
     return f"unreliable: {'; '.join(sanity['reasons'])}"
+
+
+def worst_line(report: dict[str, Any]) -> str:
+    """The figure to quote: images that withstood every attack, its interval, and what it is the worst of."""
+    worst, attacked = report["worst_case"], threat_of(report)
+    names = [name for name, entry in report["attacks"].items() if entry["eps"]]
+    of = f"worst case of {', '.join(names)}" if names else "no attack"
+    budget = f", {format_threat(attacked['norm'], attacked['eps'])}" if names else ""
+    images = report.get("images", {}).get("told", f"{report['n']} images")
+    low, high = worst["interval"]
+    share = f"{100 * worst['accuracy']:.2f} % (95 %: {100 * low:.2f} to {100 * high:.2f})"
+    told = f"{of} on {images}{budget}: {share}"
+    return told if report["sanity"]["verdict"] == "passed" else f"{told}, unreliable"
 
 
 def _interval(entry: dict[str, Any]) -> str:

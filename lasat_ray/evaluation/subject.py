@@ -81,6 +81,7 @@ def from_run(
         "class_names": list(card.get("class_names", ())),
         "images": known.coverage,
         "notes": list(known.notes),
+        "own": _own(config) if config else None,
     }
     out = folder if config else file.parent / f"{file.stem}-evaluation"
     return EvaluationTarget(net=net, images=images, image_shape=shape, config=config, facts=facts, out=out)
@@ -143,6 +144,12 @@ def _test_part(
             raise error from None
         return classes, images, known
     return data.classes, data.load_test(), data.inspect_test() if data.inspect_test else None
+
+
+def _own(config: TrainConfig) -> dict[str, Any]:
+    """The images and the budget that a run itself names: evaluations of others do not stand for it."""
+    settings = config.evaluation
+    return {"dataset": dataset_label(config.dataset), "norm": settings.norm, "eps": settings.eps}
 
 
 def _dataset(

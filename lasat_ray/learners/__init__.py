@@ -13,11 +13,12 @@ from lasat_ray.learners.base import Learner, LearnerContext, RemembersActing
 from lasat_ray.learners.controls import Curriculum, Fixed, Margin, Random
 from lasat_ray.learners.exp3 import Exp3
 from lasat_ray.learners.mirror_descent import MirrorDescent
+from lasat_ray.learners.outside import OutsideLearner
 from lasat_ray.learners.ppo import PPO
 from lasat_ray.learners.reinforce import Reinforce
 from lasat_ray.learners.thompson import Thompson
 from lasat_ray.learners.ucb import UCB
-from lasat_ray.plugins import load_plugin
+from lasat_ray.plugins import Plugin, load_plugin, of_the_machine
 from lasat_ray.rng import RandomKey
 
 LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
@@ -48,7 +49,8 @@ def make_learner(context: LearnerContext) -> Learner:
     try:
         learner = build(context)
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt) or ":" not in name or isinstance(error, UserError):
+        ours = isinstance(error, (KeyboardInterrupt, UserError)) or ":" not in name
+        if ours or of_the_machine(error):
             raise
         told = f"{type(error).__name__}: {error}"
         raise UserError(f"--learner: building '{name}' raised {told}; correct that class") from error
@@ -57,6 +59,8 @@ def make_learner(context: LearnerContext) -> Learner:
         needed.append("greedy")
     if missing := [method for method in needed if not hasattr(learner, method)]:
         raise UsageError(f"--learner: '{name}' lacks {', '.join(missing)}; see lasat_ray/learners/base.py")
+    if ":" in name and name not in SB3_LEARNERS:
+        return OutsideLearner(learner, Plugin("--learner", name), context)
     return learner
 
 

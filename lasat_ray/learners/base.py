@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.models import build_features
+from lasat_ray.models import build_features, check_trainable
+from lasat_ray.plugins import Plugin
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import StrategyNet, log_prob, sample
@@ -81,13 +82,17 @@ class LearnerContext:
         config = self.config
         if config.strategy == "class-wise":
             return nn.Flatten(), self.image_shape[0]
-        return build_features(
+        net, dim = build_features(
             config.strategy_model,
             image_shape=self.image_shape,
             precision=config.precision,
             field="--strategy-model",
             channels_last=config.speed.channels_last,
         )
+        share, name = config.batch_size // self.group.size, config.strategy_model
+        if ":" in name and config.learns:
+            check_trainable(net, self.image_shape, share, Plugin("--strategy-model", name))
+        return net, dim
 
     def strategy_net(self) -> StrategyNet:
         """A fresh strategy net on the chosen backbone, the same on every worker."""

@@ -151,7 +151,7 @@ def _build(name: str, env: _Spaces, context: LearnerContext) -> PPO | A2C:
         "gamma": 0.0,
         "gae_lambda": 1.0,
         "ent_coef": policy.entropy_weight,
-        "vf_coef": policy.value_weight,
+        "vf_coef": 0.5 * policy.value_weight,  # ours weighs half the squared error, SB3's all of it
         "max_grad_norm": policy.grad_clip or _NO_CLIPPING,
         "normalize_advantage": policy.normalize_advantage,
         "policy_kwargs": {

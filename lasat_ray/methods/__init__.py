@@ -25,7 +25,8 @@ from lasat_ray.methods import (
     trades,
 )
 from lasat_ray.methods.base import AttackContext, Method, MethodInputs, MethodMemory, known_method
-from lasat_ray.plugins import load_plugin
+from lasat_ray.methods.outside import held
+from lasat_ray.plugins import Plugin, load_plugin
 
 METHODS: dict[str, Method] = {
     "clean": clean.METHOD,
@@ -67,7 +68,7 @@ def find_method(name: str) -> Method:
     method = load_plugin("method", name)
     if not isinstance(method, Method):
         raise UsageError(f"--method: '{name}' is no Method; see lasat_ray/methods/base.py")
-    return method
+    return held(method, Plugin("--method", name))
 
 
 __all__ = ["METHODS", "AttackContext", "Method", "MethodInputs", "MethodMemory", "find_method"]

@@ -33,10 +33,11 @@ from lasat_ray.models.modes import (
     num_parameters,
     parameter_groups,
 )
-from lasat_ray.models.outside import check_output, outside_builder, torchvision_builder
+from lasat_ray.models.outside import check_output, check_trainable, outside_builder, torchvision_builder
 from lasat_ray.models.resnet import Bottleneck, PreActBlock, RawPreActBlock, ResNet
 from lasat_ray.models.small import MLP, SmallCNN
 from lasat_ray.models.wide_resnet import WideResNet, check_depth
+from lasat_ray.plugins import Plugin
 
 # oneDNN makes a new kernel for every batch size of every layer, and keeps 1,024; images that leave an
 # attack make many sizes, and without room for them rounds of small nets take a sixth longer. Read
@@ -59,6 +60,7 @@ __all__ = [
     "begin_step",
     "build_classifier",
     "build_features",
+    "check_trainable",
     "compiled",
     "dtype_of",
     "eval_mode",
@@ -207,5 +209,7 @@ def _build(
     net = Classifier(backbone, precision=precision, channels_last=channels_last, **pixel)
     if outside:
         assert outputs is not None
-        check_output(net, outputs, image_shape, name=name, field=field)
+        plugin = Plugin(field, name)
+        check_output(net, outputs, image_shape, plugin)
+        net.hold_to(plugin, outputs)
     return net

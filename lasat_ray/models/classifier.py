@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.plugins import Plugin, shown
 
 _full_precision = ContextVar("full_precision", default=False)
 
@@ -50,7 +51,10 @@ class Classifier(nn.Module):
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
         self.backbone = backbone
+        self._held_in_eval = _in_eval_mode(backbone)
         self.precision = precision
+        self._plugin: Plugin | None = None
+        self._num_outputs = 0
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
         self.channels_last = channels_last and _is_wide(backbone)
@@ -58,6 +62,14 @@ class Classifier(nn.Module):
             self.double()
         if self.channels_last:
             self.to(memory_format=torch.channels_last)
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As every module's; layers that the maker of the net put in evaluation mode, such as a frozen
+        BatchNorm, stay there."""
+        super().train(mode)
+        for name in self._held_in_eval:
+            self.backbone.get_submodule(name).training = False
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """x [B,C,H,W] in [0,1] -> logits [B,N], float32 (fp64: float64)."""
@@ -67,8 +79,34 @@ class Classifier(nn.Module):
             x = x.contiguous(memory_format=torch.channels_last)
         bf16 = self.precision == "bf16" and not _full_precision.get()
         with torch.autocast(x.device.type, torch.bfloat16) if bf16 else nullcontext():
-            logits = self.backbone(x)
+            logits = self._outside(x) if self._plugin else self.backbone(x)
         return logits.to(self.mean.dtype)
+
+    def hold_to(self, plugin: Plugin, num_outputs: int) -> None:
+        """From now on the backbone is somebody's code: UserError naming it for every pass in which it raises
+        or returns anything but ``num_outputs`` logits an image."""
+        self._plugin, self._num_outputs = plugin, num_outputs
+
+    def _outside(self, x: Tensor) -> Tensor:
+        """The pass through somebody's net; compilers and exporters, which trace it, see the bare net."""
+        if torch.compiler.is_compiling():
+            return self.backbone(x)
+        plugin, wanted = self._plugin, (len(x), self._num_outputs)
+        assert plugin is not None
+        with plugin.call(f"given images {tuple(x.shape)}"):
+            logits = self.backbone(x)
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != wanted:
+            told = f"returned {shown(logits)} for images {tuple(x.shape)}"
+            raise plugin.fault(told, f"return logits {wanted}")
+        if not logits.is_floating_point():
+            raise plugin.fault(f"returned {shown(logits)}", "return floating-point logits")
+        return logits
+
+
+def _in_eval_mode(net: nn.Module) -> list[str]:
+    """The parts of a net in training mode that are not; none of one that is in evaluation mode as a whole,
+    as loaded ones often are."""
+    return [name for name, part in net.named_modules() if net.training and not part.training]
 
 
 def _is_wide(net: nn.Module) -> bool:

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import Builder, ImageShape
-from lasat_ray.plugins import search_present_folder
+from lasat_ray.plugins import Plugin, of_the_machine, search_present_folder, shown
 
 
 class RepeatGrey(nn.Module):
@@ -97,30 +98,111 @@ def outside_builder_of(function: Callable[..., Any], name: str, *, field: str) -
     return build
 
 
-def check_output(net: nn.Module, num_outputs: int, image_shape: ImageShape, *, name: str, field: str) -> None:
+def check_output(net: nn.Module, num_outputs: int, image_shape: ImageShape, plugin: Plugin) -> None:
     """UserError unless ``net`` maps a zero batch of two images to [2,num_outputs] in either mode.
 
-    A copy is tried, and the random state put back: the check must leave no trace in BatchNorm
-    statistics or in what the caller draws next.
+    Layers that find their sizes at the first images (LazyLinear) find them here. Apart from that a copy is
+    tried, and the random state put back: the check must leave no trace in BatchNorm statistics or in what
+    the caller draws next.
     """
-    device = next((tensor.device for tensor in net.parameters()), None)
+    lazy = any(is_lazy(parameter) for parameter in net.parameters())
+    images = torch.zeros(2, *image_shape, device=None if lazy else device_of(net))
     for training in (True, False):
         try:
+            if lazy:
+                net.eval()(images)
+                lazy = False
             with torch.random.fork_rng(devices=[]), torch.no_grad():
-                trial = copy.deepcopy(net).train(training)
-                output = trial(torch.zeros(2, *image_shape, device=device))
+                output = copy.deepcopy(net).train(training)(images)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            raise UserError(
-                f"{field}: '{name}' fails on two images of shape {image_shape}: {one_line(error)}; "
-                f"choose a net that takes this size and returns logits (2, {num_outputs})"
-            ) from error
-        if tuple(output.shape) != (2, num_outputs):
-            raise UserError(
-                f"{field}: '{name}' maps a batch of two images to shape {tuple(output.shape)}; "
-                f"it has to return logits (2, {num_outputs})"
-            )
+            if of_the_machine(error):
+                raise
+            told = f"fails on two images of shape {image_shape}: {one_line(error)}"
+            remedy = f"choose a net that takes this size and returns logits (2, {num_outputs})"
+            raise plugin.fault(told, remedy) from error
+        if not isinstance(output, Tensor) or tuple(output.shape) != (2, num_outputs):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else shown(output)
+            told = f"maps a batch of two images to shape {shape}"
+            raise plugin.fault(told, f"it has to return logits (2, {num_outputs})")
+    net.train()
+
+
+def check_trainable(net: nn.Module, image_shape: ImageShape, share: int, plugin: Plugin) -> None:
+    """UserError unless ``net`` stands what training does with it: the smallest ``share`` of a worker in train
+    mode and its gradient, its own weights saved and put back, an image alone as in a batch.
+
+    Copies are tried, and the random state is put back.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        images = torch.rand(4, *image_shape, device=device_of(net))
+        _one_update(copied(net, plugin).train(), images[: min(share, 2)], share, plugin)
+        _own_weights(copied(net, plugin), plugin)
+        with torch.no_grad():
+            _alone_as_in_a_batch(copied(net, plugin).eval(), images, plugin)
+
+
+def _one_update(net: nn.Module, x: Tensor, share: int, plugin: Plugin) -> None:
+    remedy = "give each worker 2 images or more (--batch-size, --num-workers)" if share == 1 else ""
+    try:
+        with plugin.call(f"trained on {len(x)} image{'s' * (len(x) > 1)}"):
+            logits = net(x)
+    except UserError as error:
+        if not remedy:
+            raise
+        told = str(error).removeprefix(f"{plugin.option}: '{plugin.name}' ").rpartition(";")[0]
+        raise plugin.fault(f"cannot be trained on shares of one image: it {told}", remedy) from error
+    weights = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    if not weights:
+        raise plugin.fault("has no weights that training could change", "leave some requires_grad")
+    if not logits.requires_grad:
+        raise plugin.fault("returned logits without a graph", "compute them without detach or no_grad")
+    with plugin.call("differentiated in train mode"):
+        found = torch.autograd.grad(logits.logsumexp(1).sum(), weights, allow_unused=True)
+    if all(gradient is None for gradient in found):
+        raise plugin.fault("returned logits that hang on none of its weights", "use them in forward")
+
+
+def _own_weights(net: nn.Module, plugin: Plugin) -> None:
+    with plugin.call("asked for its weights"):
+        state = net.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            told = f"has {shown(value)} in its state dict under '{name}'"
+            raise plugin.fault(told, "keep tensors alone there: checkpoints hold no objects")
+    with plugin.call("given its own weights back"):
+        net.load_state_dict(state)
+
+
+def _alone_as_in_a_batch(net: nn.Module, x: Tensor, plugin: Plugin) -> None:
+    batch, again = net(x), net(x)
+    size = batch.abs().max() + 1e-30
+    if not (again - batch).abs().max() <= 1e-4 * size:
+        return  # random in evaluation mode: that is for the sanity check of an evaluation to tell
+    remedy = "leave track_running_stats on, or use GroupNorm"
+    try:
+        alone = net(x[:1])
+    except UserError as error:
+        raise plugin.fault("cannot take one image alone in evaluation mode", remedy) from error
+    off = float((alone - batch[:1]).abs().max() / size)
+    if off > 1e-2:
+        told = f"by {100 * off:.2g} % of their size"
+        raise plugin.fault(
+            f"gives an image other logits in a batch than alone ({told}) in evaluation mode", remedy
+        )
+
+
+def device_of(net: nn.Module) -> torch.device | None:
+    """Where the first of its weights lies; None where it has none."""
+    return next((tensor.device for tensor in net.parameters()), None)
+
+
+def copied(net: nn.Module, plugin: Plugin) -> nn.Module:
+    """A copy with weights of its own, as rewards and weight averages make them."""
+    with plugin.call("copied"):
+        return copy.deepcopy(net)
 
 
 def one_line(error: BaseException) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 from lasat_ray.config.json_io import config_to_json, read_config, read_json
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.corruptions import REPORT as CORRUPTIONS
-from lasat_ray.evaluation.report import REPORT
+from lasat_ray.evaluation.kept import REPORT
+from lasat_ray.evaluation.subject import dataset_label
 from lasat_ray.runs.records import records_in
 
 COLORS = ("#2f7ed8", "#e8702a", "#1aa37a", "#d0417e", "#8a5cf0", "#b08900", "#0c9fbf", "#7d8a99")
@@ -112,9 +113,16 @@ def read_run(path: Path, taken: Iterable[str] = ()) -> Run:
         manifest=_read(path / "manifest.json") or {},
         records=read_records(path / "metrics.jsonl"),
         summary=_read(path / "summary.json"),
-        evaluation=_read(path / REPORT),
+        evaluation=_evaluation(path, config),
         corruptions=_read(path / CORRUPTIONS),
     )
+
+
+def _evaluation(path: Path, config: Record) -> Record | None:
+    """The run's most complete evaluation on its own test images; figures of other images are not its own."""
+    found = _read(path / REPORT)
+    known = found is None or found.get("dataset") in (None, dataset_label(config["dataset"]))
+    return found if known else None
 
 
 def read_records(path: Path) -> list[Record]:

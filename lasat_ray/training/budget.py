@@ -15,6 +15,7 @@ from lasat_ray.learners import Learner
 from lasat_ray.models import eval_mode
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
+from lasat_ray.runs.numerics import copied
 from lasat_ray.runs.records import records_in
 from lasat_ray.types import RoundReport
 
@@ -113,7 +114,7 @@ def strategy_pass(env: AttackStrategyVectorEnv, learner: Learner) -> float:
 
     if env.config.strategy != "learned":
         return 0.0
-    before, batch = learner.state_dict(), env.batch
+    before, batch = copied(learner.state_dict()), env.batch
     with torch.no_grad(), eval_mode(env.net), FlopCounterMode(display=False) as target:
         env.net(batch.x)
     with torch.no_grad(), FlopCounterMode(display=False) as strategy:

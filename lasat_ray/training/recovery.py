@@ -16,6 +16,8 @@ from lasat_ray.training.context import RunContext
 from lasat_ray.types import RoundReport
 
 State = dict[str, Any]
+POLICY_FIELDS = ("log-probability", "policy grad norm")
+"""What a round watches of the strategy net, and its learning rate alone can mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +125,14 @@ class Recovery:
         self.recorder.write({**told, "told": f"{found}; {what}"})
 
     def _last_words(self, found: NonFiniteReport, given_up: bool) -> str:
+        # Fields stand in the order of a round: what went wrong first is the side that ran away.
+        first = next(iter(found.fields), "")
+        rate = "--policy.lr" if first in POLICY_FIELDS else "--optim.lr"
         if given_up:
-            remedy = f"after {self.policy.max_faults} such rounds; lower --optim.lr and --policy.lr"
+            remedy = f" after {self.policy.max_faults} such rounds; lower {rate}"
         else:
-            remedy = "lower --optim.lr, or start again with --numerics.on-nan skip or rollback"
+            remedy = f"; lower {rate}, or start again with --numerics.on-nan skip or rollback"
         kept = "checkpoints of earlier rounds are whole"
         if not any(self.context.folder.checkpoints.glob("*.safetensors")):
             kept = f"no checkpoint was due yet, {self.context.folder.metrics} keeps the records"
-        return f"{found}; the run ends {remedy}; {kept}"
+        return f"{found}; the run ends{remedy}; {kept}"

@@ -6,7 +6,6 @@ each value of each field is for each image, and what the net takes the attacked 
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.numerics import copied
 from lasat_ray.strategy import StrategyNet, StrategySpace
 from lasat_ray.types import Batch
 
@@ -95,9 +95,10 @@ def strategy_shares(learner: Learner, space: StrategySpace, x: Tensor, key: Rand
             return [log_p.exp() for log_p in net.eval()(x)]
         finally:
             net.train(training)
-    twin = copy.deepcopy(learner)  # a curriculum counts how often it is asked
+    before = copied(learner.state_dict())  # a curriculum counts how often it is asked
     many = x.repeat_interleave(DRAWS, 0)
-    index_BK = twin.act(many, torch.arange(len(many), device=x.device), key).index
+    index_BK = learner.act(many, torch.arange(len(many), device=x.device), key).index
+    learner.load_state_dict(before)
     draws = index_BK.view(len(x), DRAWS, -1)
     options = [torch.arange(size, device=x.device) for size in space.sizes]
     return [(draws[:, :, k, None] == option).to(x.dtype).mean(1) for k, option in enumerate(options)]

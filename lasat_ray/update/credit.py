@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from lasat_ray.config import LossConfig
-from lasat_ray.errors import one_line
+from lasat_ray.errors import UserError, one_line
 from lasat_ray.models import eval_mode, full_precision
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.update.task import Task
@@ -87,8 +87,11 @@ def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Wei
             return tangent
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # RuntimeErrors too, but no sign of a layer without a forward formula
-        except RuntimeError as error:
-            _tell_fallback(one_line(str(error))[:120])
+        except (RuntimeError, UserError) as error:
+            cause = error.__cause__ if isinstance(error, UserError) else error  # of a net from outside
+            if not isinstance(cause, RuntimeError):
+                raise
+            _tell_fallback(one_line(str(cause))[:120])
             return central_difference(loss, weights, direction)
 
 

@@ -1,5 +1,6 @@
 """Flags become a config; whatever is wrong is one line with option, value and remedy."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -25,7 +26,7 @@ from lasat_ray.cli.run_options import (
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import write_config
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.recipes import DEFAULT, RECIPES
+from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.tune import search_strategy, sweep_k, sweep_weights
 
 
@@ -280,3 +281,25 @@ def test_settings_are_read_and_shown_without_torch_or_ray():
     """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", ["--out", "s3://bucket/x"]),
+        ("evaluate", ["RUN", "--out", "gs://bucket/x"]),
+        ("report", ["RUN", "--no-net", "--out", "s3://bucket/x"]),
+        ("leaderboard", ["--dataset", "cifar10", "--out", "s3://bucket/x.md"]),
+    ],
+)
+def test_an_address_is_no_folder_to_write_to(command, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    run.mkdir()
+    write_config(get_recipe("digits").config, run / "config.json")
+    argv = [str(run) if word == "RUN" else word for word in words]
+    monkeypatch.setattr("sys.argv", ["lasat", *argv])
+    assert importlib.import_module(f"lasat_ray.{command}").main() in (1, 2)
+    error = capsys.readouterr().err
+    assert "://bucket" in error and error.count("\n") == 1 and "a bug of ours" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

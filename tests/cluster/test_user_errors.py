@@ -92,3 +92,13 @@ def test_a_shard_that_one_worker_finds_damaged_ends_all_of_them(tmp_path: Path, 
         train_on_ray(config, folder, num_workers=2, max_failures=max_failures, hang_timeout=280)
     assert "\n" not in str(caught.value)
     assert time.perf_counter() - began < 120
+
+
+def test_the_same_exception_twice_in_one_round_is_a_mistake(tmp_path: Path) -> None:
+    user_errors = UserErrorRelay(tmp_path / ".ray")
+    assert user_errors.met_again(1, 7, RuntimeError("no value")) is None
+    assert user_errors.met_again(1, 8, RuntimeError("no value")) is None  # another round
+    assert user_errors.met_again(1, 8, RuntimeError("peer closed")) is None  # another exception
+    assert user_errors.met_again(0, 8, RuntimeError("peer closed")) is None  # another worker
+    found = user_errors.met_again(1, 8, RuntimeError("peer closed"))
+    assert str(found) == "round 8: RuntimeError: peer closed, again after a restart; mend what raises it"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,10 @@ import torch
 
 from lasat_ray.config.json_io import write_config
 from lasat_ray.evaluate import main, parse_evaluate
+from lasat_ray.leaderboard import find_reports, measured_row
+from lasat_ray.leaderboard import main as leaderboard
 from lasat_ray.recipes import get_recipe
+from lasat_ray.reporting.study import read_run
 from lasat_ray.runs.checkpoint import save_checkpoint
 from tests.support import evaluation_nets as nets
 
@@ -205,3 +209,76 @@ def test_help_names_every_attack(capsys):
     assert stop.value.code == 0
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("pgd-STEPS", "cw-STEPS", "aa-plus", "apgd-ce", "fab-t", "square"))
+
+
+def test_a_smaller_evaluation_leaves_the_larger_one_on_top(run, tmp_path, capsys):
+    large = ["--attacks", "clean", "pgd-3", "--n-examples", "100", "--sanity-examples", "20"]
+    assert main([str(run), *large, "--save-images"]) == 0
+    on_top = (run / "evaluation.json").read_bytes()
+    shown = capsys.readouterr().out.splitlines()
+    worst = json.loads(on_top)["worst_case"]
+    low, high = (100 * bound for bound in worst["interval"])
+    share = f"{100 * worst['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f})"
+    of = "worst case of pgd-3 on 100 of 359 images, 10 of each of 10 classes, L-inf eps 0.2"
+    assert shown[-1] == f"{of}: {share}"
+    assert main([str(run), "--attacks", "clean", "--n-examples", "10", "--sanity-examples", "10"]) == 0
+    told = capsys.readouterr().out
+    assert f"{run / 'evaluation.json'} stays the one of 100 images with clean, pgd-3" in told
+    assert (run / "evaluation.json").read_bytes() == on_top
+    assert len(flags(run)["pgd-3"]) == 100
+    kept = sorted(run.glob("evaluations/*/evaluation.json"))
+    assert sorted(json.loads(file.read_text())["n"] for file in kept) == [10, 100]
+    assert all((file.parent / "flags.npz").is_file() for file in kept)
+    assert read_run(run).evaluation["n"] == 100
+    # one row of the leaderboard, with the worst case and its interval
+    assert leaderboard([str(run), "--out", str(tmp_path / "t.json")]) == 0
+    (row,) = json.loads((tmp_path / "t.json").read_text())["digits"]
+    assert (row["n"], row["worst"], row["worst_interval"]) == (100, worst["accuracy"], worst["interval"])
+
+
+def test_more_attacks_or_more_images_take_the_top_and_another_budget_does_not(run, capsys):
+    top = run / "evaluation.json"
+
+    def counted(*words):
+        assert main([str(run), "--sanity-examples", "0", *words]) == 0
+        report = json.loads(top.read_text())
+        return report["n"], [*report["attacks"]], report["attacks"][[*report["attacks"]][-1]]["eps"]
+
+    assert counted("--attacks", "clean", "--n-examples", "30") == (30, ["clean"], 0)
+    assert counted("--attacks", "clean", "fgsm", "--n-examples", "30") == (30, ["clean", "fgsm"], 0.2)
+    assert counted("--attacks", "clean", "fgsm", "--n-examples", "40") == (40, ["clean", "fgsm"], 0.2)
+    assert counted("--attacks", "clean", "pgd-20", "--eps", "0.1")[:2] == (40, ["clean", "fgsm"])
+    files = find_reports([run])  # a row for each budget, none for the clean one
+    assert sorted(measured_row(file).budget for file in files) == ["linf 0.1", "linf 0.2"]
+
+
+def test_an_evaluation_of_an_earlier_version_is_kept(run, capsys):
+    assert main([str(run), "--attacks", "clean", *FEW]) == 0
+    old = json.loads((run / "evaluation.json").read_text()) | {"n": 7, "started": "2020"}
+    shutil.rmtree(run / "evaluations")
+    (run / "evaluation.json").write_text(json.dumps(old))
+    assert main([str(run), "--attacks", "clean", "fgsm", *FEW]) == 0
+    kept = [json.loads(file.read_text())["n"] for file in run.glob("evaluations/*/evaluation.json")]
+    assert sorted(kept) == [7, 20]
+    assert json.loads((run / "evaluation.json").read_text())["n"] == 20
+
+
+def test_figures_of_weights_that_are_gone_do_not_count(run, capsys):
+    assert main([str(run), "--attacks", "clean", "fgsm", *FEW]) == 0
+    changed = {name: value + 1e-3 for name, value in nets.trained().state_dict().items()}
+    content = {"target_net": changed, "card": CARD}
+    save_checkpoint(run / "checkpoints" / "best.safetensors", content)
+    old = json.loads((run / "evaluation.json").read_text())
+    for file in [run / "evaluation.json", *run.glob("evaluations/*/evaluation.json")]:
+        file.write_text(json.dumps(old | {"started": "2020-01-01T00:00:00+0000"}))
+    assert main([str(run), "--attacks", "clean", "--n-examples", "10", "--sanity-examples", "0"]) == 0
+    assert json.loads((run / "evaluation.json").read_text())["n"] == 10
+    assert "unreliable" in capsys.readouterr().out.splitlines()[-1]  # the check was left out
+
+
+def test_nets_in_folders_called_evaluations_keep_their_rows(run, tmp_path, capsys):
+    for name in ("a", "b"):
+        assert (
+            main([str(run), "--attacks", "clean", *FEW, "--out", str(tmp_path / "evaluations" / name)]) == 0
+        )
+    assert [file.parent.name for file in find_reports([tmp_path / "evaluations"])] == ["a", "b"]

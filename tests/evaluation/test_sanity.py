@@ -66,6 +66,11 @@ def test_every_mask_is_seen_through(images, mask):
         (40, 0.1, 0, "small_cnn"),
         (40, 0.1, 1, "tiny_cnn"),
         (60, 0.0, 0, "tiny_cnn"),
+        (3, 0.2, 2, "small_cnn"),
+        (10, 0.2, 3, "mlp"),
+        (80, 0.05, 4, "mlp"),
+        (10, 0.1, 3, "tiny_cnn_bn"),
+        (80, 0.2, 5, "tiny_cnn"),
     ],
 )
 def test_an_honest_short_run_is_not_called_unreliable(digit_images, updates, trained_eps, seed, model, eps):

@@ -82,3 +82,11 @@ def test_named_numbers_leave_the_generators_as_they_were():
         with named_numbers(RandomKey.of(0, "x")):
             drawn.append((np.random.rand(), float(torch.rand(()))))
     assert drawn[0] == drawn[1] and (np.random.rand(), torch.rand(())) == wanted
+
+
+def test_the_value_weight_means_what_it_means_to_our_own_learners(tmp_path):
+    """Half the squared error is weighed; SB3 weighs all of it."""
+    config = small_config(**FAST, learner="sb3:PPO", policy__value_weight=0.6)
+    folder = RunFolder.create(tmp_path / "run", config)
+    learner = Trainer(config, RunContext(group=ProcessGroup(), device=CPU, folder=folder)).learner
+    assert learner.model.vf_coef == 0.3

@@ -1,10 +1,13 @@
 """A frozen net is as it was afterwards; the optimizer's and the workers' views of a net are complete."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from lasat_ray.models import (
+    Classifier,
     batch_norm_buffers,
     build_classifier,
     frozen_eval,
@@ -12,6 +15,7 @@ from lasat_ray.models import (
     num_parameters,
     parameter_groups,
 )
+from tests.support.helpers import make_game, small_config
 
 
 @pytest.fixture
@@ -99,3 +103,31 @@ def test_norms_of_any_rank_are_found():
 
 def test_empty_groups_are_left_out():
     assert len(parameter_groups(nn.Linear(2, 2, bias=False), 1e-4, decay_norms=False)) == 1
+
+
+def frozen_norm(*, num_classes, image_shape):
+    norm = nn.BatchNorm2d(image_shape[0]).eval().requires_grad_(False)
+    norm.running_mean += 0.25
+    size = image_shape[0] * image_shape[1] * image_shape[2]
+    return nn.Sequential(norm, nn.Flatten(), nn.Dropout(0.1), nn.Linear(size, num_classes))
+
+
+def test_a_batch_norm_that_its_maker_froze_stays_frozen_in_training():
+    config = small_config(model="tests.models.test_modes:frozen_norm", batch_size=16)
+    game = make_game(config)
+    before = {name: value.clone() for name, value in game.net.state_dict().items()}
+    for _ in range(2):
+        game.play(torch.zeros(16, 3, dtype=torch.int64))
+    after = game.net.state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {"backbone.3.weight", "backbone.3.bias"}
+    norm, dropout = game.net.train().backbone[0], game.net.backbone[2]
+    assert not norm.training and dropout.training and game.net.training
+    assert not copy.deepcopy(game.net).eval().train().backbone[0].training
+
+
+def test_a_net_that_comes_in_evaluation_mode_as_a_whole_is_trained():
+    net = build_classifier("tiny_cnn_bn", num_classes=4, image_shape=(1, 8, 8))
+    pixels = {"mean": torch.zeros(1, 1, 1), "std": torch.ones(1, 1, 1)}
+    whole = Classifier(net.backbone.eval(), precision="fp32", **pixels)
+    assert all(part.training for part in whole.train().modules())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ import torch
 from lasat_ray.errors import UserError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.numerics import NonFiniteReport
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.loop import Trainer
 from tests.support.helpers import CPU, small_config
@@ -108,3 +110,12 @@ def test_what_does_not_go_away_ends_the_run_after_all(tmp_path):
     with pytest.raises(UserError, match="the run ends after 2 such rounds"):
         trainer.run()
     assert trainer.env.target.rate_factor == 0.25
+
+
+@pytest.mark.parametrize(("field", "rate"), [("policy grad norm", "--policy.lr"), ("loss", "--optim.lr")])
+def test_the_remedy_is_the_rate_of_the_net_that_ran_away(tmp_path, field, rate):
+    trainer = trainer_of(tmp_path / "run")
+    told = trainer.recovery._last_words(NonFiniteReport(3, {field: []}), False)
+    assert f"nan or infinity in {field}; the run ends; lower {rate}, or start again with" in told
+    ended = trainer.recovery._last_words(NonFiniteReport(3, {field: []}), True)
+    assert re.search(rf"the run ends after \d+ such rounds; lower {rate}; ", ended)

@@ -11,12 +11,12 @@ from torch import nn
 from lasat_ray.config import LossConfig
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS, Method
-from lasat_ray.models import build_classifier
+from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch
 from lasat_ray.update.target_step import TargetStep
 from lasat_ray.update.task import Task, plain_step
-from tests.support.helpers import close, make_batch, small_config, strategy_of
+from tests.support.helpers import close, make_batch, make_game, small_config, strategy_of
 
 F64 = torch.float64
 OPTIM = {
@@ -237,3 +237,18 @@ def test_a_method_that_is_none_is_told_in_one_line(name, told):
     with pytest.raises(UserError) as caught:
         make_target(method=name)
     assert str(caught.value).startswith("--method: ") and told in str(caught.value)
+
+
+def test_batch_norm_sees_the_clean_and_the_attacked_images_of_trades_once_each():
+    """The authors' script passes the clean images a second time; docs/deviations.md."""
+    game = make_game(small_config(method="trades", strategy="fixed", model="tiny_cnn_bn", batch_size=16))
+    twice, once = copy.deepcopy(game.net).train(), copy.deepcopy(game.net).train()
+    played = game.play(torch.zeros(16, 3, dtype=torch.int64))
+    x, x_adv = played.attacked.batch.x, played.attacked.x_adv
+    for net, passes in ((once, (x, x_adv)), (twice, (x, x_adv, x))):
+        with torch.no_grad():
+            for images in passes:
+                net(images)
+    moved = batch_norm_buffers(game.net)
+    assert all(torch.equal(a, b) for a, b in zip(moved, batch_norm_buffers(once), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(moved, batch_norm_buffers(twice), strict=True))
