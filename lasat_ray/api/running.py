@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from lasat_ray.cli.display import TrainingDisplay
+from lasat_ray.cli.placement import labels_of
 from lasat_ray.cli.run_options import RunOptions, check_run
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.learners import LEARNERS, find_learner
@@ -84,15 +85,23 @@ def trainer(options: RunOptions) -> Iterator[Train]:
             accept_changed_data=options.accept_changed_data,
         )
         return
+    from lasat_ray.cluster.placement import Placement
     from lasat_ray.cluster.ray_train import train_on_ray
     from lasat_ray.cluster.session import ray_session
 
+    placement = Placement(
+        accelerator_type=options.accelerator_type,
+        node_labels=labels_of(options.node_labels),
+        spread=options.placement,
+    )
     with ray_session(options.address, options.start_timeout):
         yield lambda config, folder, display: train_on_ray(
             config,
             folder,
             num_workers=options.num_workers,
             cpus_per_worker=options.cpus_per_worker,
+            gpus_per_worker=options.gpus_per_worker,
+            placement=placement,
             device=options.device,
             max_failures=options.max_failures,
             start_failures=options.max_failures if options.address else 0,

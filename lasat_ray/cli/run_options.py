@@ -19,6 +19,7 @@ from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
 from lasat_ray.cli.parsing import HelpShown, flags_of, parse, value_of
+from lasat_ray.cli.placement import Spread, check_placement
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
@@ -43,6 +44,14 @@ class RunOptions:
     """Ray Train workers; 0 trains in this process without Ray."""
     cpus_per_worker: float | None = None
     """Processor cores each worker reserves; None shares what the machine has."""
+    gpus_per_worker: float = 1.0
+    """A fraction lets runs of one worker each share a GPU."""
+    accelerator_type: str | None = None
+    """Workers go to machines with this GPU, as Ray names it: H100, A100, L4, ..."""
+    node_labels: Annotated[tuple[str, ...], SEVERAL] = ()
+    """Workers go to machines that Ray was started on with such labels: region=eu disk=!slow."""
+    placement: Spread = "pack"
+    """Workers lie close together or apart; strict: on one machine, or each on its own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     address: str | None = None
@@ -162,6 +171,7 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
     for name, (least, value) in bounds.items():
         if value is not None and not (least <= value < math.inf):
             raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
+    check_placement(options)
     if options.num_workers > config.batch_size:
         shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
         raise UsageError(f"--batch-size: {shown}; give at least one image a worker")

@@ -25,6 +25,9 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError
 
+from lasat_ray.cli.placement import check_share
+from lasat_ray.cluster.gauges import Gauges
+from lasat_ray.cluster.placement import ANYWHERE, Placement, check_placed
 from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch
 from lasat_ray.cluster.session import check_free, check_sent, worker_resources
 from lasat_ray.cluster.user_errors import UserErrorRelay
@@ -57,6 +60,7 @@ def train_on_ray(
     max_failures: int = 3,
     listener: RecordListener | None = None,
     gpus_per_worker: float = 1.0,
+    placement: Placement = ANYWHERE,
     stop_epoch: int | None = None,
     hang_timeout: float = 1800.0,
     start_failures: int = 0,
@@ -82,7 +86,7 @@ def train_on_ray(
                     "hang_timeout": hang_timeout,
                     "accept_changed_data": accept_changed_data,
                 },
-                scaling=_scaling(num_workers, cpus_per_worker, gpus_per_worker, device),
+                scaling=_scaling(num_workers, cpus_per_worker, gpus_per_worker, device, placement),
                 failures=ray.train.FailureConfig(
                     # Ray retries a group that cannot start for ever unless the controller's limit is set.
                     max_failures=max_failures,
@@ -128,13 +132,24 @@ def _fitted(trainer: ray.train.torch.TorchTrainer) -> dict[str, Any]:
 
 
 def _scaling(
-    num_workers: int, cpus_per_worker: float | None, gpus_per_worker: float, device: str
+    num_workers: int, cpus_per_worker: float | None, gpus_per_worker: float, device: str, placement: Placement
 ) -> ray.train.ScalingConfig:
     """The workers to ask for; UserError where they cannot be had."""
     use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= num_workers)
+    use_gpu = use_gpu or placement.accelerator_type is not None
+    if use_gpu and gpus_per_worker < 1:
+        check_share(gpus_per_worker, num_workers)
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu, gpus_per_worker=gpus_per_worker)
+    check_placed(num_workers, resources, placement)
     check_free(num_workers, resources)
-    return ray.train.ScalingConfig(num_workers=num_workers, use_gpu=use_gpu, resources_per_worker=resources)
+    return ray.train.ScalingConfig(
+        num_workers=num_workers,
+        use_gpu=use_gpu,
+        resources_per_worker=resources,
+        placement_strategy=placement.strategy,
+        label_selector=dict(placement.node_labels) or None,
+        accelerator_type=placement.accelerator_type,
+    )
 
 
 def _ray_trainer(
@@ -187,7 +202,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         group=group,
         device=indexed(ray.train.torch.get_device()),
         folder=folder,
-        listener=partial(_tell_driver, folder),
+        listener=partial(_tell, folder, Gauges(folder.path.name)),
         after_epoch=_report,
         prefetch=ray_data_prefetch,
         stop_asked=folder.stop_file.exists if group.is_first else lambda: False,
@@ -213,6 +228,12 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         if found is None:
             raise
         return user_errors.publish(group.rank, group.size, found)
+
+
+def _tell(folder: RunFolder, gauges: Gauges, record: dict[str, Any]) -> None:
+    """Hand a record, which only the first worker writes, to the driver and to the cluster's metrics."""
+    gauges(record)
+    _tell_driver(folder, record)
 
 
 def _report(record: dict[str, Any]) -> None:
