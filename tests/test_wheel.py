@@ -45,7 +45,7 @@ def linear(num_classes, image_shape):
 TINY = (
     *("--model", "our_net:linear", "--strategy-model", "our_net:linear"),
     *("--epochs", "1", "--batch-size", "48"),
-    *("--data.max-train", "120", "--data.max-test", "30", "--attack.grid", "eps=0.1,0.2 num_steps=1..2"),
+    *("--data.max-train", "160", "--data.max-test", "30", "--attack.grid", "eps=0.1,0.2 num_steps=1..2"),
     *("--reward.ref-num-steps", "1", "--evaluation.val-num-steps", "1", "--evaluation.test-num-steps", "1"),
 )
 GYMNASIUM = """

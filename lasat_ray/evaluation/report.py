@@ -21,7 +21,7 @@ from lasat_ray.evaluation.progress import JobQueue
 from lasat_ray.evaluation.sanity import Check, judge
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.evaluation.statistics import wilson
-from lasat_ray.runs.checkpoint import write_atomically
+from lasat_ray.runs.checkpoint import raw_bytes, write_atomically
 
 
 def weights_sha256(net: nn.Module) -> str:
@@ -29,7 +29,7 @@ def weights_sha256(net: nn.Module) -> str:
     total = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         total.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        total.update(raw_bytes(tensor))
     return total.hexdigest()
 
 

@@ -148,10 +148,20 @@ def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
     return items if kind == "list" else tuple(items)
 
 
+def raw_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor's values in their order, whatever its strides and device.
+
+    A copy: one element of an expanded tensor counts as contiguous with a stride of 0, which no view of
+    bytes takes.
+    """
+    flat = torch.empty(tensor.numel(), dtype=tensor.dtype).copy_(tensor.detach().reshape(-1))
+    return flat.view(torch.uint8).numpy().data
+
+
 def _checksum(tensors: dict[str, Tensor], header: str) -> str:
     digest = hashlib.sha256(header.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(raw_bytes(tensor))
     return digest.hexdigest()

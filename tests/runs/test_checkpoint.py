@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from lasat_ray.errors import UserError
 from lasat_ray.runs import checkpoint
-from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, write_atomically
+from lasat_ray.runs.checkpoint import load_checkpoint, raw_bytes, save_checkpoint, write_atomically
 
 
 def same(a, b):
@@ -256,3 +256,12 @@ def test_writing_puts_everything_on_disk_before_the_name_changes(tmp_path, monke
     write_atomically(tmp_path / "a", b"content")
     assert order == ["fsync", "replace", "fsync"], "the last one is the folder's, for the name"
     assert (tmp_path / "a").read_bytes() == b"content"
+
+
+def test_bytes_are_those_of_the_values_whatever_the_strides() -> None:
+    expanded = torch.tensor(3.0).expand(1)
+    assert expanded.is_contiguous() and expanded.stride() == (0,)
+    assert raw_bytes(expanded) == raw_bytes(torch.tensor([3.0]))
+    table = torch.arange(6.0).reshape(2, 3)
+    assert raw_bytes(table.T) == raw_bytes(table.T.contiguous()) != raw_bytes(table)
+    assert raw_bytes(torch.empty(0)) == b""

@@ -366,7 +366,9 @@ def test_training_here_is_the_loop_with_one_worker(whole, tmp_path):
     assert train_here(config, folder, device="cpu", stop_after=2) == {}
     summary = train_here(config, folder, device="cpu", listener=heard.append)
     assert without_times(summary) == whole("learned")["summary"]
-    assert [record["round"] for record in heard if record["kind"] != "probe"] == [2, 3, 3, 4, 5, 6, 6]
+    figures = [record["round"] for record in heard if record["kind"] not in ("probe", "checkpoint")]
+    assert figures == [2, 3, 3, 4, 5, 6, 6]
+    assert [record["round"] for record in heard if record["kind"] == "checkpoint"] == [3, 6]
 
 
 def test_a_gpu_that_is_not_there_is_told(monkeypatch):
