@@ -14,7 +14,7 @@ import torch
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 from torch import Tensor, nn
 
-from lasat_ray.cluster.session import check_sent, wait_free, worker_resources
+from lasat_ray.cluster.session import find_modules_in, module_folders, packed, wait_free, worker_resources
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.part import Part, PartStore, run_job
@@ -27,12 +27,16 @@ JobResult = Part | tuple[str, int]
 
 
 class EvaluationWorker:
-    """One process with its own copy of the net."""
+    """One process with its own copy of the net, which comes ``packed``."""
 
-    def __init__(self, net: nn.Module, images: Images, suite: Suite, device: str, threads: int) -> None:
+    def __init__(
+        self, modules: list[str], net: bytes, images: Images, suite: Suite, device: str, threads: int
+    ) -> None:
         torch.set_num_threads(threads)
+        find_modules_in(modules)
         self.device = indexed(device)
-        self.net, self.images, self.suite = net.to(self.device), images, suite
+        self.net = ray.cloudpickle.loads(net).to(self.device)
+        self.images, self.suite = images, suite
 
     def ready(self) -> int:
         """The process id, once the worker can work."""
@@ -117,8 +121,8 @@ def evaluate_on_ray(
     resources = worker_resources(num_workers, cpus_per_worker, use_gpu)
     wait_free(num_workers, resources)
     threads = 1 if not use_gpu and cpus_per_worker is None else max(1, int(resources["CPU"]))
-    check_sent(f"net {type(net).__name__}", net.cpu())
-    shared = (ray.put(net.cpu()), ray.put(images), suite, str(device), threads)
+    sent = packed(f"net {type(net).__name__}", net.cpu())
+    shared = (module_folders(), ray.put(sent), ray.put(images), suite, str(device), threads)
     pool = WorkerPool(count=num_workers, resources=resources, arguments=shared, start_timeout=start_timeout)
     try:
         _work(queue, pool, max_failures)

@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from lasat_ray.cli.placement import check_share
 from lasat_ray.cluster.gauges import Gauges
 from lasat_ray.cluster.placement import ANYWHERE, Placement, check_placed
 from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch
-from lasat_ray.cluster.session import check_free, check_sent, worker_resources
+from lasat_ray.cluster.session import check_free, find_modules_in, module_folders, packed, worker_resources
 from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
@@ -165,10 +165,10 @@ def _ray_trainer(
     # Of a process that is frozen whole, which can neither run its watchdog nor answer Ray.
     os.environ["RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S"] = str(timeout)
     nets = nets_to_send((config.model, config.strategy_model, config.teacher_model))
-    where = {"folder": str(folder.path.resolve()), "cwd": os.getcwd(), "nets": nets}
+    where = {"folder": str(folder.path.resolve()), "cwd": os.getcwd(), "modules": module_folders()}
     return ray.train.torch.TorchTrainer(
         worker_loop,
-        train_loop_config={"config": config_to_json(config), **where, **job},
+        train_loop_config={"config": config_to_json(config), "nets": nets, **where, **job},
         torch_config=ray.train.torch.TorchConfig(timeout_s=math.ceil(timeout)),
         scaling_config=scaling,
         run_config=ray.train.RunConfig(
@@ -180,12 +180,9 @@ def _ray_trainer(
     )
 
 
-def nets_to_send(names: Collection[str | None]) -> dict[str, Callable[..., Any]]:
+def nets_to_send(names: Collection[str | None]) -> dict[str, bytes]:
     """The nets that were given as objects, for the workers; UserError for one that cannot be sent."""
-    nets = given_among(names)
-    for name, net in nets.items():
-        check_sent(name, net)
-    return nets
+    return {name: packed(name, net) for name, net in given_among(names).items()}
 
 
 def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
@@ -193,7 +190,8 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
     Ray would restart the workers to meet the same error again (see ``UserErrorRelay``)."""
     if os.path.isdir(job["cwd"]):
         os.chdir(job["cwd"])  # relative paths of data and plug-ins mean what the user meant
-    register(job["nets"])
+    find_modules_in(job["modules"])
+    register({name: ray.cloudpickle.loads(net) for name, net in job["nets"].items()})
     context = ray.train.get_context()
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // context.get_local_world_size()))
     group = ProcessGroup(context.get_world_rank(), context.get_world_size())
@@ -281,6 +279,6 @@ def _told(error: Exception, folder: RunFolder) -> UserError:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-    told = lines[-1].strip() if lines else type(cause).__name__
+    told = lines[-1].strip().rstrip(".") if lines else type(cause).__name__
     remedy = f"continue with --resume {folder.path}" if has_rounds(folder.path) else "start it again"
     return UserError(f"training failed on the workers: {told}; {remedy}")

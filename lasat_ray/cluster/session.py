@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -205,10 +206,21 @@ def check_free(num_workers: int, resources: dict[str, float]) -> None:
             )
 
 
-def check_sent(name: str, thing: object) -> None:
-    """UserError where something that a program gave cannot be sent to a worker."""
+def module_folders() -> list[str]:
+    """Where this program finds its modules: in the folder of its script, and in those that it added."""
+    return [entry for entry in sys.path if os.path.isdir(entry)]
+
+
+def find_modules_in(folders: Sequence[str]) -> None:
+    """In a worker: whatever the program that started it could import, as far as the folders are there."""
+    sys.path += [entry for entry in folders if entry not in sys.path and os.path.isdir(entry)]
+
+
+def packed(name: str, thing: object) -> bytes:
+    """Something that a program gave, for a worker that unpacks it with ``ray.cloudpickle.loads`` once it
+    finds the program's modules; UserError where it cannot be sent."""
     try:
-        ray.cloudpickle.dumps(thing)
+        return ray.cloudpickle.dumps(thing)
     except Exception as error:  # whatever an object's own way of being pickled raises
         told = f"{type(error).__name__}: {error}"
         raise UserError(

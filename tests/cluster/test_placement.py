@@ -186,6 +186,7 @@ def test_a_worker_tells_the_cluster_how_the_run_goes(monkeypatch, tmp_path):
         "hang_timeout": 60.0,
         "config": config_to_json(tiny()),
         "nets": {},
+        "modules": [],
     }
     ray_train.worker_loop({**job, "stop_epoch": None})
     (place,) = places

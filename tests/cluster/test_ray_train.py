@@ -49,7 +49,7 @@ def test_two_workers_compute_what_one_process_computes(tmp_path: Path) -> None:
     assert {k: together[k] for k in same} == {k: alone[k] for k in same}
     assert together["num_workers"] == 2
     written = [json.loads(line) for line in there.metrics.read_text().splitlines()]
-    assert [record for _, record in heard] == written
+    assert [record for _, record in heard if record["kind"] != "checkpoint"] == written
     assert [r["round"] for r in written if r["kind"] == "round"] == list(range(6))
     assert not (there.path / ".ray").exists()
     # Ray's default poll would cost 2 s at each report(), one an epoch here.
@@ -104,4 +104,4 @@ def test_workers_that_cannot_start_fail_within_the_timeout(
     finally:
         ray.util.remove_placement_group(held)
     assert time.perf_counter() - began < 60
-    assert "--resume" in str(caught.value)
+    assert str(caught.value).endswith("; start it again"), "there is no checkpoint to resume from"
