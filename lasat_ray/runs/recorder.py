@@ -212,17 +212,33 @@ def follow(
 ) -> None:
     """Tell ``listener`` every record that another process adds to ``metrics`` until ``done``, and the rest.
 
-    ``beside``: a second file of records, each of which comes after those that stood in ``metrics`` before it.
+    ``beside``: a second file, of checkpoints; each is told after the records of the rounds that it holds.
     A restart cuts ``metrics`` back to its last checkpoint; rounds heard before are heard again.
     """
     tail, second = _Tail(metrics), _Tail(beside)
+    later: list[dict[str, Any]] = []
     while True:
         last_look = done.wait(poll_s)
-        later = list(second.records())
-        for record in (*tail.records(), *later):
+        figures = [*later, *tail.records()]
+        checkpoints, later = list(second.records()), []
+        if checkpoints:  # what was written before them may have come while they were read, and more
+            for record in tail.records():
+                early = last_look or _rounds_before(record) < checkpoints[-1]["round"]
+                (figures if early else later).append(record)
+        for record in figures:
+            while checkpoints and _rounds_before(record) >= checkpoints[0]["round"]:
+                listener(checkpoints.pop(0))
+            listener(record)
+        for record in checkpoints:
             listener(record)
         if last_look:
             return
+
+
+def _rounds_before(record: dict[str, Any]) -> float:
+    """A checkpoint of at most so many rounds was written before ``record``: rounds are numbered from 0."""
+    kind, round = record.get("kind"), record.get("round", 0)
+    return math.inf if kind == "final" else round if kind == "round" else round - 1
 
 
 class _Tail:

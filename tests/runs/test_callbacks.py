@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import time
 import types
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,26 +147,28 @@ def test_a_refused_callback_leaves_no_folder(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_follower_tells_checkpoints_after_the_epochs_before_them(tmp_path):
+@pytest.mark.parametrize("poll_s", [0.001, 0.5], ids=["in many looks", "in the last look"])
+def test_a_follower_tells_checkpoints_between_the_records_that_they_were_written_between(tmp_path, poll_s):
     metrics, beside, done = tmp_path / "metrics", tmp_path / "told", threading.Event()
     metrics.touch()
     beside.touch()
-    told: list[str] = []
+    told: list[dict[str, Any]] = []
     thread = threading.Thread(
-        target=follow,
-        args=(metrics, lambda record: told.append(record["n"]), done, 0.01),
-        kwargs={"beside": beside},
+        target=follow, args=(metrics, told.append, done, poll_s), kwargs={"beside": beside}, daemon=True
     )
     thread.start()
     time.sleep(0.1)  # it begins where the files end
+    written: list[dict[str, Any]] = []
     for n in range(50):
-        for file, name in ((metrics, "epoch"), (beside, "checkpoint")):
-            with open(file, "a") as lines:
-                lines.write(f'{{"n": "{name} {n}"}}\n')
+        written += [{"kind": "round", "round": n}, {"kind": "epoch", "round": n + 1}]
+        written += [{"kind": "checkpoint", "round": n + 1}]
+    written += [{"kind": "final", "round": 50}]
+    for record in written:
+        with open(beside if record["kind"] == "checkpoint" else metrics, "a") as lines:
+            lines.write(json.dumps(record) + "\n")
     done.set()
     thread.join()
-    assert sorted(told) == sorted(f"{name} {n}" for n in range(50) for name in ("epoch", "checkpoint"))
-    assert all(told.index(f"epoch {n}") < told.index(f"checkpoint {n}") for n in range(50))
+    assert told == written
 
 
 def test_an_error_in_a_listening_thread_stops_the_run_and_is_raised_at_its_end():
