@@ -60,5 +60,5 @@ def digits_rate() -> Recipe:
     return Recipe(
         name="digits-rate",
         config=rated(config, grid, name="digits-rate"),
-        summary="LAS-AT on 8x8 digits, paid by gain per pass; the default, a minute on a laptop",
+        summary="LAS-AT on 8x8 digits, paid by gain per pass; the default, a minute or two on a laptop",
     )
