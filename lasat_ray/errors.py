@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 
 class UserError(ValueError):
     """Bad input or an unmet need of the machine, told in one line: field or file, value, remedy.
@@ -38,6 +41,14 @@ def unknown_name(field: str, value: str, allowed: object) -> UsageError:
 def refusal(option: str, value: object, what: str, remedy: str) -> UsageError:
     """The one line about a setting: the option, its value, what is wrong with it, and the way out."""
     return UsageError(f"{option}: {value} {what}; {remedy}")
+
+
+def check_least(options: Mapping[str, tuple[float, float | None]]) -> None:
+    """UsageError for the first option, by its name without dashes, whose number is below its least value or
+    infinite; None stands for one that was not given."""
+    for name, (least, value) in options.items():
+        if value is not None and not least <= value < math.inf:
+            raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
 
 
 def one_line(message: str) -> str:

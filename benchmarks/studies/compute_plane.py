@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.compute_plane --jobs 2
     python -m benchmarks.studies.compute_plane --budgets 1000 --rows constant-3 rate-heldout --seeds 10 11
-    python -m benchmarks.studies.compute_plane --render
+    python -m benchmarks.tables docs/strategy_learning.md
 
 Passes are forward passes of both nets per training image, counted by the budget itself; a run ends within
 half a round of it. The record is written after each seed, so the command can be killed and repeated.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +21,9 @@ from typing import Any
 import tyro
 
 from benchmarks.studies.outcomes import Outcome, by_label, mean_std, paired, percent, slim
-from benchmarks.studies.study import Judge, StudyOptions, Trial, seed_after_seed
-from benchmarks.tables.marked import put_blocks
+from benchmarks.studies.study import Judge, RunOptions, Trial, seed_after_seed
 
 ROOT = Path(__file__).parents[2]
-DOC = ROOT / "docs" / "strategy_learning.md"
 RECORD = ROOT / "benchmarks" / "records" / "compute_plane_digits.json"
 REFERENCE = "constant-10"
 
@@ -76,7 +73,7 @@ TOLD = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(StudyOptions):
+class Options(RunOptions):
     """What to run."""
 
     budgets: tuple[int, ...] = (350, 1000)
@@ -132,7 +129,7 @@ def mean_steps(epochs: Sequence[dict[str, Any]], parts: int) -> list[float]:
 
 def write_record(outcomes: Sequence[Outcome]) -> None:
     """All finished runs as committed data, beside those of other budgets and rows that it already holds."""
-    from lasat_ray.runs.folder import provenance  # loads torch, which --check does without
+    from lasat_ray.runs.folder import provenance  # loads torch, which tables do without
 
     before = json.loads(RECORD.read_text())["runs"] if RECORD.is_file() else []
     runs = {run["key"]: run for run in [*before, *map(kept, outcomes)]}
@@ -189,15 +186,10 @@ def tables() -> dict[str, str]:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    if options.check:
-        sys.exit(put_blocks(DOC, tables(), check=True))
-    if not options.render:
-        seeds = [trials(options, seed) for seed in options.seeds]
-        own = replace(options, out=options.out / "digits")
-        for outcomes in seed_after_seed(seeds, JUDGE, own, RECORD):
-            write_record(outcomes)
-    else:
-        put_blocks(DOC, tables(), check=False)
+    seeds = [trials(options, seed) for seed in options.seeds]
+    own = replace(options, out=options.out / "digits")
+    for outcomes in seed_after_seed(seeds, JUDGE, own, RECORD):
+        write_record(outcomes)
 
 
 if __name__ == "__main__":

@@ -65,16 +65,6 @@ class RunOptions:
     """Start nothing; record the runs that are finished in --out."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StudyOptions(RunOptions):
-    """Of a study that also writes its page."""
-
-    render: bool = False
-    """Only write tables and pictures from the record."""
-    check: bool = False
-    """Only compare the document with the record; exit status 1 where they differ."""
-
-
 def outcomes_of(trials: Sequence[Trial], judge: Judge, options: RunOptions) -> list[Outcome]:
     """Run what is missing, or with ``gather`` read what is there."""
     if not options.gather:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from tyro.conf import Positional, arg
 from lasat_ray.cli.run_options import Switch
 from lasat_ray.config import Budget, EvalConfig
 from lasat_ray.config.files import check_local
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, check_least
 from lasat_ray.evaluation.attacks import split_name
 from lasat_ray.evaluation.evaluate_net import Runner
 from lasat_ray.evaluation.plan import DEFAULT_ATTACKS, EvaluationPlan
@@ -164,7 +163,7 @@ def check_options(options: EvaluateOptions) -> None:
     check_local("--export-robustbench", options.export_robustbench)
     for name in options.attacks:
         split_name(name)
-    least: dict[str, tuple[float, float | None]] = {
+    numbers: dict[str, tuple[float, float | None]] = {
         "num-workers": (0, options.num_workers),
         "n-examples": (1, options.n_examples),
         "chunk-size": (1, options.chunk_size),
@@ -172,9 +171,7 @@ def check_options(options: EvaluateOptions) -> None:
         "cpus-per-worker": (0.001, options.cpus_per_worker),
         "start-timeout": (1, options.start_timeout),
     }
-    for option, (low, value) in least.items():
-        if value is not None and not low <= value < math.inf:
-            raise UsageError(f"--{option}: {value:g} is out of range; give {low:g} or more")
+    check_least(numbers)
 
 
 @contextmanager

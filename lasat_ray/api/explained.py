@@ -19,7 +19,7 @@ from lasat_ray.cli.run_options import Switch
 from lasat_ray.config import Budget
 from lasat_ray.data.decode import Background, read_image
 from lasat_ray.env.observation import observed
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, check_least
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
 from lasat_ray.models import dtype_of, frozen_eval
 from lasat_ray.process_group import ProcessGroup
@@ -103,10 +103,7 @@ def explained(options: ExplainOptions) -> Explained:
 
 def check_options(options: ExplainOptions) -> None:
     """UsageError for a number out of range."""
-    least = {"num-steps": (1, options.num_steps), "restarts": (1, options.restarts)}
-    for option, (low, value) in least.items():
-        if value < low:
-            raise UsageError(f"--{option}: {value} is out of range; give {low} or more")
+    check_least({"num-steps": (1, options.num_steps), "restarts": (1, options.restarts)})
     if not 1e-6 <= options.resolution < 1:
         raise UsageError(f"--resolution: {options.resolution:g} is out of range; give 1e-6 or more, below 1")
 

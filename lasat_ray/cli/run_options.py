@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import math
 import re
 import shlex
 import sys
@@ -27,7 +26,7 @@ from lasat_ray.config.files import check_local
 from lasat_ray.config.hints import spec_of
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
-from lasat_ray.errors import UsageError, UserError, one_line, refusal
+from lasat_ray.errors import UsageError, UserError, check_least, one_line, refusal
 from lasat_ray.plugins import blamed
 from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.runs.trust import check_code, check_folder
@@ -161,16 +160,14 @@ def _budget_spelled_out(args: Sequence[str]) -> list[str]:
 
 def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str] | None = None) -> None:
     """Refuse run options that cannot work; ``methods`` as in ``validate.check``."""
-    bounds = {
+    numbers: dict[str, tuple[float, float | None]] = {
         "num-workers": (0, options.num_workers),
         "max-failures": (0, options.max_failures),
         "cpus-per-worker": (0.001, options.cpus_per_worker),
         "start-timeout": (1.0, options.start_timeout),
         "hang-timeout": (1.0, options.hang_timeout),
     }
-    for name, (least, value) in bounds.items():
-        if value is not None and not (least <= value < math.inf):
-            raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
+    check_least(numbers)
     check_placement(options)
     if options.num_workers > config.batch_size:
         shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"

@@ -32,11 +32,11 @@ class MadeSource:
     clean: Images
     seed: int
     kinds: tuple[str, ...] = COMMON
-    library: str = field(init=False, default="")
+    made_by: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         try:
-            object.__setattr__(self, "library", f"{PACKAGE} {version(PACKAGE)}")
+            object.__setattr__(self, "made_by", f"{PACKAGE} {version(PACKAGE)}")
         except PackageNotFoundError as error:
             raise UsageError(
                 f"--corruptions: make needs {PACKAGE}, which is not installed; "
@@ -50,10 +50,10 @@ class MadeSource:
             )
 
     def told(self) -> dict[str, str]:
-        return {"from": "made", "where": f"{self.library}, strengths of ImageNet-C"}
+        return {"from": "made", "where": f"{self.made_by}, strengths of ImageNet-C"}
 
     def identity(self) -> str:
-        return digest(["made", source_of_clean(self.clean), self.seed, self.library])
+        return digest(["made", source_of_clean(self.clean), self.seed, self.made_by])
 
     def images(self, kind: str, severity: int) -> Images:
         corrupt, number = _library(), self.kinds.index(kind)

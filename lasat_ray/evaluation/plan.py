@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from lasat_ray.data.subsets import even_order
-from lasat_ray.errors import UsageError, unknown_name
+from lasat_ray.errors import UsageError, check_least, unknown_name
 from lasat_ray.evaluation.attacks import split_name
 from lasat_ray.evaluation.outside import code_of
 from lasat_ray.evaluation.sanity import sanity_specs
@@ -107,12 +107,14 @@ def _check(plan: EvaluationPlan, image_size: int) -> None:
                 f"{option}: {shown} is out of range; pixels are in [0,1]: "
                 f"give more than 0 and at most {most:g}, for example 8/255"
             )
-    numbers = {"--n-examples": plan.n_examples, "--chunk-size": plan.chunk_size, "--restarts": plan.restarts}
-    for option, number in numbers.items():
-        if number is not None and number < 1:
-            raise UsageError(f"{option}: {number} is out of range; give 1 or more")
-    if plan.sanity_examples < 0:
-        raise UsageError(f"--sanity-examples: {plan.sanity_examples} is out of range; give 0 or more")
+    check_least(
+        {
+            "n-examples": (1, plan.n_examples),
+            "chunk-size": (1, plan.chunk_size),
+            "restarts": (1, plan.restarts),
+            "sanity-examples": (0, plan.sanity_examples),
+        }
+    )
     if not plan.attacks:
         raise UsageError("--attacks: names none; give for example clean pgd-20 aa")
     for name in plan.attacks:

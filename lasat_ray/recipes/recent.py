@@ -9,16 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lasat_ray.config import (
-    AttackConfig,
-    DataConfig,
-    LossConfig,
-    OptimConfig,
-    PolicyConfig,
-    RewardConfig,
-    TrainConfig,
-)
+from lasat_ray.config import AttackConfig, DataConfig, LossConfig, OptimConfig, TrainConfig
 from lasat_ray.recipes.paper import TABLE_1, TABLE_2, TABLE_3, Setting, base
+from lasat_ray.recipes.rate import rate_sibling
 from lasat_ray.recipes.recipe import Recipe
 
 EPS = 8 / 255
@@ -47,29 +40,8 @@ def recent_recipes() -> list[Recipe]:
 
 
 def _rate(recipe: Recipe) -> Recipe:
-    """The same training, but for its attacks: full budgets from the first epoch on, lengths and steps chosen
-    for every image by a strategy net that is paid what held-out images gain, less the price of the passes."""
-    name = f"{recipe.name}-rate"
-    sizes = tuple(share * EPS for share in (0.25, 0.5, 0.75, 1.0, 1.25))
-    grid = {"eps": (EPS,), "num_steps": (1.0, 2.0, 3.0, 5.0, 10.0), "step_size": sizes}
-    config = replace(
-        recipe.config,
-        recipe=name,
-        strategy="learned",
-        learner="ppo",
-        update_interval=10,
-        attack=AttackConfig(grid=grid),
-        reward=RewardConfig(
-            objective="rate", outcome="heldout", credit="influence", standardize=True, l1_weight=0.0
-        ),
-        policy=PolicyConfig(optimizer="adam", lr=2e-3, entropy_weight=0.01),
-    )
-    return Recipe(
-        name=name,
-        config=config,
-        summary=f"{recipe.name} with learned attacks, paid by the pass",
-        needs=recipe.needs,
-    )
+    """The same training, but for its attacks, which are learned: full budgets from the first epoch on."""
+    return rate_sibling(replace(recipe, config=replace(recipe.config, strategy="learned")))
 
 
 def _ikl(setting: Setting, beta: float, table: str, reported: dict[str, float]) -> Recipe:
@@ -101,56 +73,47 @@ def _ikl(setting: Setting, beta: float, table: str, reported: dict[str, float]) 
     )
 
 
+def _adr_config(setting: Setting, name: str, loss: LossConfig, optim: OptimConfig) -> TrainConfig:
+    """What all of the authors' rows share: 200 epochs of PGD-10."""
+    config = replace(
+        base(setting),
+        recipe=name,
+        method="adr",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        loss=replace(loss, adr_decay=0.995),
+        optim=optim,
+    )
+    return _judged(config)
+
+
+def _adr_recipe(setting: Setting, config: TrainConfig, how: str, reported: dict[str, float]) -> Recipe:
+    told = f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}{how}"
+    return Recipe(name=config.recipe, config=config, summary=told, reported=reported, follows="code")
+
+
 def _adr(
     setting: Setting, temperature: tuple[float, float], alone: dict[str, float], averaged: dict[str, float]
 ) -> list[Recipe]:
     """The net itself, and its average, which also forms the labels; numbers: the authors' page."""
     name = f"adr-{setting.dataset}-resnet18"
+    loss = LossConfig(adr_temperature=temperature, adr_trust=(0.7, 0.95))
     optim = OptimConfig(lr=0.1, nesterov=True, schedule="multistep", milestones=(100.0, 150.0))
-    config = replace(
-        base(setting),
-        recipe=name,
-        method="adr",
-        strategy="fixed",
-        epochs=200,
-        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
-        loss=LossConfig(adr_decay=0.995, adr_temperature=temperature, adr_trust=(0.7, 0.95)),
-        optim=optim,
-    )
-    told = f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}"
+    config = _adr_config(setting, name, loss, optim)
     wa = replace(config, recipe=f"{name}-wa", optim=replace(optim, ema_decay=0.995))
     return [
-        Recipe(name=name, config=_judged(config), summary=told, reported=alone, follows="code"),
-        Recipe(
-            name=wa.recipe,
-            config=_judged(wa),
-            summary=f"{told}, averaged weights",
-            reported=averaged,
-            follows="code",
-        ),
+        _adr_recipe(setting, config, "", alone),
+        _adr_recipe(setting, wa, ", averaged weights", averaged),
     ]
 
 
 def _adr_awp(setting: Setting, temperature: tuple[float, float], reported: dict[str, float]) -> Recipe:
     """The strongest rows of the authors' page: averaged and perturbed weights."""
-    name = f"adr-{setting.dataset}-wrn34-10-wa-awp"
-    config = replace(
-        base(setting),
-        recipe=name,
-        method="adr",
-        strategy="fixed",
-        epochs=200,
-        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
-        loss=LossConfig(adr_decay=0.995, adr_temperature=temperature, adr_trust=(0.7, 0.85), awp_gamma=0.005),
-        optim=OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0), ema_decay=0.995),
-    )
-    return Recipe(
-        name=name,
-        config=_judged(config),
-        summary=f"ADR (Wu et al. 2024) on {setting.dataset}, {setting.model}, averaged weights, AWP",
-        reported=reported,
-        follows="code",
-    )
+    loss = LossConfig(adr_temperature=temperature, adr_trust=(0.7, 0.85), awp_gamma=0.005)
+    optim = OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0), ema_decay=0.995)
+    config = _adr_config(setting, f"adr-{setting.dataset}-wrn34-10-wa-awp", loss, optim)
+    return _adr_recipe(setting, config, ", averaged weights, AWP", reported)
 
 
 def _kd_swa() -> Recipe:

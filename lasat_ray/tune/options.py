@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from lasat_ray.cli.parsing import flags_of, parse, value_of
 from lasat_ray.cli.run_options import Switch, check_retry
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, leaves
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, check_least
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.same import first_difference, other_settings
 from lasat_ray.runs.trust import check_code, check_folder
@@ -183,7 +182,7 @@ def check_run(run: SweepRun, config: TrainConfig) -> None:
     if run.asha and (config.budget_passes or config.budget_minutes):
         told = "compares trials epoch by epoch, of which a budget gives unlike numbers"
         raise UsageError(f"--asha: {told}; leave it or the budget out")
-    bounds = {
+    numbers: dict[str, tuple[float, float | None]] = {
         "num-workers": (0, run.num_workers),
         "max-concurrent": (1, run.max_concurrent),
         "max-failures": (0, run.max_failures),
@@ -191,9 +190,7 @@ def check_run(run: SweepRun, config: TrainConfig) -> None:
         "gpus-per-trial": (0, run.gpus_per_trial),
         "start-timeout": (1.0, run.start_timeout),
     }
-    for name, (least, value) in bounds.items():
-        if value is not None and not (least <= value < math.inf):
-            raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
+    check_least(numbers)
     if run.out is not None and run.resume is not None:
         raise UsageError(f"--out: '{run.out}' cannot be set with --resume; a resumed sweep keeps its place")
     share = run.gpus_per_trial / max(run.num_workers, 1)

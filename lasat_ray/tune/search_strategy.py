@@ -17,7 +17,7 @@ from rich.console import Console
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, check_least
 from lasat_ray.recipes.compared import compared
 from lasat_ray.tune.options import Asked, check_seeds, check_untouched, check_unused, parse_sweep
 from lasat_ray.tune.search import epoch_cost, population, random_search, tpe_search
@@ -87,9 +87,7 @@ def _check(settings: SearchStrategy, config: TrainConfig) -> None:
             raise UsageError(f"--contenders: '{name}' is unknown; choose from: {', '.join(CONTENDERS)}")
     if not settings.contenders or len(set(settings.contenders)) < len(settings.contenders):
         raise UsageError("--contenders: is empty or names one twice; give each once")
-    for option, value in (("--budget", settings.budget), ("--generation", settings.generation)):
-        if value < 1:
-            raise UsageError(f"{option}: {value} is out of range; give 1 or more")
+    check_least({"budget": (1, settings.budget), "generation": (1, settings.generation)})
     if settings.pbt_interval is not None and not 1 <= settings.pbt_interval <= config.epochs:
         raise UsageError(
             f"--pbt-interval: {settings.pbt_interval} is out of range; give 1 to {config.epochs}"

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.studies import study
 from benchmarks.studies.outcomes import settings_key, slim
-from benchmarks.studies.study import Judge, StudyOptions, Trial, seed_after_seed
+from benchmarks.studies.study import Judge, RunOptions, Trial, seed_after_seed
 
 JUDGE = Judge()
 SUMMARY = {"rounds": 1, "train_seconds": 1.0, "n_train": 1, "parameters": 1}
@@ -48,7 +48,7 @@ def test_recorded_runs_are_not_run_again_and_stay_in_the_record(tmp_path, ran):
     record = tmp_path / "record.json"
     later = [slim(outcome(trial)) for trial in seed(1)]
     record.write_text(json.dumps({"runs": [*later, slim(outcome(seed(0)[2]))]}))
-    first, second = seed_after_seed([seed(0), seed(1)], JUDGE, StudyOptions(), record)
+    first, second = seed_after_seed([seed(0), seed(1)], JUDGE, RunOptions(), record)
     assert ran == ["teacher-s0", "pupil-s0"]
     every = [trial.name for n in (0, 1) for trial in seed(n)]
     assert names(first) == names(second) == every, "a later seed's runs must not fall out on the way"
@@ -58,7 +58,7 @@ def test_recorded_runs_are_not_run_again_and_stay_in_the_record(tmp_path, ran):
 def test_a_recorded_teacher_is_trained_again_for_a_pupil_that_is_missing(tmp_path, ran):
     record = tmp_path / "record.json"
     record.write_text(json.dumps({"runs": [slim(outcome(t)) for t in seed(0) if t.label != "pupil"]}))
-    list(seed_after_seed([seed(0)], JUDGE, StudyOptions(), record))
+    list(seed_after_seed([seed(0)], JUDGE, RunOptions(), record))
     assert ran == ["teacher-s0", "pupil-s0"]
 
 
@@ -78,5 +78,5 @@ def test_other_settings_or_judges_are_other_runs(tmp_path, ran):
     assert settings_key(asdict(trial), asdict(Judge(n_autoattack=7))) != key
     record = tmp_path / "record.json"
     record.write_text(json.dumps({"runs": [slim(outcome(longer)), {"trial": {"label": "alone", "seed": 0}}]}))
-    (found,) = seed_after_seed([[trial]], JUDGE, StudyOptions(), record)
+    (found,) = seed_after_seed([[trial]], JUDGE, RunOptions(), record)
     assert ran == ["alone-s0"] and found == [outcome(trial)]

@@ -27,6 +27,7 @@ from tests.support.awkward_sets import (
     arrays,
     encode,
     folder,
+    make_of,
     npz,
     parquet,
     pixels,
@@ -266,12 +267,8 @@ ALL = {**SETS, **MORE}
 
 
 def make(name: str, root: Path) -> str:
-    """Make one set below ``root``; returns its spelling for --dataset."""
-    maker, source, _ = ALL[name]
-    kind, _, rest = source.partition(":")
-    place = root / name.replace(" ", "_")
-    maker(place)
-    return f"{kind}:{place}{rest}"
+    """Make one of ``ALL`` below ``root``; returns its spelling for --dataset."""
+    return make_of(ALL, name, root)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -298,8 +299,13 @@ SETS: dict[str, tuple[Callable[[Path], None], str, Reads | Refused]] = {
 
 
 def make(name: str, root: Path) -> str:
-    """Make one set below ``root``; returns its spelling for --dataset."""
-    maker, source, _ = SETS[name]
+    """Make one of ``SETS`` below ``root``; returns its spelling for --dataset."""
+    return make_of(SETS, name, root)
+
+
+def make_of(sets: Mapping[str, tuple[Callable[[Path], object], str, Any]], name: str, root: Path) -> str:
+    """Make one set of a table such as ``SETS`` below ``root``; returns its spelling for --dataset."""
+    maker, source, _ = sets[name]
     kind, _, rest = source.partition(":")
     place = root / name.replace(" ", "_")
     maker(place)
