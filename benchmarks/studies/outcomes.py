@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 Outcome = dict[str, Any]
+_PLACED = ("parquet:", "npz:")  # data sets by path
 
 
 def settings_key(trial: dict[str, Any], judge: dict[str, Any]) -> str:
     """What a trial computes, as 16 hex digits; a data set counts by its name, wherever it lies."""
-    flags = [Path(flag).name if flag.startswith("parquet:") else flag for flag in trial["flags"]]
+    flags = [Path(flag).name if flag.startswith(_PLACED) else flag for flag in trial["flags"]]
     told = json.dumps([{**trial, "flags": flags}, judge], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
@@ -32,7 +33,7 @@ def slim(outcome: Outcome) -> Outcome:
     if "key" in outcome:
         return outcome
     kept = ("evaluation", "passes_per_image", "epochs")
-    flags = [without_place(f) if f.startswith("parquet:") else f for f in outcome["trial"]["flags"]]
+    flags = [without_place(f) if f.startswith(_PLACED) else f for f in outcome["trial"]["flags"]]
     summary = {k: outcome["summary"][k] for k in ("rounds", "train_seconds", "n_train", "parameters")}
     key = settings_key(outcome["trial"], outcome["judge"])
     trial = {**outcome["trial"], "flags": flags}
