@@ -128,7 +128,7 @@ def fit_images(
     )
     line = f"Recipe images for {told}: {chosen}"
     if not options.num_workers:
-        seconds = expected_seconds(config, dataset, choose_device(options.device))
+        seconds = expected_seconds(config, dataset, choose_device(options.device), options.trust)
         line += f"; about {spell_seconds(seconds)}"
     console.print(line, highlight=False, markup=False, soft_wrap=True)
     return config

@@ -83,6 +83,7 @@ def trainer(options: RunOptions) -> Iterator[Train]:
             listener=display,
             hang_timeout=options.hang_timeout,
             accept_changed_data=options.accept_changed_data,
+            trust=options.trust,
         )
         return
     from lasat_ray.cluster.placement import Placement
@@ -108,6 +109,7 @@ def trainer(options: RunOptions) -> Iterator[Train]:
             hang_timeout=options.hang_timeout,
             listener=display,
             accept_changed_data=options.accept_changed_data,
+            trust=options.trust,
         )
 
 

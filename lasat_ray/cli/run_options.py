@@ -62,7 +62,7 @@ class RunOptions:
     resume_or_start: Switch = False
     """Start in --out, continue what was interrupted there, or tell the results: one command to repeat."""
     trust: Switch = False
-    """With --resume: run the code that the folder names as module:name, and follow its links."""
+    """Run the code that --resume's folder, or the net of a teacher, names as module:name; follow links."""
     accept_changed_data: Switch = False
     """With --resume: go on although the images are not those the run was stopped with; recorded."""
     config: str | None = None
@@ -172,7 +172,7 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
     if options.num_workers > config.batch_size:
         shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
         raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
-    _check_place(options)
+    _check_place(config, options)
     if options.compare is None and options.compare_by != RunOptions.compare_by:
         what = "has nothing to compare without --compare"
         raise refusal("--compare-by", f"'{options.compare_by}'", what, "add --compare pgd-at, say")
@@ -180,12 +180,14 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
         check_name("--compare", options.compare, methods)
 
 
-def _check_place(options: RunOptions) -> None:
+def _check_place(config: TrainConfig, options: RunOptions) -> None:
     """Refuse what does not fit where the run lies."""
     if options.format != "flags" and not options.dry_run:
         raise refusal("--format", f"'{options.format}'", "prints nothing without --dry-run", "add --dry-run")
-    if options.trust and options.resume is None and options.config is None and not options.resume_or_start:
-        raise UsageError("--trust: has nothing to trust without --resume; leave it out")
+    folders = (options.resume, options.config, config.init_from, config.teacher, config.robust_teacher)
+    if options.trust and not any(folders) and not options.resume_or_start:
+        what = "has nothing to trust without --resume, --teacher or --init-from"
+        raise UsageError(f"--trust: {what}; leave it out")
     if options.accept_changed_data and options.resume is None and not options.resume_or_start:
         raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")
     check_local("--out", options.out)

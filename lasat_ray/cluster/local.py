@@ -38,13 +38,14 @@ def train_here(
     after_epoch: AfterEpoch | None = None,
     hang_timeout: float | None = None,
     accept_changed_data: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training; returns the summary (empty if stopped early).
 
     ``stop_after`` counts rounds, ``stop_epoch`` epochs, both from the start of the run. SIGTERM saves
     after the round and raises Stopped; InUse while another process trains in ``folder``. After
     ``hang_timeout`` seconds without a round the process ends with status 1. UserError where the images are
-    not those of the last checkpoint, unless ``accept_changed_data``.
+    not those of the last checkpoint, unless ``accept_changed_data``. ``trust``: run a teacher's code.
     """
     asked, watchdog = threading.Event(), Watchdog(hang_timeout)
     place = RunContext(
@@ -57,6 +58,7 @@ def train_here(
         stop_asked=asked.is_set,
         watchdog=watchdog,
         accept_changed_data=accept_changed_data,
+        trust=trust,
     )
     with folder.lock(), sigterm_asks(asked.set), watchdog.watching():
         trainer = Trainer(config, place)

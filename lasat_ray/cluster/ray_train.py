@@ -65,6 +65,7 @@ def train_on_ray(
     hang_timeout: float = 1800.0,
     start_failures: int = 0,
     accept_changed_data: bool = False,
+    trust: bool = False,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training on a connected Ray; returns the summary (empty where
     ``stop_epoch`` ends it early).
@@ -85,6 +86,7 @@ def train_on_ray(
                     "stop_epoch": stop_epoch,
                     "hang_timeout": hang_timeout,
                     "accept_changed_data": accept_changed_data,
+                    "trust": trust,
                 },
                 scaling=_scaling(num_workers, cpus_per_worker, gpus_per_worker, device, placement),
                 failures=ray.train.FailureConfig(
@@ -206,6 +208,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         stop_asked=folder.stop_file.exists if group.is_first else lambda: False,
         watchdog=watchdog,
         accept_changed_data=job.get("accept_changed_data", False),
+        trust=job.get("trust", False),
     )
     user_errors = UserErrorRelay(folder.path / _STORAGE)
     # A writer that was given up may still be ending.

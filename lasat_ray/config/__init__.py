@@ -190,7 +190,9 @@ class TrainConfig:
     method: str = "pgd-at"
     """What the target net minimizes."""
     init_from: str | None = None
-    """Run folder or checkpoint whose weights the target starts from; hydra prunes that net."""
+    """Run folder, checkpoint or state dict that the target starts from; hydra prunes that net."""
+    new_head: bool = False
+    """Begin the last layer anew although --init-from has one for as many classes."""
     teacher: str | None = None
     """Run folder or checkpoint of the frozen net that hat and ltd learn from; kd-swa: of the plain one."""
     robust_teacher: str | None = None

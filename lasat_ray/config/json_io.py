@@ -48,6 +48,7 @@ BEFORE: dict[str, Any] = {
     "budget_minutes": 0.0,
     "stop_on": "none",
     "stop_patience": 5,
+    "new_head": False,
     "data.image_column": None,
     "data.label_column": None,
     "data.background": "white",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -79,6 +79,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         num_classes: int,
         train_target: bool = True,
         outcome: OutcomeBatches | None = None,
+        notes: Sequence[str] = (),
     ):
         if not train_target and config.reward.lookahead == "real":
             raise ValueError(
@@ -91,6 +92,8 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.train_target = train_target
         self.outcome = outcome
         """The held-out images that rewarded rounds ask; None: the round's own."""
+        self.notes = notes
+        """What to tell once about the target's first weights."""
         self.price = Price(config.reward.cost_target) if config.reward.objective == "rate" else None
         self._make_batches = make_batches
         self._evaluated_on_copy = False

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from functools import partial
-from typing import Any
 
 import torch
-from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig, grid_of
-from lasat_ray.config.json_io import flag
 from lasat_ray.cost import relative_costs
 from lasat_ray.data import (
     Batches,
@@ -25,19 +22,15 @@ from lasat_ray.data import (
     split_outcome,
     thread_prefetch,
 )
-from lasat_ray.data.classes import Classes, check_same, classes_of_names
+from lasat_ray.data.classes import Classes
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
+from lasat_ray.env.nets import build_companion, build_target_net, dtype_of
 from lasat_ray.env.observation import observation_shape
 from lasat_ray.env.one_image import AttackStrategyEnv
-from lasat_ray.env.trial import check_for_training, check_replaced
-from lasat_ray.errors import UsageError
+from lasat_ray.env.trial import check_replaced
 from lasat_ray.learners import Learner, LearnerContext, seeded_learner
-from lasat_ray.methods import find_method
-from lasat_ray.models import FrozenNet, FrozenNets, build_classifier
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.recipes import get_recipe
-from lasat_ray.rng import RandomKey
-from lasat_ray.runs.load import fill, load_checkpointed
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.update.target_step import TargetStep
 
@@ -47,99 +40,6 @@ def read_options(data: DataConfig) -> ReadOptions:
     return ReadOptions(
         image_column=data.image_column, label_column=data.label_column, background=data.background
     )
-
-
-def dtype_of(config: TrainConfig) -> torch.dtype:
-    """The dtype of images and weights; bf16 concerns the forward passes alone."""
-    return torch.float64 if config.precision == "fp64" else torch.float32
-
-
-def build_target_net(
-    config: TrainConfig,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    classes: Classes | None = None,
-    num_workers: int = 1,
-) -> nn.Module:
-    """The target net with its first weights: those of --init-from, else decided by the seed alone.
-
-    ``classes`` of the training images: UserError where the net of --init-from tells others apart, or the net
-    does not stand training on ``num_workers``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RandomKey.of(config.seed, "target init").low)
-        net = build_classifier(
-            config.model,
-            num_classes=num_classes,
-            image_shape=image_shape,
-            precision=config.precision,
-            field="--model",
-            channels_last=config.speed.channels_last,
-        )
-    check_for_training(net, "--model", config.model, image_shape, config, num_workers)
-    if config.init_from is not None:
-        known, card = load_checkpointed(config.init_from)
-        _check_card("--init-from", config.init_from, card, classes)
-        fill(net, known.state_dict(), config.init_from)
-    return net
-
-
-def _check_card(option: str, path: str, card: dict[str, Any], classes: Classes | None) -> None:
-    """UserError where a net from elsewhere numbers other classes than the training images do."""
-    if classes is None:
-        return
-    theirs = classes_of_names(card.get("class_names", ()), card["num_classes"])
-    remedy = "name a net that was trained on the same classes"
-    check_same(theirs, classes, f"{option}: '{path}'", "the training images", remedy=remedy)
-
-
-def build_companion(
-    config: TrainConfig,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    classes: Classes | None = None,
-) -> nn.Module | None:
-    """The method's second net: fresh from the seed where it is trained, else read from --teacher; None where
-    it follows the target."""
-    kind = find_method(config.method).companion
-    if kind in ("none", "average"):
-        return None
-    if kind == "frozen":
-        teacher = frozen_teacher(config, num_classes, image_shape, classes)
-        if find_method(config.method).companions == 1:
-            return teacher
-        second = frozen_teacher(config, num_classes, image_shape, classes, "robust_teacher")
-        return FrozenNets([teacher, second])
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(RandomKey.of(config.seed, "companion init").low)
-        return build_classifier(
-            config.teacher_model or config.model,
-            num_classes=num_classes,
-            image_shape=image_shape,
-            precision=config.precision,
-            field="--teacher-model",
-            channels_last=config.speed.channels_last,
-        )
-
-
-def frozen_teacher(
-    config: TrainConfig,
-    num_classes: int,
-    image_shape: tuple[int, int, int],
-    classes: Classes | None = None,
-    field: str = "teacher",
-) -> nn.Module:
-    """The net of --teacher (or another ``field``), frozen for good; UsageError where none is named or it is
-    of other images, UserError where its file is missing or damaged, or it numbers other ``classes``."""
-    path, option = getattr(config, field), flag(field)
-    if path is None:
-        raise UsageError(f"{option}: --method {config.method} learns from a net; name its run folder")
-    net, card = load_checkpointed(path)
-    theirs, ours = (card["num_classes"], tuple(card["image_shape"])), (num_classes, tuple(image_shape))
-    if theirs != ours:
-        told = f"'{path}' tells {theirs[0]} classes of {theirs[1]} images apart, not {ours[0]} of"
-        raise UsageError(f"{option}: {told} {ours[1]}; name a net of this data set")
-    _check_card(option, path, card, classes)
-    return FrozenNet(net.to(dtype_of(config)))
 
 
 def build_game(
@@ -153,12 +53,15 @@ def build_game(
     prefetch: Prefetcher = thread_prefetch,
     outcome_images: Images | None = None,
     classes: Classes | None = None,
+    begins: bool = True,
+    trust: bool = False,
 ) -> AttackStrategyVectorEnv:
     """The env that the trainer steps, on this worker's share of every batch.
 
     ``outcome_images``: what was held out for the reward by ``split_outcome``; where the settings ask for
     such images and none are given, they are split off here. ``classes`` of the images: what nets and extra
-    images from elsewhere are compared with.
+    images from elsewhere are compared with. ``begins``: False where a checkpoint will be loaded, so that
+    first weights are not looked for. ``trust``: teachers may be code that the user named nowhere.
     """
     if holds_out(config) and outcome_images is None:
         fraction, at_least = config.reward.outcome_fraction, config.reward.outcome_images
@@ -168,9 +71,11 @@ def build_game(
     if config.data.extra:
         extra = load_extra(config.data.extra, shape, classes or num_classes, options)
     make_batches = partial(_make_batches, config, images, extra, group, device, prefetch)
-    net = build_target_net(config, num_classes, shape, classes, group.size).to(device)
+    classes = classes or Classes.numbered(num_classes)
+    net, notes = build_target_net(config, classes, shape, group.size, images if begins else None)
+    net = net.to(device)
     rounds_per_epoch = make_batches(config.seed).rounds_per_epoch
-    companion = build_companion(config, num_classes, shape, classes)
+    companion = build_companion(config, classes, shape, trust)
     target = TargetStep(
         net, config, group, rounds_per_epoch, companion.to(device) if companion is not None else None
     )
@@ -192,6 +97,7 @@ def build_game(
         num_classes=num_classes,
         train_target=train_target,
         outcome=outcome,
+        notes=notes,
     )
 
 
@@ -210,8 +116,10 @@ def build_round(
     prefetch: Prefetcher = thread_prefetch,
     outcome_images: Images | None = None,
     classes: Classes | None = None,
+    begins: bool = True,
+    trust: bool = False,
 ) -> tuple[AttackStrategyVectorEnv, Learner]:
-    """The two sides of ``training.round.play_round``: the env, and the learner that acts in it."""
+    """The two sides of ``training.round.play_round``: the env, made by ``build_game``, and the learner."""
     device = indexed(device)
     env = build_game(
         config,
@@ -222,6 +130,8 @@ def build_round(
         prefetch=prefetch,
         outcome_images=outcome_images,
         classes=classes,
+        begins=begins,
+        trust=trust,
     )
     context = LearnerContext(
         space=env.space,

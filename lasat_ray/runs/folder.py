@@ -144,6 +144,10 @@ class RunFolder:
             raise UserError(f"{self.checkpoints}: no whole checkpoint is left; {faults[0]}")
         return None, faults
 
+    def has_checkpoint(self) -> bool:
+        """Whether there is anything to continue from, whole or not."""
+        return any((self.checkpoints / f"{name}.safetensors").exists() for name in _AGES)
+
     def load_best(self) -> dict[str, Any]:
         """Net and model card of the best validation epoch; UserError if there is none."""
         return load_checkpoint(self.checkpoints / "best.safetensors")

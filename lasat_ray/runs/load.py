@@ -11,7 +11,7 @@ import math
 import pickle
 import textwrap
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -47,24 +47,22 @@ def load_model(
 
 
 def load_checkpointed(
-    path: str | Path, *, which: str = "best", device: str | torch.device = "cpu", trust: bool = False
+    path: str | Path,
+    *,
+    which: str = "best",
+    device: str | torch.device = "cpu",
+    trust: bool = False,
+    known: Collection[str | None] = (),
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The net as ``load_model`` gives it, and its card: model, num_classes, image_shape (C,H,W), ...
 
-    UserError where the file holds no target net with a card, UsageError where its net is code and
-    ``trust`` is not given.
+    UserError where the file holds no target net with a card, UsageError where its net is code, ``trust`` is
+    not given, and it is none of ``known``, which the user named elsewhere.
     """
     file = checkpoint_file(Path(path), which)
-    tree = load_checkpoint(file)
-    card, weights = tree.get("card"), tree.get("target_net")
-    average = tree.get("average")
-    if isinstance(average, dict):
-        weights = average.get("net")
-    if not isinstance(card, dict) or not is_state_dict(weights):
-        raise UserError(f"{file}: holds no target net with its card; name best or last of a run folder")
-    check_card(card, file)
+    card, weights = read_checkpointed(file)
     name = card["model"]
-    if names_code(name) and not trust:
+    if names_code(name) and not trust and name not in known:
         raise UsageError(f"{file}: its net is code, '{name}'; if you trust it, pass trust=True (--trust)")
     build = partial(
         build_classifier,
@@ -80,6 +78,20 @@ def load_checkpointed(
     net = build()
     fill(net, weights, str(file))
     return ready(net, device), card
+
+
+def read_checkpointed(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """The card of the net in a checkpoint of ours and its weights, of the average where there is one; no net
+    is built. UserError where the file holds no target net with a card."""
+    tree = load_checkpoint(file)
+    card, weights = tree.get("card"), tree.get("target_net")
+    average = tree.get("average")
+    if isinstance(average, dict):
+        weights = average.get("net")
+    if not isinstance(card, dict) or not is_state_dict(weights):
+        raise UserError(f"{file}: holds no target net with its card; name best or last of a run folder")
+    check_card(card, file)
+    return card, weights
 
 
 def check_card(card: Mapping[str, Any], file: Path) -> None:
@@ -139,7 +151,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except Exception as error:  # on arbitrary bytes torch raises KeyError, IndexError, struct.error, ...
         told = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(f"{file}: not a file of weights ({told[0]}); save it anew") from error
-    for key in ("last", "state_dict", "model_state_dict", "net"):  # "last": as RobustBench chooses
+    for key in ("last", "state_dict", "model_state_dict", "model", "net"):  # "last": as RobustBench chooses
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not is_state_dict(content):

@@ -19,8 +19,8 @@ from lasat_ray.models.modes import eval_mode
 
 UNUSED = ("sub_block1.", "model_preact_hl1.")
 """Keys of published WideResNet and PreActResNet files that no forward pass reads."""
-WRAPPERS = ("module.", "model.", "backbone.")
-"""What DataParallel and wrappers put before every key."""
+WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.", "net.")
+"""What DataParallel, torch.compile and wrappers put before every key."""
 NORMALIZATIONS = (("mu", "sigma"), ("mean", "std"), ("normalize.mean", "normalize.std"))
 """How RobustBench's nets call the numbers that pixels are normalized with."""
 FAMILY = re.compile(

@@ -35,6 +35,8 @@ class RunContext:
     """Who reads a streamed data set before its rounds come."""
     accept_changed_data: bool = False
     """Resume although the images are not those of the checkpoint."""
+    trust: bool = False
+    """Run the code that a teacher's checkpoint names."""
     stop_asked: StopAsked = lambda: False
     """Looked at after every round; where any worker's says so, all save and end with ``Stopped``."""
     watchdog: Watchdog = field(default_factory=Watchdog)

@@ -57,6 +57,8 @@ class Trainer:
             prefetch=context.prefetch,
             classes=self.dataset.classes,
             outcome_images=images.outcome,
+            begins=not context.folder.has_checkpoint(),
+            trust=context.trust,
         )
         self.strategy_pass = strategy_pass(self.env, self.learner)
         self.budget = budget_of(config, self.num_images, self.strategy_pass)
@@ -261,7 +263,7 @@ class Trainer:
         with restoring(self.context.folder.path):
             self._restore(state, changed)
         if state is None:
-            for told in self.inputs.notes:
+            for told in [*self.inputs.notes, *self.env.notes]:
                 self.recorder.write({"kind": "data", "round": 0, "told": told})
         if changed:
             told = f"{changed} since the last checkpoint; accepted"

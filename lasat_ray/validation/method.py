@@ -14,6 +14,9 @@ def check_method(config: TrainConfig) -> None:
     _check_teacher(config)
     _check_attack_of(config)
     _check_labels(config)
+    if config.new_head and config.init_from is None:
+        what = "has no effect without --init-from, whose head it leaves out"
+        raise refusal("--new-head", "True", what, "leave it out")
     if traits_of(config.method).prunes:
         _check_pruning(config)
     method, loss = config.method, config.loss

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from lasat_ray.config import LossConfig
-from lasat_ray.env.build import build_companion
+from lasat_ray.data.classes import Classes
+from lasat_ray.env.nets import build_companion
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.models import FrozenNet, build_classifier
@@ -64,7 +65,7 @@ def test_a_teacher_that_does_not_fit_is_told_in_one_line(tmp_path):
     }
     for teacher, told in cases.items():
         with pytest.raises(UserError, match=told) as caught:
-            build_companion(config_of("hat", teacher=teacher), 4, SHAPE)
+            build_companion(config_of("hat", teacher=teacher), Classes.numbered(4), SHAPE)
         assert "\n" not in str(caught.value)
 
 

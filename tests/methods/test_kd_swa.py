@@ -6,7 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from lasat_ray.config import LossConfig
-from lasat_ray.env.build import build_companion, build_round
+from lasat_ray.data.classes import Classes
+from lasat_ray.env.build import build_round
+from lasat_ray.env.nets import build_companion
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.models import FrozenNets
@@ -77,7 +79,7 @@ def test_a_robust_teacher_that_does_not_fit_is_told_by_its_own_name(tmp_path):
         robust_teacher=str(tmp_path / "b.safetensors"),
     )
     with pytest.raises(UserError, match=r"--robust-teacher: .* tells 7 classes"):
-        build_companion(config, 4, SHAPE)
+        build_companion(config, Classes.numbered(4), SHAPE)
 
 
 def numbered(value):

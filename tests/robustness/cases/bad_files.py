@@ -254,4 +254,19 @@ CHECKPOINTS = [
         other_weights("w.safetensors"),
     ),
     Bad(f"{TRAIN} --init-from nowhere", "nowhere", 1),
+    Bad(
+        f"{TRAIN} --init-from w.pt",
+        "w.pt: holds more than tensors",
+        1,
+        "`w.pt` pickles an object",
+        pickled("w.pt"),
+    ),
+    Bad(
+        f"{TRAIN} --init-from w.safetensors",
+        "w.safetensors: weight",
+        1,
+        "another net's weights",
+        other_weights("w.safetensors"),
+    ),
+    Bad(f"{TRAIN} --new-head", "--new-head: True has no effect", 2),
 ]
