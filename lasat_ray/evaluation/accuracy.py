@@ -1,8 +1,9 @@
-"""Accuracy on clean images and under random-start PGD, each worker on its own rows."""
+"""Accuracy on clean images, under random-start PGD and under FGSM, each worker on its own rows."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ View = Callable[[nn.Module, Tensor], nn.Module]
 def accuracy(
     net: nn.Module,
     images: Images,
-    num_steps: int,
+    num_steps: int | Literal["fgsm"],
     settings: EvalConfig,
     *,
     seed: int,
@@ -34,7 +35,8 @@ def accuracy(
     """Share of images classified correctly after PGD on cross-entropy (Madry et al. 2018); in [0,1].
 
     ``images`` x uint8 [N,C,H,W]; ``settings``: budget and step in [0,1] pixels, their norm, and how many
-    images are attacked at once. ``num_steps`` 0 means clean images. The start of each image depends on its
+    images are attacked at once. ``num_steps`` 0 means clean images, ``fgsm`` one step as long as the budget
+    from the image itself (Goodfellow et al. 2015). The start of each image depends on its
     row and the seed alone, so the number of workers does not change the result. NaN for an empty set.
     ``beat`` is called before every batch. ``view`` gives the attack a cheaper net of the same function; the
     net itself has the last word.
@@ -49,13 +51,11 @@ def accuracy(
             beat()
             x = batch.x
             if num_steps:
-                strategy = constant_strategy(
-                    x, eps=settings.eps, num_steps=num_steps, step_size=settings.step_size
-                )
+                steps, size = (1, settings.eps) if num_steps == "fgsm" else (num_steps, settings.step_size)
+                strategy = constant_strategy(x, eps=settings.eps, num_steps=steps, step_size=size)
+                start = "zero" if num_steps == "fgsm" else "uniform"
                 seen = view(net, x) if view else net
-                x = attack_batch(
-                    seen, batch, strategy, key, loss="ce", start_kind="uniform", norm=settings.norm
-                )
+                x = attack_batch(seen, batch, strategy, key, loss="ce", start_kind=start, norm=settings.norm)
             with torch.no_grad():
                 correct += (net(x).argmax(1) == batch.y).sum()
     total = int(group.sum(correct))

@@ -30,6 +30,12 @@ def last_records(path: Path, max_bytes: int) -> list[Record]:
         return [record for line in file.read().splitlines() if (record := _parsed(line)) is not None]
 
 
+def untold(records: Iterable[Record], warnings: Iterable[str]) -> list[str]:
+    """Those of ``warnings`` of which no record says the same: the words before the first colon."""
+    told = {str(record["told"]).partition(":")[0] for record in records if record.get("kind") == "warning"}
+    return [warning for warning in warnings if warning.partition(":")[0] not in told]
+
+
 def cut_back(path: Path, offset: int, round: int) -> list[Record]:
     """Leave what was written before a checkpoint of ``round`` rounds, ``offset`` bytes long then.
 

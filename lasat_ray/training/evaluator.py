@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
@@ -58,7 +58,9 @@ class Evaluator:
         self.best_robust = -1.0
         self.test_facts: TestFacts | None = None
 
-    def accuracy(self, net: nn.Module, images: Images, num_steps: int, view: View | None = None) -> float:
+    def accuracy(
+        self, net: nn.Module, images: Images, num_steps: int | Literal["fgsm"], view: View | None = None
+    ) -> float:
         """Accuracy of ``net`` in [0,1] after so many steps of PGD (0: clean), which sees it by ``view``."""
         return accuracy(
             net,
@@ -82,6 +84,7 @@ class Evaluator:
             "val_clean_acc": self._validated(net, self.val_images, 0),
             f"val_robust_acc_pgd{steps}": robust,
             f"train_robust_acc_pgd{steps}": self._validated(net, self.watched_images, steps),
+            "train_fgsm_acc": self._validated(net, self.watched_images, "fgsm"),
         }
         if net is not self.env.net:
             own = self._validated(self.env.net, self.val_images, steps)
@@ -127,7 +130,7 @@ class Evaluator:
             summary["sparsity"] = env.target.pruning.sparsity(net)
         return summary
 
-    def _validated(self, net: nn.Module, images: Images, num_steps: int) -> float:
+    def _validated(self, net: nn.Module, images: Images, num_steps: int | Literal["fgsm"]) -> float:
         """Attacked by passes as training makes them: cheaper, and the same up to rounding."""
         # Compiled passes would be compiled anew for the sizes of these batches.
         view = self.env.attack_view if self.config.speed.compile == "none" else None

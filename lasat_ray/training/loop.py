@@ -26,6 +26,7 @@ from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
 from lasat_ray.training.inputs import Inputs, load_config_dataset, split_images
 from lasat_ray.training.machine import machine_state, moved
+from lasat_ray.training.overfitting_watch import watch_overfitting
 from lasat_ray.training.policy_watch import watch_policy
 from lasat_ray.training.recovery import Recovery
 from lasat_ray.training.round import play_round
@@ -191,6 +192,7 @@ class Trainer:
             record |= self.early_stopping.hear(record, self.env.price)
         self.recorder.write(record)
         self.recorder.by_first(lambda: self._show_probe(epoch))
+        self.recorder.by_first(partial(watch_overfitting, self.recorder, self.env.round))
         if self.config.learns:
             self.recorder.by_first(partial(watch_policy, self.recorder, self.env))
         if validate:

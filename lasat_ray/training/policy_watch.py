@@ -12,7 +12,7 @@ from typing import Any
 
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.runs.recorder import Recorder
-from lasat_ray.runs.records import last_records
+from lasat_ray.runs.records import last_records, untold
 
 UPDATES = 100
 """A policy that stood still for so many updates is stuck."""
@@ -30,15 +30,11 @@ def watch_policy(recorder: Recorder, env: AttackStrategyVectorEnv) -> None:
 
 
 def policy_warnings(metrics: Path, sizes: Sequence[int]) -> list[str]:
-    """What to tell after an epoch, from the end of ``metrics``; ``sizes``: options of each head.
-
-    A line that stands among those records already is not told again.
-    """
+    """What to tell after an epoch, from the end of ``metrics``; ``sizes``: options of each head."""
     records = last_records(metrics, _TAIL)
     updates = [record for record in records if "policy_kl" in record]
-    before = {str(record["told"]).partition(":")[0] for record in records if record.get("kind") == "warning"}
     found = [_stuck(updates[-UPDATES:], math.log(math.prod(sizes))), _ran_away(updates)]
-    return [told for told in found if told and told.partition(":")[0] not in before]
+    return untold(records, [told for told in found if told])
 
 
 def _stuck(updates: list[dict[str, Any]], most: float) -> str | None:

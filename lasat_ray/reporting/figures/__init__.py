@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from lasat_ray.reporting.figure import Figure
+from lasat_ray.reporting.figures.catastrophic import catastrophic
 from lasat_ray.reporting.figures.compute import compute
 from lasat_ray.reporting.figures.confusion import confusion
 from lasat_ray.reporting.figures.convergence import convergence
@@ -23,6 +24,7 @@ FIGURES: tuple[Callable[[Study], Figure | None], ...] = (
     compute,
     pareto,
     overfitting,
+    catastrophic,
     distributions,
     single_images,
     eps_curve,
