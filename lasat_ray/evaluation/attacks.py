@@ -72,7 +72,15 @@ def gradient_ascent(
 
 
 def package(
-    net: nn.Module, batch: Batch, spec: AttackSpec, seed: int, chunk: int, *, version: str, only: str = ""
+    net: nn.Module,
+    batch: Batch,
+    spec: AttackSpec,
+    seed: int,
+    chunk: int,
+    *,
+    version: str,
+    only: str = "",
+    as_far: bool = False,
 ) -> Attacked:
     """AutoAttack's own code (Croce and Hein 2020) on this chunk, seeded with seed + chunk number.
 
@@ -87,6 +95,7 @@ def package(
         norm=spec.norm,
         seed=seed + chunk,
         queries=spec.queries,
+        as_far=as_far,
     )
     return Attacked(x_adv=x_adv, fooled=fooled, warnings=warnings)
 
@@ -104,14 +113,16 @@ def _climbed(net: nn.Module, batch: Batch, attack: PGDSpec, key: RandomKey) -> A
 
 
 COMPONENTS = ("apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square")
+VERSIONS = {"aa": "standard", "aa-plus": "plus", "aa-rand": "rand"}
+FEW = "-few-classes"
+"""Ends the families that leave out of AutoAttack what needs more classes than a net has."""
 ATTACKS: dict[str, Attack] = {
     "clean": clean,
     "fgsm": fgsm,
     "pgd": partial(gradient_ascent, loss="ce"),
     "cw": partial(gradient_ascent, loss="margin"),
-    "aa": partial(package, version="standard"),
-    "aa-plus": partial(package, version="plus"),
-    "aa-rand": partial(package, version="rand"),
+    **{name: partial(package, version=version) for name, version in VERSIONS.items()},
+    **{name + FEW: partial(package, version=v, as_far=True) for name, v in VERSIONS.items()},
     **{name: partial(package, version="standard", only=name) for name in COMPONENTS},
     "probe": probe,
 }
@@ -121,7 +132,7 @@ DEFAULT_STEPS: dict[str, int | None] = {"pgd": None, "cw": 30}
 """Steps where the spelling gives none: C&W as the cited papers run it (20 is the other common choice)."""
 
 SPELLINGS = [
-    *(name for name in ATTACKS if name not in (*DEFAULT_STEPS, "probe")),
+    *(name for name in ATTACKS if name not in (*DEFAULT_STEPS, "probe") and not name.endswith(FEW)),
     "pgd-STEPS",
     "cw-STEPS",
     "cw",

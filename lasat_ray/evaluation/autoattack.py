@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -14,6 +14,11 @@ from lasat_ray.types import Batch
 
 NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 _FEWEST_CLASSES = {"apgd-t": 4, "apgd-dlr": 3}  # the (targeted) DLR loss needs its 3 (4) largest logits
+_VERSIONS = {
+    "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
+    "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
+    "rand": ("apgd-ce", "apgd-dlr"),
+}
 
 
 def auto_attack(
@@ -26,12 +31,14 @@ def auto_attack(
     norm: str,
     seed: int,
     queries: int = 5000,
+    as_far: bool = False,
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
     """(x_adv [B,C,H,W], fooled [B] bool, the package's warnings) for a frozen net.
 
     ``version``: standard, plus or rand; ``only``: one of its components, with the settings that it
-    has in the standard version. ``eps`` in [0,1] pixels. Images that nothing fooled are clean in
-    ``x_adv``. The caller's random state is untouched. UsageError for nets with too few classes.
+    has in the standard version; ``as_far``: leave out the components that need more classes. ``eps`` in
+    [0,1] pixels. Images that nothing fooled are clean in ``x_adv``. The caller's random state is
+    untouched. UsageError for nets with too few classes.
     """
     import pyautoattack  # a second to import, and other attacks never need it
 
@@ -42,7 +49,10 @@ def auto_attack(
     )
     if only:
         adversary.attacks_to_run = [only]
-    _check_classes(adversary.attacks_to_run, num_classes)
+    if as_far:
+        left_out = too_few_for(version, num_classes)
+        adversary.attacks_to_run = [name for name in adversary.attacks_to_run if name not in left_out]
+    check_classes(adversary.attacks_to_run, num_classes)
     # Each other class once; the package assumes ten classes and would ask for the ninth of fewer.
     adversary.apgd_targeted.n_target_classes = min(9, num_classes - 1)
     adversary.fab.n_target_classes = min(9, num_classes - 1)
@@ -54,8 +64,14 @@ def auto_attack(
     return x_adv.detach(), y_adv != batch.y, tuple(dict.fromkeys(told))
 
 
-def _check_classes(attacks: list[str], num_classes: int) -> None:
-    for name in attacks:
+def too_few_for(version: str, num_classes: int) -> list[str]:
+    """The components of a version that nets with so few classes cannot be put to."""
+    return [name for name in _VERSIONS[version] if num_classes < _FEWEST_CLASSES.get(name, 2)]
+
+
+def check_classes(components: Iterable[str], num_classes: int) -> None:
+    """UsageError naming the first component that needs more classes."""
+    for name in components:
         fewest = _FEWEST_CLASSES.get(name, 2)
         if num_classes < fewest:
             raise UsageError(

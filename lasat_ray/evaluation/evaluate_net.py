@@ -14,8 +14,8 @@ from lasat_ray import __version__
 from lasat_ray.data import Images
 from lasat_ray.data.subsets import subset
 from lasat_ray.evaluation.kept import adopt, own_folder, publish
-from lasat_ray.evaluation.part import PartStore
-from lasat_ray.evaluation.plan import EvaluationPlan, make_suite
+from lasat_ray.evaluation.part import PartStore, count_outputs
+from lasat_ray.evaluation.plan import EvaluationPlan, asks_for_classes, make_suite
 from lasat_ray.evaluation.progress import JobListener, JobQueue
 from lasat_ray.evaluation.report import build_report, images_sha256, weights_sha256, write_report
 from lasat_ray.evaluation.run_here import run_here
@@ -60,13 +60,16 @@ def evaluate_net(
     all reports lies in ``out`` itself. Finished parts are kept under ``out``/.parts, so
     that the same call continues after a kill: parts are found only by the very same weights,
     images and settings. ``announce`` is told of the suite before it starts and may give a listener
-    for progress. ``facts`` are copied into the report. UserError in one line where net, images or
-    plan cannot work.
+    for progress. ``facts`` are copied into the report. Attacks that need more classes than the net has are
+    refused before the first, and AutoAttack leaves out what does (``plan.make_suite``). UserError in one line
+    where net, images or plan cannot work.
     """
-    make_suite(plan, len(images), tuple(images.x.shape[1:]))  # what cannot be is refused first
+    shape = tuple(images.x.shape[1:])
+    make_suite(plan, len(images), shape)  # what cannot be is refused first
+    num_classes = count_outputs(net, images) if any(map(asks_for_classes, plan.attacks)) else None
     rows = subset(images.y, plan.n_examples)
     images = images if len(rows) == len(images) else images.take(rows)
-    suite = make_suite(plan, len(images), tuple(images.x.shape[1:]), images.y)
+    suite = make_suite(plan, len(images), shape, images.y, num_classes)
     sha, source = weights_sha256(net), provenance()
     versions = {"lasat_ray": __version__, "python": source.pop("python"), **source.pop("packages")}
     store = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.data import Images, ordered_batches
 from lasat_ray.errors import UserError
-from lasat_ray.evaluation.attacks import COMPONENTS, Attacked, attack_chunk
+from lasat_ray.evaluation.attacks import COMPONENTS, FEW, VERSIONS, Attacked, attack_chunk
 from lasat_ray.evaluation.counted import Counted
 from lasat_ray.evaluation.spec import Job, Suite
 from lasat_ray.models import dtype_of, frozen_eval
@@ -102,9 +102,19 @@ def _attack(net: Counted, batch: Batch, job: Job, suite: Suite, chosen: Tensor) 
     return attack_chunk(net, left, job.spec, suite.seed, job.chunk)
 
 
-LEFT_TO_THE_ATTACK = ("clean", "probe", "aa", "aa-plus", "aa-rand", *COMPONENTS)
+LEFT_TO_THE_ATTACK = ("clean", "probe", *VERSIONS, *(name + FEW for name in VERSIONS), *COMPONENTS)
 """Families that are given misclassified images too: AutoAttack's package sorts them out itself, and
 its random numbers stay those of a direct call."""
+
+
+def count_outputs(net: nn.Module, images: Images) -> int:
+    """How many classes a net tells apart, by its logits of the first image. UserError as ``run_job``."""
+    device = next((value.device for value in net.parameters()), torch.device("cpu"))
+    batch = _batch(net, images, torch.zeros(1, dtype=torch.int64), device)
+    with torch.no_grad(), frozen_eval(net):
+        logits = net(batch.x)
+    check_logits(logits, batch.y, batch.index)
+    return logits.shape[1]
 
 
 def check_logits(logits: Tensor, y: Tensor, index: Tensor) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
 from lasat_ray.data.subsets import even_order
 from lasat_ray.errors import UsageError, check_least, unknown_name
-from lasat_ray.evaluation.attacks import split_name
+from lasat_ray.evaluation.attacks import COMPONENTS, FEW, VERSIONS, split_name
+from lasat_ray.evaluation.autoattack import check_classes, too_few_for
 from lasat_ray.evaluation.outside import code_of
 from lasat_ray.evaluation.sanity import sanity_specs
 from lasat_ray.evaluation.spec import NORMS, AttackSpec, Suite
@@ -45,11 +46,16 @@ class EvaluationPlan:
 
 
 def make_suite(
-    plan: EvaluationPlan, n: int, image_shape: tuple[int, ...], labels: Tensor | None = None
+    plan: EvaluationPlan,
+    n: int,
+    image_shape: tuple[int, ...],
+    labels: Tensor | None = None,
+    num_classes: int | None = None,
 ) -> Suite:
     """The jobs behind a plan for ``n`` test images; UsageError naming the first setting that cannot be.
 
-    ``labels`` [n] of the images: the sanity check's are even over them, else the first.
+    ``labels`` [n] of the images: the sanity check's are even over them, else the first. AutoAttack on a net
+    of 2 or 3 ``num_classes`` goes as far as it can: without the components that need more, and named so.
     """
     if n < 1:
         raise UsageError("test set: holds no images; nothing can be evaluated, check the data set")
@@ -57,6 +63,8 @@ def make_suite(
     n = min(n, plan.n_examples or n)
     step_size = plan.eps / 4 if plan.step_size is None else plan.step_size
     attacks = [_spec(name, plan, step_size) for name in plan.attacks]
+    if num_classes is not None:
+        attacks = [_for_classes(spec, num_classes) for spec in attacks]
     if plan.sanity_examples:
         attacks += sanity_specs(
             norm=plan.norm,
@@ -94,6 +102,21 @@ def _spec(name: str, plan: EvaluationPlan, step_size: float) -> AttackSpec:
         restarts=plan.restarts,
         stop_early=not plan.all_steps,
     )
+
+
+def asks_for_classes(name: str) -> bool:
+    """Whether an attack by that name is one of AutoAttack's, whose losses need several classes."""
+    return name in VERSIONS or name in COMPONENTS
+
+
+def _for_classes(spec: AttackSpec, num_classes: int) -> AttackSpec:
+    """The same attack, or as much of AutoAttack as so few classes allow."""
+    if spec.family in COMPONENTS:
+        check_classes([spec.family], num_classes)
+    left_out = too_few_for(VERSIONS[spec.family], num_classes) if spec.family in VERSIONS else []
+    if not left_out:
+        return spec
+    return replace(spec, name=f"{spec.name}-without-{'-'.join(left_out)}", family=spec.family + FEW)
 
 
 def _check(plan: EvaluationPlan, image_size: int) -> None:

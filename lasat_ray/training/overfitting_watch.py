@@ -1,7 +1,7 @@
 """Tells of catastrophic overfitting: a net that withstands one long step and no more (Wong et al. 2020).
 
-Training by one-step attacks may teach a net, within an epoch, to bend its loss so that one step misleads it no
-more while several steps always do. On watched training images FGSM accuracy then rises while PGD accuracy
+Training by one-step attacks may teach a net, within an epoch, to bend its loss so that one step misleads it
+no more while several steps always do. On watched training images FGSM accuracy then rises while PGD accuracy
 falls towards zero.
 """
 
@@ -49,6 +49,6 @@ def _told(epochs: list[Record]) -> str:
     last, best = epochs[-1], max(map(_robust, epochs))
     return (
         f"catastrophic overfitting: in epoch {last['epoch']} FGSM leaves {last['train_fgsm_acc']:.0%} of the "
-        f"watched training images right and PGD {_robust(last):.0%} ({best:.0%} before); train with more steps "
-        "(--attack.num-steps), or let a strategy choose them (--recipe NAME-rate)"
+        f"watched training images right and PGD {_robust(last):.0%} ({best:.0%} before); train with more "
+        "steps (--attack.num-steps), or let a strategy choose them (--recipe NAME-rate)"
     )

@@ -7,7 +7,7 @@ from lasat_ray.attacks.ball import BALLS
 from lasat_ray.attacks.objectives import margin
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.evaluation.attacks import ATTACKS, COMPONENTS, attack_chunk, split_name
+from lasat_ray.evaluation.attacks import ATTACKS, COMPONENTS, FEW, VERSIONS, attack_chunk, split_name
 from lasat_ray.evaluation.plan import EvaluationPlan, make_suite
 from lasat_ray.evaluation.spec import AttackSpec
 from lasat_ray.models import frozen_eval
@@ -52,7 +52,7 @@ def test_x_adv_stays_in_its_ball_and_in_the_pixel_range(net, batch, name, norm):
 def test_the_dict_holds_every_attack_that_these_tests_run():
     run = {split_name(name)[0] if name != "probe" else name for name in [*CHEAP, *DEAR]}
     # aa and its kin are these components in a row; see test_autoattack.
-    assert {*ATTACKS} - run == {"aa", "aa-plus", "aa-rand", "fab"}
+    assert {*ATTACKS} - run == {*VERSIONS, *(name + FEW for name in VERSIONS), "fab"}
     assert {*COMPONENTS} <= {*ATTACKS}
 
 

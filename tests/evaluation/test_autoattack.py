@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lasat_ray.data import Images
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import EvaluationPlan, evaluate_net
-from lasat_ray.evaluation.autoattack import auto_attack
+from lasat_ray.evaluation.autoattack import _VERSIONS, auto_attack
 from lasat_ray.models import build_classifier, frozen_eval
 from tests.support.evaluation_nets import EPS, SHAPE, Constant
 from tests.support.helpers import make_batch
@@ -67,3 +68,41 @@ def test_four_classes_are_attacked_with_three_targets(batch):
     with frozen_eval(net):
         _, fooled, _ = auto_attack(net, few, version="standard", only="apgd-t", eps=0.5, norm="linf", seed=0)
     assert fooled.all()
+
+
+@pytest.mark.parametrize(
+    ("classes", "version", "left_out"),
+    [
+        (2, "aa", "apgd-t"),
+        (3, "aa", "apgd-t"),
+        (2, "aa-plus", "apgd-dlr-apgd-t"),
+        (3, "aa-plus", "apgd-t"),
+        (2, "aa-rand", "apgd-dlr"),
+    ],
+)
+def test_autoattack_goes_as_far_as_few_classes_allow_and_is_named_so(batch, classes, version, left_out):
+    torch.manual_seed(0)
+    net = build_classifier("small_cnn", num_classes=classes, image_shape=SHAPE).eval()
+    images = Images((batch.x * 255).to(torch.uint8), batch.y % classes)
+    plan = EvaluationPlan(attacks=("clean", version), eps=0.5, sanity_examples=0, n_examples=8)
+    report = evaluate_net(net, images, plan)
+    assert list(report["attacks"]) == ["clean", f"{version}-without-{left_out}"]
+    clean, robust = (attack["accuracy"] for attack in report["attacks"].values())
+    assert robust <= clean
+
+
+def test_the_package_still_runs_the_components_that_are_counted_for_few_classes(batch, net):
+    import pyautoattack
+
+    for version, components in _VERSIONS.items():
+        adversary = pyautoattack.AutoAttack(net, norm="Linf", eps=EPS, version=version, device="cpu")
+        assert sorted(adversary.attacks_to_run) == sorted(components)
+
+
+def test_a_component_for_more_classes_is_refused_before_the_first_attack(batch):
+    net = build_classifier("small_cnn", num_classes=3, image_shape=SHAPE).eval()
+    images = Images((batch.x * 255).to(torch.uint8), batch.y % 3)
+    ran = []
+    with pytest.raises(UsageError, match="apgd-t of AutoAttack needs 4 classes and the net has 3"):
+        evaluate_net(net, images, EvaluationPlan(attacks=("clean", "apgd-t"), eps=EPS), announce=ran.append)
+    assert not ran

@@ -1,4 +1,4 @@
-"""Catastrophic overfitting is told once, with its figures; honest courses, noise and robust overfitting are not."""
+"""Catastrophic overfitting is told once, with its figures; honest courses and robust overfitting are not."""
 
 import json
 

@@ -30,8 +30,8 @@ def catastrophic(study: Study) -> Figure | None:
         about="Dashed: one step of FGSM. Solid: PGD. Where solid falls to zero while dashed stays, the net "
         "has learned to mislead a single step; longer training attacks bring it back.",
         panels=panels,
-        note="Watched training images, at most 256, without augmentation; FGSM starts from the image and takes one "
-        "step as long as the budget of evaluation. Mean over seeds.",
+        note="Watched training images, at most 256, without augmentation; FGSM is one step from the image, "
+        "as long as the budget of evaluation. Mean over seeds.",
         wide=True,
     )
 
