@@ -34,6 +34,7 @@ from lasat_ray.evaluation.robustbench import check_exportable, export_robustbenc
 from lasat_ray.evaluation.run_corruptions import MAKE, check_unused, evaluate_corruptions, spelling_of
 from lasat_ray.evaluation.show import attack_table, verdict_line, worst_line
 from lasat_ray.evaluation.show_corruptions import corruption_lines, severity_table
+from lasat_ray.runs.mirror import named_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ def parse_evaluate(argv: Sequence[str]) -> EvaluateOptions:
         )
     known = flags_of(EvaluateOptions)
     asked = parse(_Grouped, args, prog="python -m lasat_ray.evaluate", description=_DESCRIPTION, known=known)
-    return EvaluateOptions(**{k: v for group in vars(asked).values() for k, v in vars(group).items()})
+    options = EvaluateOptions(**{k: v for group in vars(asked).values() for k, v in vars(group).items()})
+    return replace(options, run=named_run(options.run))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

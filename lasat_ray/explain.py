@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from lasat_ray.errors import UsageError
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
 from lasat_ray.runs.checkpoint import write_atomically
+from lasat_ray.runs.mirror import named_run
 from lasat_ray.units import NORM_NAMES, field_name, format_value
 
 __all__ = ["ExplainOptions", "format_eps", "main", "smallest_eps"]
@@ -44,6 +46,7 @@ def _explain(argv: Sequence[str]) -> int:
         raise UsageError("RUN and IMAGE are missing; for example: python -m lasat_ray.explain RUN_FOLDER 0 1")
     description = "Prediction, chosen strategy and smallest fooling eps of single images."
     options = parse(ExplainOptions, args, prog="python -m lasat_ray.explain", description=description)
+    options = replace(options, run=named_run(options.run))
     found = explained(options)
     console = make_console()
     console.print(_image_table(options, found))

@@ -28,6 +28,7 @@ from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import build_classifier, dtype_of
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.load import load_checkpointed
+from lasat_ray.runs.mirror import named_run
 from lasat_ray.runs.trust import check_folder
 
 SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
@@ -70,7 +71,7 @@ def _export(argv: Sequence[str]) -> int:
     options = parse(ExportOptions, args, prog="python -m lasat_ray.export", description=description)
     if not 0 <= options.tolerance < math.inf:
         raise UsageError(f"--tolerance: {options.tolerance:g} is out of range; give 0 or more, say 1e-4")
-    path = Path(options.run)
+    path = Path(named_run(options.run))
     folder = path if path.is_dir() else path.parent
     check_local("--out", options.out)
     out = Path(options.out) if options.out else folder / f"model{SUFFIXES[options.format]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lasat_ray.api.reporting import ReportOptions, make_report
@@ -15,6 +16,7 @@ from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.write import PAGE
+from lasat_ray.runs.mirror import named_run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +30,7 @@ def _report(argv: Sequence[str]) -> int:
         raise UsageError("RUN is missing; write it first: python -m lasat_ray.report RUN_FOLDER --out report")
     description = "Figures, tables and manifests of runs as one HTML file that needs no network."
     options = parse(ReportOptions, args, prog="python -m lasat_ray.report", description=description)
+    options = replace(options, runs=tuple(named_run(run) for run in options.runs))
     console = make_console(stderr=True)
 
     def warn(line: str) -> None:

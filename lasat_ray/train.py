@@ -25,6 +25,7 @@ from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.config.config_file import config_of_file, spell_settings
 from lasat_ray.config.json_io import flag
+from lasat_ray.config.urls import is_url
 from lasat_ray.cost import constant_passes
 from lasat_ray.errors import UsageError, told_elsewhere
 from lasat_ray.recipes.compared import compared
@@ -47,7 +48,7 @@ def train_command() -> int:
         console.print(render_recipes())
         return printed_status()
     # Below this line torch is loaded: help and lists answer without it.
-    from lasat_ray.api.running import check_all, run_one, trainer
+    from lasat_ray.api.running import check_all, run_one, trainer, uploads_of
     from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
 
@@ -68,22 +69,26 @@ def train_command() -> int:
     from lasat_ray.runs.folder import fresh_path
 
     callbacks = find_callbacks(options.callbacks)
-    out = Path(options.resume or options.out or fresh_path(config))
+    out = options.folder or fresh_path(config)
+    place = options.resume or options.out or str(out)
     how = contextlib.nullcontext(_never) if _is_finished(out, rival) else trainer(options)
-    with _told_how_to_go_on(out), undone_if_refused(out), how as train:
-        runner = partial(run_one, options=options, train=train, console=console, callbacks=callbacks)
+    uploads = uploads_of(options, console)
+    with _told_how_to_go_on(out, place), uploads as uploaded, undone_if_refused(out), how as train:
+        listeners = [*callbacks, *uploaded]
+        runner = partial(run_one, options=options, train=train, console=console, callbacks=listeners)
         _run_all(config, rival, options, out, runner, console)
     return 0
 
 
 @contextlib.contextmanager
-def _told_how_to_go_on(out: Path) -> Iterator[None]:
-    """Ctrl-C ends the run in one line, with the status that a shell expects of it."""
+def _told_how_to_go_on(out: Path, place: str) -> Iterator[None]:
+    """Ctrl-C ends the run in one line, with the status that a shell expects of it. ``place``: a URL, or
+    ``out``."""
     try:
         yield
     except KeyboardInterrupt:
         kept = (out / "config.json").is_file()
-        told = f"interrupted; continue with --resume {out}" if kept else "interrupted; nothing was written"
+        told = f"interrupted; continue with --resume {place}" if kept else "interrupted; nothing was written"
         raise told_elsewhere(told, 128 + signal.SIGINT) from None
 
 
@@ -119,8 +124,8 @@ def fit_images(
     given = {token.partition("=")[0].replace("_", "-") for token in argv}
     if options.config:
         given |= {flag(path) for path in config_of_file(Path(options.config), None, lambda _: config)[1]}
-    if options.resume_or_start and options.out and holds_run(Path(options.out)):
-        return fitted_as(config, RunFolder(Path(options.out)).config(), given)
+    if options.resume_or_start and options.folder and holds_run(options.folder):
+        return fitted_as(config, RunFolder(options.folder).config(), given)
     dataset = load_config_dataset(config)
     config, chosen = fitted_to(config, len(dataset.train), dataset.image_shape, given)
     told = (
@@ -177,7 +182,8 @@ def _run_all(
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":
         console.print(strategy_table(grid_of(config), display.first_options, display.last_options))
-    console.print(f"Run folder: {folder.path}", highlight=False, soft_wrap=True)
+    copied = f", uploaded to {place}" if is_url(place := options.resume or options.out) else ""
+    console.print(f"Run folder: {folder.path}{copied}", highlight=False, soft_wrap=True)
     console.print(
         f"Next: tensorboard --logdir {folder.path}   or in Python: lasat_ray.load_model('{folder.path}')",
         highlight=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from lasat_ray.learners import LEARNERS, find_learner
 from lasat_ray.methods import METHODS
 from lasat_ray.runs.callbacks import Callbacks
 from lasat_ray.runs.folder import RunFolder
+from lasat_ray.runs.mirror import mirrored
 from lasat_ray.runs.recorder import RecordListener
 from lasat_ray.runs.trackers import Trackers
 from lasat_ray.validation import check
@@ -68,6 +70,16 @@ def _listened_to(
         tracked.close(failed=True)
         raise
     tracked.close()
+
+
+@contextlib.contextmanager
+def uploads_of(options: RunOptions, console: Console) -> Iterator[list[tuple[str, object]]]:
+    """For a run at a URL, the callback that uploads it; the last upload is at the end of the block."""
+    warn = partial(console.print, "lasat-ray: warning:", highlight=False, markup=False, soft_wrap=True)
+    fresh = not options.resume and not options.resume_or_start
+    place = options.resume or options.out
+    with mirrored(place, warn, new=fresh, bound_s=options.hang_timeout) as mirror:
+        yield [("upload", mirror)] if mirror else []
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch import nn
 
 from lasat_ray.api.given_data import FILE, GivenData, given_data
 from lasat_ray.api.results import TrainResult
-from lasat_ray.api.running import check_all, fitted_to, run_one, trainer
+from lasat_ray.api.running import check_all, fitted_to, run_one, trainer, uploads_of
 from lasat_ray.api.settings import base_config, given_in
 from lasat_ray.api.words import in_python
 from lasat_ray.cli.run_options import RunOptions
@@ -27,6 +27,7 @@ from lasat_ray.runs.begin import resume_or_start
 from lasat_ray.runs.callbacks import find_callbacks
 from lasat_ray.runs.cleanup import undone_if_refused
 from lasat_ray.runs.folder import RunFolder, fresh_path
+from lasat_ray.runs.mirror import brought
 from lasat_ray.runs.trust import check_code, check_folder
 from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.validation import check
@@ -73,12 +74,12 @@ def train(
     its weights; or a function or class that makes one, called with those of ``num_classes`` and
     ``image_shape`` (C,H,W) that it takes.
 
-    ``out``: the new run folder, None means runs/NAME; ``resume``: a run folder to continue, with its own
-    settings. ``num_workers``: Ray workers, 0 trains in this process; ``device``: auto, cpu or cuda;
-    ``progress``: print a line an epoch; ``log``: of wandb, mlflow; ``callbacks``: objects, classes or
-    ``"module:Class"`` with some of ``on_start``, ``on_round``, ``on_epoch``, ``on_checkpoint``, ``on_end``,
-    called with the run's records (``lasat_ray.runs.callbacks.Callback``); ``trust``: with ``resume``, run
-    code that the folder names.
+    ``out``: the new run folder or its URL, None means runs/NAME; ``resume``: a run folder, or its URL, to
+    continue, with its own settings. ``num_workers``: Ray workers, 0 trains in this process; ``device``: auto,
+    cpu or cuda; ``progress``: print a line an epoch; ``log``: of wandb, mlflow; ``callbacks``: objects,
+    classes or ``"module:Class"`` with some of ``on_start``, ``on_round``, ``on_epoch``, ``on_checkpoint``,
+    ``on_end``, called with the run's records (``lasat_ray.runs.callbacks.Callback``); ``trust``: with
+    ``resume``, run code that the folder names.
 
     UsageError or UserError in one line, naming the argument, for whatever cannot work.
     """
@@ -99,7 +100,9 @@ def train(
     config = base_config(config, "images" if parts else None)
     settings = _with_data_and_net(settings, data, net)
     config = changed(config, settings)
-    path = Path(options.out or fresh_path(config))
+    if options.out and options.resume_or_start:
+        brought(options.out, "--out", begun=False)
+    path = options.folder or fresh_path(config)
     if parts:
         config = dataclasses.replace(config, dataset=f"npz:{(path / FILE).resolve()}")
     check(config)
@@ -166,23 +169,24 @@ def _new_run(
     callbacks: Listeners,
 ) -> TrainResult:
     notes = parts.notes if parts else ()
-    with undone_if_refused(path), trainer(options) as train_run:
+    uploads = uploads_of(options, console)
+    with uploads as uploaded, undone_if_refused(path), trainer(options) as train_run:
         begin = resume_or_start if options.resume_or_start else RunFolder.create
         folder = begin(path, config, run=dataclasses.asdict(options))
         if parts:
             parts.put(path)
         for note in notes:
             console.print(note, soft_wrap=True)
-        summary, _ = run_one(config, folder, options, train_run, console, callbacks)
+        summary, _ = run_one(config, folder, options, train_run, console, [*callbacks, *uploaded])
     return TrainResult(path, summary, config, notes)
 
 
 def _resumed(
     options: RunOptions, given: list[str], net: Net | None, console: Console, callbacks: Listeners
 ) -> TrainResult:
-    path = Path(str(options.resume))
     if given:
         raise UsageError(f"{given[0]}: cannot be set with resume; a resumed run keeps its settings")
+    path = brought(str(options.resume), "--resume")
     check_folder(path, options.trust)
     folder = RunFolder.open(path)
     config = read_config(path / "config.json")
@@ -193,6 +197,7 @@ def _resumed(
             + ("" if config.model.startswith(PREFIX) else ", or none")
         )
     check_all(config, options)
-    with undone_if_refused(path), trainer(options) as train_run:
-        summary, _ = run_one(config, folder, options, train_run, console, callbacks)
+    uploads = uploads_of(options, console)
+    with uploads as uploaded, undone_if_refused(path), trainer(options) as train_run:
+        summary, _ = run_one(config, folder, options, train_run, console, [*callbacks, *uploaded])
     return TrainResult(path, summary, config)

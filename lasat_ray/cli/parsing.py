@@ -20,7 +20,7 @@ import tyro
 
 from lasat_ray.config.hints import expected, spec_of
 from lasat_ray.config.json_io import flag
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, refusal
 
 T = TypeVar("T")
 
@@ -144,3 +144,20 @@ def _last_option_before(token: str, args: Sequence[str], known: Mapping[str, Any
         if token in (arg_, value):
             break
     return last
+
+
+def budget_spelled_out(args: Sequence[str]) -> list[str]:
+    """``--budget 350passes`` and ``--budget=20minutes`` as the settings that they are short for."""
+    spelled, rest = [], list(args)
+    while rest:
+        token = rest.pop(0)
+        name, equals, value = token.partition("=")
+        if name != "--budget":
+            spelled.append(token)
+            continue
+        value = value if equals else rest.pop(0) if rest else ""
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)\s*(passes|minutes)\s*", value)
+        if match is None:
+            raise refusal("--budget", f"'{value}'", "is no budget", "write 350passes or 20minutes")
+        spelled += [f"--budget-{match[2]}", match[1]]
+    return spelled

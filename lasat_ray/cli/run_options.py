@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import re
 import shlex
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Collection, Sequence
@@ -17,18 +19,19 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
-from lasat_ray.cli.parsing import HelpShown, flags_of, parse, value_of
+from lasat_ray.cli.parsing import HelpShown, budget_spelled_out, flags_of, parse, value_of
 from lasat_ray.cli.placement import Spread, check_placement
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
-from lasat_ray.config.files import check_local
 from lasat_ray.config.hints import spec_of
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
+from lasat_ray.config.urls import is_url, open_place
 from lasat_ray.errors import UsageError, UserError, check_least, one_line, refusal
 from lasat_ray.plugins import blamed
 from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
+from lasat_ray.runs.mirror import brought, local_path
 from lasat_ray.runs.trust import check_code, check_folder
 from lasat_ray.validation import check_name
 
@@ -56,9 +59,9 @@ class RunOptions:
     address: str | None = None
     """Running Ray cluster to join, for example auto, HOST:PORT or ray://HOST:PORT."""
     out: str | None = None
-    """Run folder, new; None means runs/NAME."""
+    """Run folder, new, or a URL (s3://, gs://, az://); None means runs/NAME."""
     resume: str | None = None
-    """Run folder to continue, with its own settings."""
+    """Run folder, or URL, to continue, with its own settings."""
     resume_or_start: Switch = False
     """Start in --out, continue what was interrupted there, or tell the results: one command to repeat."""
     trust: Switch = False
@@ -90,6 +93,12 @@ class RunOptions:
     debug: Switch = False
     """Show tracebacks."""
 
+    @property
+    def folder(self) -> Path | None:
+        """The run folder of this machine that --resume or --out mean; None where neither is given."""
+        place = self.resume or self.out
+        return None if place is None else local_path(place)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Train:
@@ -111,7 +120,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     Names and ranges are not checked here but in ``validate.check``. Exits with 0 after --help.
     """
     args = [re.sub(r"^(-k|--credit)(?==|$)", lambda short: _SHORT[short[1]], token) for token in argv]
-    args = _budget_spelled_out(args)
+    args = budget_spelled_out(args)
     resume, recipe = value_of("--resume", args), value_of("--recipe", args)
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
@@ -119,8 +128,9 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     if resume is not None and file is not None:
         raise UsageError(f"--config: '{file}' cannot be set with --resume; a resumed run keeps its settings")
     if resume is not None:
-        check_folder(Path(resume), "--trust" in args)
-        config = read_config(Path(resume) / "config.json")
+        folder = brought(resume, "--resume")
+        check_folder(folder, "--trust" in args)
+        config = read_config(folder / "config.json")
     elif file is not None:
         config, _ = config_of_file(
             Path(file), recipe, lambda name: get_recipe(name).config, RunOptions.__dataclass_fields__
@@ -132,30 +142,13 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     parsed = parse(
         _Train, args, prog="python -m lasat_ray.train", description=_DESCRIPTION, default=default, known=known
     )
-    source = Path(resume) / "config.json" if resume is not None else Path(file) if file is not None else None
+    source = folder / "config.json" if resume is not None else Path(file) if file is not None else None
     if source is not None and (source.parent / "manifest.json").exists():  # of a run, maybe somebody else's
         named = [token.partition("=")[0].replace("_", "-") for token in args]
         check_code(parsed.train, str(source), parsed.run.trust, named)
     if resume is None and parsed.run.resume_or_start and parsed.run.out is not None:
-        check_folder(Path(parsed.run.out), parsed.run.trust)
+        check_folder(brought(parsed.run.out, "--out", begun=False), parsed.run.trust)
     return parsed.train, parsed.run
-
-
-def _budget_spelled_out(args: Sequence[str]) -> list[str]:
-    """``--budget 350passes`` and ``--budget=20minutes`` as the settings that they are short for."""
-    spelled, rest = [], list(args)
-    while rest:
-        token = rest.pop(0)
-        name, equals, value = token.partition("=")
-        if name != "--budget":
-            spelled.append(token)
-            continue
-        value = value if equals else rest.pop(0) if rest else ""
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?(?:[eE]\+?\d+)?)\s*(passes|minutes)\s*", value)
-        if match is None:
-            raise refusal("--budget", f"'{value}'", "is no budget", "write 350passes or 20minutes")
-        spelled += [f"--budget-{match[2]}", match[1]]
-    return spelled
 
 
 def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str] | None = None) -> None:
@@ -190,7 +183,8 @@ def _check_place(config: TrainConfig, options: RunOptions) -> None:
         raise UsageError(f"--trust: {what}; leave it out")
     if options.accept_changed_data and options.resume is None and not options.resume_or_start:
         raise UsageError("--accept-changed-data: has nothing to accept without --resume; leave it out")
-    check_local("--out", options.out)
+    if options.out is not None and is_url(options.out):
+        open_place(options.out, "--out")
     if options.out is not None and options.resume is not None:
         raise UsageError(
             f"--out: '{options.out}' cannot be set with --resume; a resumed run keeps its folder"
@@ -279,6 +273,8 @@ def _fail(message: str, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
+    if status == 128 + signal.SIGINT:  # else a second Ctrl-C would show a traceback of Python's own end
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     return status
 
 

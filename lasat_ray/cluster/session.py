@@ -18,6 +18,7 @@ from ray.exceptions import AuthenticationError
 
 from lasat_ray.cluster.authentication import authentication
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.runs.cleanup import undisturbed
 
 # Read by Ray Train in the driver and handed on to its controller and workers.
 _SETTINGS = {
@@ -61,7 +62,8 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
         try:
             yield
         finally:
-            ray.shutdown()
+            with undisturbed():  # else Ray's agents would outlive the command by minutes
+                ray.shutdown()
 
 
 def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UsageError, UserError, refusal
 
 PROTOCOLS = ("file", "http", "https", "s3", "gs", "gcs", "az", "abfs", "abfss", "hf", "memory")
-"""Each reads (and, for a sweep's --out, writes) plain files; memory is this process' own, for tests."""
+"""Each reads (and, for --out, writes) plain files; memory is this process' own, for tests."""
 
 
 def is_url(place: object) -> bool:
@@ -46,3 +46,19 @@ def filesystem_of(place: str) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(place)
     local = fsspec.filesystem("file")
     return local, local._strip_protocol(place)
+
+
+def open_place(url: str, option: str) -> tuple[Any, str]:
+    """``filesystem_of`` a URL that ``option`` names to be written to, its path without a slash at the end;
+    UsageError in one line that names the option for what cannot be opened, or can only be read."""
+    if url.startswith(("http://", "https://")):
+        raise refusal(option, f"'{url}'", "can only be read", "name a bucket, for example s3://BUCKET/run")
+    try:
+        fs, root = filesystem_of(url)
+    except UserError as error:
+        raise UsageError(f"{option}: {error}") from error
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"{option}: '{url}' cannot be opened ({error}); install what it names, or give a path"
+        ) from error
+    return fs, root.rstrip("/")

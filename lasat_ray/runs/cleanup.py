@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,7 +16,7 @@ from lasat_ray.runs.same import OtherSettings
 _OURS = (
     *("config.json", "manifest.json", "metrics.jsonl", "probe.safetensors", "trackers.json", "summary.json"),
     "data.npz",
-    *(".run.lock", ".writer.lock", ".stop", ".*.tmp"),
+    *(".run.lock", ".writer.lock", ".stop", ".upload.json", ".*.tmp"),
     *("newest.safetensors", "last.safetensors", "previous.safetensors", "best.safetensors"),
     "events.out.tfevents.*",
 )
@@ -38,7 +38,7 @@ def undone_if_refused(path: Path) -> Iterator[None]:
     except (InUse, OtherSettings):  # it is another run's
         raise
     except BaseException:
-        with _undisturbed():
+        with undisturbed():
             if path.is_dir() and not has_rounds(path):
                 _remove_new(path, before)
             for folder in new_parents:
@@ -65,9 +65,7 @@ def _remove_new(path: Path, before: set[Path]) -> None:
         with locked(locks[0]), locked(locks[1], patience_s=10.0):  # a worker may have a moment to live
             if has_rounds(path):
                 return
-            for inner in sorted(path.rglob("*"), reverse=True):  # what lies in a folder comes before it
-                if inner not in before and inner not in locks:
-                    _remove(inner)
+            remove_ours(path, {*before, *locks})
             for lock in locks:
                 if lock not in before:
                     lock.unlink(missing_ok=True)
@@ -78,6 +76,13 @@ def _remove_new(path: Path, before: set[Path]) -> None:
             path.rmdir()
 
 
+def remove_ours(folder: Path, kept: Collection[Path]) -> None:
+    """Files and folders of a run below ``folder`` that are not ``kept``; what is no run's stays."""
+    for inner in sorted(folder.rglob("*"), reverse=True):  # what lies in a folder comes before it
+        if inner not in kept:
+            _remove(inner)
+
+
 def _remove(path: Path) -> None:
     with suppress(OSError):  # a folder in which something is left stays
         folder = path.is_dir() and not path.is_symlink()
@@ -86,8 +91,8 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C waits for nothing here, so it may not stop the removing halfway."""
+def undisturbed() -> Iterator[None]:
+    """For what a command does at its end and soon: a second Ctrl-C may not stop it halfway."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lasat_ray.config.urls import filesystem_of, is_url
+from lasat_ray.config.urls import is_url, open_place
 from lasat_ray.errors import UserError
 from lasat_ray.runs.lock import InUse, locked
 
@@ -33,7 +33,7 @@ class Store:
         self._fs: Any = None
         self.root = str(Path(out).resolve())
         if self.is_url:
-            self._fs, self.root = _filesystem(out)
+            self._fs, self.root = open_place(out, "--out")
         self._sent: dict[tuple[str, str], tuple[int, int]] = {}
 
     def exists(self, name: str = "") -> bool:
@@ -162,15 +162,3 @@ class Store:
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root
-
-
-def _filesystem(url: str) -> tuple[Any, str]:
-    try:
-        fs, root = filesystem_of(url)
-    except UserError as error:
-        raise UserError(f"--out: {error}") from error
-    except (ImportError, ValueError) as error:
-        raise UserError(
-            f"--out: '{url}' cannot be opened ({error}); install what it names, or give a path"
-        ) from error
-    return fs, root.rstrip("/")
