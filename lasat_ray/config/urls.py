@@ -51,8 +51,6 @@ def filesystem_of(place: str) -> tuple[Any, str]:
 def open_place(url: str, option: str) -> tuple[Any, str]:
     """``filesystem_of`` a URL that ``option`` names to be written to, its path without a slash at the end;
     UsageError in one line that names the option for what cannot be opened, or can only be read."""
-    if url.startswith(("http://", "https://")):
-        raise refusal(option, f"'{url}'", "can only be read", "name a bucket, for example s3://BUCKET/run")
     try:
         fs, root = filesystem_of(url)
     except UserError as error:
@@ -61,4 +59,6 @@ def open_place(url: str, option: str) -> tuple[Any, str]:
         raise UsageError(
             f"{option}: '{url}' cannot be opened ({error}); install what it names, or give a path"
         ) from error
+    if url.startswith(("http://", "https://")):
+        raise refusal(option, f"'{url}'", "can only be read", "name a bucket, for example s3://BUCKET/run")
     return fs, root.rstrip("/")
