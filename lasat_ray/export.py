@@ -25,7 +25,7 @@ from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.models import build_classifier, dtype_of
+from lasat_ray.models import architecture, build_classifier, dtype_of
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.load import load_checkpointed
 from lasat_ray.runs.mirror import named_run
@@ -169,7 +169,10 @@ def write_safetensors(net: nn.Module, card: dict[str, Any], x: Tensor, file: Pat
 def read_safetensors(file: Path, card: dict[str, Any]) -> Images:
     shape = tuple(card["image_shape"])
     net = build_classifier(
-        card["model"], num_classes=card["num_classes"], image_shape=shape, precision=card["precision"]
+        architecture(card["model"]),
+        num_classes=card["num_classes"],
+        image_shape=shape,
+        precision=card["precision"],
     )
     net.load_state_dict(load_file(file))
     return net.eval().requires_grad_(False)

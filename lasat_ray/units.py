@@ -5,6 +5,7 @@ Inside the program they are floats in [0,1] pixels; these two functions are the 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -114,3 +115,16 @@ def _format_values(values: tuple[float, ...]) -> str:
         if len(values) > 2 and first >= 0 and folded == tuple(values):
             return f"{first}..{first + len(values) - 1}{suffix}"
     return ",".join(format_budget(value) for value in values)
+
+
+def parse_lr_factor(text: str) -> tuple[str, float]:
+    """``layer1.*=0.1`` -> ("layer1.*", 0.1); ValueError in words for anything else, or a factor that is not a
+    positive number."""
+    pattern, equals, number = text.rpartition("=")
+    try:
+        factor = float(number)
+    except ValueError:
+        factor = math.nan
+    if not (equals and pattern and 0 < factor < math.inf):
+        raise ValueError(f"'{text}' is no PATTERN=FACTOR with a factor above 0, such as layer1.*=0.1")
+    return pattern, factor

@@ -16,8 +16,8 @@ from tyro.conf import Positional, arg
 
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.cli.run_options import Switch
-from lasat_ray.config import Budget
-from lasat_ray.data.decode import Background, read_image
+from lasat_ray.config import Budget, DataConfig
+from lasat_ray.data.decode import read_image
 from lasat_ray.env.observation import observed
 from lasat_ray.errors import UsageError, check_least
 from lasat_ray.evaluation.subject import EvaluationTarget, from_run
@@ -122,16 +122,16 @@ def read_images(names: Sequence[str], subject: EvaluationTarget) -> tuple[Tensor
             rows.append(subject.images.x[int(name)])
             labels.append(int(subject.images.y[int(name)]))
         else:
-            background = subject.config.data.background if subject.config else "white"
-            rows.append(_read_file(Path(name), subject.image_shape, background))
+            data = subject.config.data if subject.config else DataConfig()
+            rows.append(_read_file(Path(name), subject.image_shape, data))
             labels.append(None)
     return torch.stack(rows).to(dtype_of(subject.net)).div_(255), labels
 
 
-def _read_file(path: Path, shape: tuple[int, int, int], background: Background) -> Tensor:
+def _read_file(path: Path, shape: tuple[int, int, int], data: DataConfig) -> Tensor:
     if not path.exists():
         raise UsageError(f"IMAGE: '{path}' is no file and no place in the test set; check it")
-    return read_image(path, shape, background=background)
+    return read_image(path, shape, background=data.background, fit=data.fit)
 
 
 def largest_eps(norm: str, size: int) -> float:

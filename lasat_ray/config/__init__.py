@@ -4,11 +4,11 @@ how (workers, device, folder) must not change results and is not here. Checks: `
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from lasat_ray.config.data import DataConfig
 from lasat_ray.config.fields import Budget, GridSpec
-from lasat_ray.config.loss import LossConfig
+from lasat_ray.config.loss import SEVERAL, LossConfig
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.reward import RewardConfig
 from lasat_ray.units import Grid
@@ -107,16 +107,24 @@ class PolicyConfig:
 class OptimConfig:
     """How the target net's weights move."""
 
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Optimizer of the target net."""
     lr: float = 0.1
     """Peak learning rate."""
     momentum: float = 0.9
-    """SGD momentum."""
+    """SGD momentum; adamw: decay of the mean gradient (beta1)."""
+    beta2: float = 0.999
+    """adamw: decay of the mean squared gradient."""
     nesterov: bool = False
     """Nesterov momentum."""
     weight_decay: float = 5e-4
-    """L2 penalty."""
+    """L2 penalty; adamw: decoupled from the gradient."""
     decay_norms: bool = True
     """Apply weight decay to normalization layers and biases too."""
+    freeze: Annotated[tuple[str, ...], SEVERAL] = ()
+    """Layers that stay as they begin, by patterns of their names: conv1 'layer1.*'."""
+    lr_factors: Annotated[tuple[str, ...], SEVERAL] = ()
+    """PATTERN=FACTOR: multiples of the learning rate by layer, 'layer*=0.1' 'fc=10'; the last that fits."""
     schedule: Literal["constant", "multistep", "cosine", "one-cycle", "restarts"] = "multistep"
     """Course of the learning rate over the run."""
     milestones: tuple[float, ...] = (99.0, 104.0)
@@ -184,7 +192,8 @@ class TrainConfig:
     dataset: str = "digits"
     """digits, cifar10, cifar100, gtsrb, tiny-imagenet; imagefolder:, parquet: or npz:PATH; stream:URL."""
     model: str = "small_cnn"
-    """Target net: a name such as resnet18 or wrn-34-10, torchvision:NAME, or module:function."""
+    """Target net: a name such as resnet18 or wrn-34-10, torchvision:NAME[@WEIGHTS], timm:NAME[@TAG],
+    module:function."""
     strategy_model: str = "small_cnn"
     """Backbone of the strategy net, spelled as --model."""
     method: str = "pgd-at"

@@ -24,6 +24,14 @@ class DataConfig:
     """parquet, stream, npz: the column or array of the labels; none takes label or fine_label."""
     background: Literal["white", "black"] = "white"
     """What shows through transparent pixels."""
+    image_size: int | None = None
+    """imagefolder, parquet, stream: bring every image to this many pixels a side; none: all have one size."""
+    fit: Literal["stretch", "crop"] = "stretch"
+    """What image-size does to images that are not square: stretch them, or cut off what stands over."""
+    mean: tuple[float, ...] = (0.0,)
+    """Subtracted from pixels in [0,1] inside the net, one number or one a channel."""
+    std: tuple[float, ...] = (1.0,)
+    """Pixels are then divided by this inside the net; budgets stay those of pixels in [0,1]."""
     crop_padding: int = 4
     """Pixels of padding before the random crop; 0 switches cropping off."""
     pad_mode: Literal["zero", "reflect"] = "zero"

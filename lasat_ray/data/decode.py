@@ -36,6 +36,8 @@ _ORIENTATION = 0x0112  # EXIF's tag: how the camera was held
 
 Background = Literal["white", "black"]
 """What shows through transparent pixels."""
+Fit = Literal["stretch", "crop"]
+"""How an image of other proportions is brought to a size."""
 
 
 @cache
@@ -63,6 +65,7 @@ def decode_all(
     encoded: Encoded,
     *,
     side: int | None = None,
+    fit: Fit = "stretch",
     channels: int | None = None,
     remedy: str,
     background: Background = "white",
@@ -70,7 +73,7 @@ def decode_all(
 ) -> Tensor:
     """All images, uint8 [N,C,H,W].
 
-    ``side``: resize to side x side. ``channels``: 1 or 3, or None for 3 as soon as one image has
+    ``side``: resize to side x side, by ``fit``. ``channels``: 1 or 3, or None for 3 as soon as one image has
     colour, grey ones then being repeated. ``remedy`` ends the message about unequal sizes. What was done
     to how many images (transparency laid on ``background``, ...) is counted in ``notes``.
     UserError naming the image that is damaged, too large, of another size, or coloured where 1
@@ -78,7 +81,7 @@ def decode_all(
     """
     if encoded.count == 0:
         return torch.empty(0, channels or 1, 1, 1, dtype=torch.uint8)
-    height, width = _decode_one(encoded, 0, side, background, Counter()).shape[1:]
+    height, width = _decode_one(encoded, 0, side, fit, background, Counter()).shape[1:]
     check_bytes(encoded.count * 3 * height * width, encoded.where(0))
     out = np.empty((encoded.count, 3, height, width), dtype=np.uint8)
     coloured = np.zeros(encoded.count, dtype=bool)
@@ -86,7 +89,7 @@ def decode_all(
     def run(start: int) -> Counter[str]:
         done: Counter[str] = Counter()
         for n in range(start, min(start + _RUN, encoded.count)):
-            image = _decode_one(encoded, n, side, background, done)
+            image = _decode_one(encoded, n, side, fit, background, done)
             if image.shape[1:] != (height, width):
                 raise UserError(
                     f"{encoded.where(n)}: image is {image.shape[2]}x{image.shape[1]} but the first is "
@@ -126,15 +129,24 @@ def check_headers(encoded: Encoded, shape: tuple[int, int, int], *, sized: bool,
                 raise _has_colour(where)
 
 
-def read_image(path: Path, shape: tuple[int, int, int], *, background: Background = "white") -> Tensor:
-    """One image file of any size as a net takes it: uint8 [C,H,W], resized as ``@SIZE`` does."""
+def read_image(
+    path: Path, shape: tuple[int, int, int], *, background: Background = "white", fit: Fit = "stretch"
+) -> Tensor:
+    """One image file of any size as a net takes it: uint8 [C,H,W], resized by ``fit``."""
     channels, height, width = shape
     where = str(path)
     with reading(where), opened(read_file(path), where) as image:
         plain = plain_image(image, where, background, Counter()).convert("L" if channels == 1 else "RGB")
         if plain.size != (width, height):
-            plain = plain.resize((width, height), Image.Resampling.BILINEAR)
+            plain = _resized(plain, height, width, fit)
         return torch.from_numpy(np.array(plain).reshape(height, width, channels)).permute(2, 0, 1)
+
+
+def _resized(image: Image.Image, height: int, width: int, fit: Fit) -> Image.Image:
+    """Of this size: stretched, or scaled in its own proportions and cut evenly where it stands over."""
+    if fit == "crop":
+        return ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR)
+    return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def opened(blob: bytes, where: str) -> Image.Image:
@@ -159,7 +171,7 @@ def _has_colour(where: str) -> UserError:
 
 
 def _decode_one(
-    encoded: Encoded, n: int, side: int | None, background: Background, notes: Counter[str]
+    encoded: Encoded, n: int, side: int | None, fit: Fit, background: Background, notes: Counter[str]
 ) -> np.ndarray:
     """One image, uint8 [1 or 3,H,W]."""
     where = encoded.where(n)
@@ -167,7 +179,7 @@ def _decode_one(
         with opened(encoded.read(n), where) as image:
             plain = plain_image(image, where, background, notes)
             if side is not None:
-                plain = plain.resize((side, side), Image.Resampling.BILINEAR)
+                plain = _resized(plain, side, side, fit)
             array = np.asarray(plain)
         return array[None] if plain.mode == "L" else array.transpose(2, 0, 1)
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from lasat_ray.data.classes import Classes
-from lasat_ray.data.decode import Background, Encoded, check_headers, decode_all, suffixes
+from lasat_ray.data.decode import Background, Encoded, Fit, check_headers, decode_all, suffixes
 from lasat_ray.data.images import ImageDataset, Images, Request
 from lasat_ray.data.part import Part, Shape, make_dataset, told_counts
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, refusal
 
 TEST_NAMES = ("test", "val", "valid", "validation")
 
@@ -28,6 +28,7 @@ class Reader:
     """How the files of one set are decoded; ``remedy`` ends the message about unequal sizes."""
 
     side: int | None
+    fit: Fit
     background: Background
     remedy: str
 
@@ -37,6 +38,7 @@ class Reader:
         x = decode_all(
             Encoded.files(files),
             side=self.side,
+            fit=self.fit,
             channels=channels,
             remedy=self.remedy,
             background=self.background,
@@ -175,14 +177,19 @@ def _place(request: Request) -> tuple[Path, Reader]:
     """``"PATH@32"`` -> (PATH, a reader that resizes to 32); a path that exists as written is never cut."""
     text = request.place
     path, at, size = text.rpartition("@")
-    if not at or Path(text).expanduser().exists():
-        found, side = Path(text).expanduser(), None
+    whole = not at or Path(text).expanduser().exists()
+    options = request.options
+    if not whole and options.image_size is not None:
+        what = f"stands beside '@{size}' of --dataset"
+        raise refusal("--data.image-size", options.image_size, what, "give one of the two")
+    if whole:
+        found, side = Path(text).expanduser(), options.image_size
     elif not (size.isascii() and size.isdigit() and 1 <= int(size) <= 4096):
         raise UsageError(f"--dataset: '@{size}' is not a size; write for example imagefolder:PATH@32")
     else:
         found, side = Path(path).expanduser(), int(size)
     remedy = f"write imagefolder:{found}@SIZE to resize all"
-    return found, Reader(side, request.options.background, remedy)
+    return found, Reader(side, options.fit, options.background, remedy)
 
 
 def _classes(folder: Path, *, required: bool = True) -> tuple[str, ...]:

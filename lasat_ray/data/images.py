@@ -153,11 +153,14 @@ class ImageDataset:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadOptions:
     """How files are read: the columns of parquet or arrays of npz that hold images and labels (None: the
-    usual names), and what shows through transparent pixels."""
+    usual names), what shows through transparent pixels, and the side that images are brought to (None: they
+    have one size) by stretching or cutting."""
 
     image_column: str | None = None
     label_column: str | None = None
     background: Literal["white", "black"] = "white"
+    image_size: int | None = None
+    fit: Literal["stretch", "crop"] = "stretch"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,7 +26,7 @@ from lasat_ray.data.shards import (
     read_shards,
 )
 
-REMEDY = "write all rows with one size"
+REMEDY = "write all rows with one size, or give --data.image-size"
 
 
 def load(request: Request) -> ImageDataset:
@@ -87,7 +87,7 @@ def open_part(files: tuple[str, ...], options: ReadOptions) -> Part:
     def look(rows: Tensor, shape: Shape) -> None:
         blobs, names = read_images(shards, rows.sort().values.numpy())
         encoded = Encoded(len(blobs), blobs.__getitem__, names.__getitem__)
-        check_headers(encoded, shape, sized=True, remedy=REMEDY)
+        check_headers(encoded, shape, sized=options.image_size is None, remedy=REMEDY)
 
     identity = hashlib.sha256("".join(file_identity(file) for file in files).encode()).hexdigest()
     return Part(where, label_N, classes_of(shards, label_N), read, look, identity)
@@ -101,6 +101,14 @@ def _decoded(
     blobs, names = read_images(shards, ordered.values.numpy())
     notes: Counter[str] = Counter()
     encoded = Encoded(len(blobs), blobs.__getitem__, names.__getitem__)
-    x = decode_all(encoded, channels=channels, remedy=REMEDY, background=options.background, notes=notes)
+    x = decode_all(
+        encoded,
+        side=options.image_size,
+        fit=options.fit,
+        channels=channels,
+        remedy=REMEDY,
+        background=options.background,
+        notes=notes,
+    )
     in_order = torch.equal(ordered.values, rows)
     return x if in_order else x[ordered.indices.argsort()], notes

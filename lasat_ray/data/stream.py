@@ -223,7 +223,12 @@ def _decode(
     blobs, names, label_M = read_labelled(shards, row_M.numpy(), num_classes)
     encoded = Encoded(len(blobs), blobs.__getitem__, names.__getitem__)
     x = decode_all(
-        encoded, channels=shape[0] if shape else None, remedy=REMEDY, background=options.background
+        encoded,
+        side=options.image_size,
+        fit=options.fit,
+        channels=shape[0] if shape else None,
+        remedy=REMEDY,
+        background=options.background,
     )
     if shape and len(x) and tuple(x.shape[1:]) != shape:
         told = f"image is {tuple(x.shape[1:])} (C,H,W) but the first is {shape}"

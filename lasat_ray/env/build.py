@@ -38,7 +38,11 @@ from lasat_ray.update.target_step import TargetStep
 def read_options(data: DataConfig) -> ReadOptions:
     """The settings that say how files are read."""
     return ReadOptions(
-        image_column=data.image_column, label_column=data.label_column, background=data.background
+        image_column=data.image_column,
+        label_column=data.label_column,
+        background=data.background,
+        image_size=data.image_size,
+        fit=data.fit,
     )
 
 

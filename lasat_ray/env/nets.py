@@ -13,8 +13,9 @@ from lasat_ray.data.subsets import even_order
 from lasat_ray.env.trial import check_for_training
 from lasat_ray.errors import UsageError
 from lasat_ray.methods import find_method
-from lasat_ray.models import Classifier, FrozenNet, FrozenNets, build_classifier
+from lasat_ray.models import Classifier, FrozenNet, FrozenNets, architecture, build_classifier
 from lasat_ray.models.backbone import ImageShape
+from lasat_ray.models.patterns import freeze
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.load import load_checkpointed
 from lasat_ray.runs.starting import Wanted, check_numbering, start_from
@@ -41,8 +42,11 @@ def build_target_net(
     ``images`` to be trained on; None where a checkpoint will be loaded, which makes first weights needless.
     UserError where the weights of --init-from do not fit or number other ``classes``, or the net does not
     stand training on ``num_workers``."""
-    net = _fresh(config, config.model, "--model", "target init", classes, image_shape)
+    loads = config.init_from is not None or images is None
+    model = architecture(config.model) if loads else config.model
+    net = _fresh(config, model, "--model", "target init", classes, image_shape)
     check_for_training(net, "--model", config.model, image_shape, config, num_workers)
+    freeze(net, config.optim.freeze, option="--optim.freeze")
     if config.init_from is None or images is None:
         return net, []
     wanted = Wanted(
@@ -50,6 +54,8 @@ def build_target_net(
         classes=classes,
         image_shape=image_shape,
         new_head=config.new_head,
+        mean=config.data.mean,
+        std=config.data.std,
         images=lambda: _some(images, config.seed),
     )
     return net, start_from(net, config.init_from, wanted)
@@ -68,6 +74,8 @@ def _fresh(
             precision=config.precision,
             field=option,
             channels_last=config.speed.channels_last,
+            mean=config.data.mean,
+            std=config.data.std,
         )
 
 

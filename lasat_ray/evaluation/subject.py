@@ -174,7 +174,11 @@ def _options(config: TrainConfig | None) -> ReadOptions:
     """Files are read as the run read them."""
     data = config.data if config else DataConfig()
     return ReadOptions(
-        image_column=data.image_column, label_column=data.label_column, background=data.background
+        image_column=data.image_column,
+        label_column=data.label_column,
+        background=data.background,
+        image_size=data.image_size,
+        fit=data.fit,
     )
 
 

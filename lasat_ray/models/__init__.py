@@ -20,6 +20,7 @@ from lasat_ray.models.classifier import PRECISIONS, Classifier, channel_values, 
 from lasat_ray.models.compiled import begin_step, compiled
 from lasat_ray.models.given import PREFIX, given_builder
 from lasat_ray.models.gowal import GowalPreActResNet, GowalWideResNet
+from lasat_ray.models.libraries import LIBRARIES, LibraryBuilder, architecture, library_builder
 from lasat_ray.models.modes import (
     FollowingNet,
     FrozenNet,
@@ -33,7 +34,7 @@ from lasat_ray.models.modes import (
     num_parameters,
     parameter_groups,
 )
-from lasat_ray.models.outside import check_output, check_trainable, outside_builder, torchvision_builder
+from lasat_ray.models.outside import check_output, check_trainable, outside_builder
 from lasat_ray.models.resnet import Bottleneck, PreActBlock, RawPreActBlock, ResNet
 from lasat_ray.models.small import MLP, SmallCNN
 from lasat_ray.models.wide_resnet import WideResNet, check_depth
@@ -55,6 +56,7 @@ __all__ = [
     "FollowingNet",
     "FrozenNet",
     "FrozenNets",
+    "architecture",
     "batch_norm_buffers",
     "batch_norm_state",
     "begin_step",
@@ -99,6 +101,9 @@ PATTERNS = (
     "dm_wrn-DEPTH-WIDTH-silu",
     *(f"{name}-WIDTH" for name in RESNETS),
     "torchvision:NAME",
+    "torchvision:NAME@WEIGHTS",
+    "timm:NAME",
+    "timm:NAME@TAG",
     "module:function",
 )
 """Names that are made of parts; WIDTH is a factor for wrn, the first stage's channels otherwise."""
@@ -126,12 +131,10 @@ def find_builder(name: str, *, field: str) -> Builder | BackboneBuilder:
     prefix, _, rest = name.partition(":")
     if prefix == PREFIX:
         return given_builder(name, field=field)
+    if prefix in LIBRARIES and rest:
+        return library_builder(name, field=field)
     if prefix and rest:
-        return (
-            torchvision_builder(rest, field=field)
-            if prefix == "torchvision"
-            else outside_builder(name, field=field)
-        )
+        return outside_builder(name, field=field)
     raise unknown_name(field, name, [*MODELS, *PATTERNS])
 
 
@@ -201,8 +204,10 @@ def _build(
             f"image_shape: {tuple(image_shape)} is not (channels, height, width), each at least 1"
         )
     channels = image_shape[0]
-    pixel = {"mean": channel_values("mean", mean, channels), "std": channel_values("std", std, channels)}
     builder = find_builder(name, field=field)
+    if isinstance(builder, LibraryBuilder) and _is_all(mean, 0.0) and _is_all(std, 1.0):
+        mean, std = builder.pixels(channels)
+    pixel = {"mean": channel_values("mean", mean, channels), "std": channel_values("std", std, channels)}
     outside = ":" in name
     outputs = OUTSIDE_FEATURES if outside and num_classes is None else num_classes
     backbone = builder(num_classes=outputs, image_shape=image_shape)  # type: ignore[arg-type]
@@ -213,3 +218,8 @@ def _build(
         check_output(net, outputs, image_shape, plugin)
         net.hold_to(plugin, outputs)
     return net
+
+
+def _is_all(value: float | Sequence[float], number: float) -> bool:
+    """Whether a normalization is one number for all channels, such as the neutral one."""
+    return all(v == number for v in (value if isinstance(value, Sequence) else (value,)))

@@ -71,6 +71,11 @@ class Classifier(nn.Module):
             self.backbone.get_submodule(name).training = False
         return self
 
+    def hold_in_eval(self, names: Sequence[str]) -> None:
+        """Parts of the backbone, by name, that stay in evaluation mode from now on."""
+        self._held_in_eval = list(dict.fromkeys([*self._held_in_eval, *names]))
+        self.train(self.training)
+
     def forward(self, x: Tensor) -> Tensor:
         """x [B,C,H,W] in [0,1] -> logits [B,N], float32 (fp64: float64)."""
         # A cast that the input gradient passes through: x may come in the caller's own dtype.

@@ -1,9 +1,8 @@
-"""Nets from elsewhere: ``torchvision:NAME`` and a user's ``module:function``."""
+"""Nets from elsewhere: a user's ``module:function``, and the trial of every net that is not ours."""
 
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -15,41 +14,6 @@ from torch.nn.parameter import is_lazy
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import Builder, ImageShape
 from lasat_ray.plugins import Plugin, of_the_machine, search_present_folder, shown
-
-
-class RepeatGrey(nn.Module):
-    """Gives ``net`` each grey image [B,1,H,W] as three equal channels."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.net(x.expand(-1, 3, -1, -1))
-
-
-def torchvision_builder(name: str, *, field: str) -> Builder:
-    """Untrained torchvision classifier ``name``; UsageError if there is none or C is not 1 or 3."""
-    from torchvision import models  # slow to import and rarely wanted
-
-    known = models.list_models(module=models)
-    if name not in known:
-        close = difflib.get_close_matches(name, known, n=4) or ["resnet18", "mobilenet_v3_small", "vgg11_bn"]
-        raise UsageError(f"{field}: torchvision has no classifier '{name}'; try one of: {', '.join(close)}")
-    # The auxiliary heads of these two make the output a tuple while training.
-    options = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
-
-    def build(*, num_classes: int, image_shape: ImageShape) -> nn.Module:
-        channels = image_shape[0]
-        if channels not in (1, 3):
-            raise UsageError(
-                f"{field}: 'torchvision:{name}' takes 3 channels and the images have {channels}; "
-                "use a built-in net or module:function"
-            )
-        net = models.get_model(name, weights=None, num_classes=num_classes, **options)
-        return RepeatGrey(net) if channels == 1 else net
-
-    return build
 
 
 def outside_builder(name: str, *, field: str) -> Builder:

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.errors import UsageError, UserError, refusal
-from lasat_ray.models import build_classifier
+from lasat_ray.models import architecture, build_classifier
 from lasat_ray.models.backbone import ImageShape
 from lasat_ray.models.classifier import Classifier
+from lasat_ray.models.libraries import RepeatGrey
 from lasat_ray.runs.load import UNUSED as COUNTER
 from lasat_ray.runs.load import fill, read_weights, ready
 from lasat_ray.runs.recognize import (
@@ -92,6 +93,7 @@ def open_foreign(
     build: Callable[..., Classifier] = partial(
         build_classifier, num_classes=num_classes, image_shape=image_shape
     )
+    model = architecture(model)
     build(model)  # a name that cannot be is told before the file is read
     read, source = read_weights(weights), str(weights)
     if ":" in model:
@@ -172,7 +174,8 @@ def _outside(
     plain = plain_keys(read)
     net = build(model, mean=mean, std=std)
     if not _exported(plain):
-        fill(net.backbone, fitting_keys(net.backbone, read), source)
+        inner = net.backbone.net if isinstance(net.backbone, RepeatGrey) else net.backbone
+        fill(inner, fitting_keys(inner, read), source)
         return net
     _refuse_normalization(mean, std, source)
     fill(net, plain, source)

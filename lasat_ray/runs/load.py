@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from lasat_ray.config.files import check_regular
 from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.models import build_classifier
+from lasat_ray.models import architecture, build_classifier
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.trust import names_code
 
@@ -66,7 +66,7 @@ def load_checkpointed(
         raise UsageError(f"{file}: its net is code, '{name}'; if you trust it, pass trust=True (--trust)")
     build = partial(
         build_classifier,
-        name,
+        architecture(name),
         num_classes=card["num_classes"],
         image_shape=tuple(card["image_shape"]),
         precision=card["precision"],

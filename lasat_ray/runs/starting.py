@@ -19,7 +19,7 @@ from torch import Tensor
 from lasat_ray.config.files import check_regular
 from lasat_ray.data.classes import Classes, check_same, classes_of_names
 from lasat_ray.errors import UsageError, UserError, refusal
-from lasat_ray.models import build_classifier
+from lasat_ray.models import architecture, build_classifier
 from lasat_ray.models.backbone import ImageShape
 from lasat_ray.models.classifier import Classifier, channel_values
 from lasat_ray.runs.checkpoint import FORMAT
@@ -106,7 +106,9 @@ def head_of(model: str, num_classes: int, image_shape: ImageShape) -> dict[str, 
     with torch.random.fork_rng(devices=[]):
         try:
             less, more = (
-                build_classifier(model, num_classes=count, image_shape=image_shape, field="--model")
+                build_classifier(
+                    architecture(model), num_classes=count, image_shape=image_shape, field="--model"
+                )
                 for count in (num_classes, num_classes + 1)
             )
         except UserError:
@@ -174,7 +176,7 @@ def _opened(file: Path, wanted: Wanted, count: int) -> Mapping[str, Tensor]:
         std=wanted.std,
         images=wanted.images() if wanted.images else None,
     )
-    if found.model.replace("_active", "") != wanted.model.replace("_active", ""):
+    if found.model.replace("_active", "") != architecture(wanted.model).replace("_active", ""):
         raise UsageError(f"{OPTION}: '{file}' holds the weights of {found.model}; give --model {found.model}")
     return found.net.state_dict()
 

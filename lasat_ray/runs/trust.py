@@ -13,13 +13,13 @@ from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.urls import is_url
 from lasat_ray.errors import UsageError, UserError
 
-_OURS = ("torchvision:", "sb3:", "given:")
+_OURS = ("torchvision:", "timm:", "sb3:", "given:")
 _CODE_FIELDS = ("method", "model", "strategy_model", "learner", "teacher_model")
 
 
 def names_code(spelling: str) -> bool:
-    """True if using this name imports code outside the project, torchvision and Stable-Baselines3; a net that
-    was given as an object is looked up, never imported."""
+    """True if using this name imports code outside the project, torchvision, timm and Stable-Baselines3; a
+    net that was given as an object is looked up, never imported."""
     return ":" in spelling and not spelling.startswith(_OURS)
 
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.autograd.forward_ad as fwd
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lasat_ray.config import LossConfig
 from lasat_ray.errors import UserError, one_line
@@ -77,7 +79,7 @@ def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, group:
 def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
     """d/dt loss(weights + t direction) at 0 for each image, [B]: forward mode, or, where a layer
     has none, a central difference. Failures of the device (memory, hardware) are raised as they are."""
-    with full_precision():
+    with full_precision(), _plain_attention():
         try:
             with fwd.dual_level(), warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about its forward formulas
@@ -93,6 +95,18 @@ def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Wei
                 raise
             _tell_fallback(one_line(str(cause))[:120])
             return central_difference(loss, weights, direction)
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """Attention by its formula inside the block: the fused kernels have no forward derivative."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 @functools.cache

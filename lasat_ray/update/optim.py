@@ -4,19 +4,56 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lasat_ray.config import OptimConfig
 from lasat_ray.models import parameter_groups
 from lasat_ray.models.private import lerp_all
 
 
-def make_optimizer(net: nn.Module, config: OptimConfig) -> torch.optim.SGD:
-    """SGD as every published row uses it."""
+def make_optimizer(
+    net: nn.Module, config: OptimConfig, factors: Mapping[int, float] | None = None
+) -> torch.optim.Optimizer:
+    """SGD as every published row uses it, or AdamW (Loshchilov and Hutter 2019).
+
+    ``factors``: ``id`` of a parameter -> multiple of the learning rate, 1 for all others. Groups of
+    the optimizer carry theirs as ``factor``; ``set_rate`` reads it.
+    """
     groups = parameter_groups(net, config.weight_decay, config.decay_norms)
+    if factors:
+        groups = [part for group in groups for part in _by_factor(group, factors)]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, config.beta2))
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov)
+
+
+def _by_factor(group: dict[str, Any], factors: Mapping[int, float]) -> list[dict[str, Any]]:
+    """A group of an optimizer, in parts of one factor each."""
+    parts: dict[float, list[nn.Parameter]] = {}
+    for parameter in group["params"]:
+        parts.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+    return [{**group, "params": members, "factor": factor} for factor, members in parts.items()]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step, each group's by its factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("factor", 1.0)
+
+
+def step_size(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> Tensor | float:
+    """How far a step goes against a gradient of 1, by element or one number for all, in units of the learning
+    rate: the factor of its group, and what AdamW divides by, its mean squared gradient held fast."""
+    group = next(g for g in optimizer.param_groups if any(p is parameter for p in g["params"]))
+    factor, state = group.get("factor", 1.0), optimizer.state.get(parameter, {})
+    if "exp_avg_sq" not in state:
+        return factor
+    squared = state["exp_avg_sq"] / (1 - group["betas"][1] ** float(state["step"]))
+    return factor / (squared.sqrt() + group["eps"])
 
 
 def learning_rate(config: OptimConfig, epoch: float, epochs: int) -> float:

@@ -13,10 +13,11 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.methods import Method, find_method
 from lasat_ray.methods.awp import WeightPerturbation, awp_perturbation, perturbed
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
-from lasat_ray.models import FollowingNet, begin_step, compiled, eval_mode
+from lasat_ray.models import Classifier, FollowingNet, begin_step, compiled, eval_mode
+from lasat_ray.models.patterns import lr_factors
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, StepReport
-from lasat_ray.update.optim import average_of, learning_rate, make_optimizer
+from lasat_ray.update.optim import average_of, learning_rate, make_optimizer, set_rate, step_size
 from lasat_ray.update.task import Net, Task, backward, forward, plain_step
 
 
@@ -58,9 +59,18 @@ class TargetStep:
         self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
         if self.pruning:
             self.trained = nn.ModuleList([net, self.pruning])
-        self.optimizer = make_optimizer(self.trained, config.optim)
+        factors = self._by_layer()
+        self.optimizer = make_optimizer(self.trained, config.optim, factors)
+        self._scaled = bool(factors) or config.optim.optimizer != "sgd"
         self.average = average_of(net, config.optim)
         self._compiled: Net | None = None
+
+    def _by_layer(self) -> dict[int, float]:
+        """What --optim.lr-factors asks of which parameters, by ``id``."""
+        if not self.config.optim.lr_factors:
+            return {}
+        assert isinstance(self.net, Classifier)
+        return lr_factors(self.net, self.config.optim.lr_factors, option="--optim.lr-factors")
 
     @property
     def passes(self) -> Net:
@@ -101,7 +111,11 @@ class TargetStep:
         return self.epoch(round) < search_epochs(self.config.loss, self.config.epochs)
 
     def reach(self, direction: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The part of a direction in weight space (by parameter name, any shape) that updates can take."""
+        """The part of a direction in weight space (by parameter name, any shape) that updates can take, and
+        how far they go along it, up to a common factor."""
+        if self._scaled:
+            named = dict(self.net.named_parameters())
+            direction = {name: d * step_size(self.optimizer, named[name]) for name, d in direction.items()}
         return self.pruning.reach(direction) if self.pruning else direction
 
     def awp_gamma(self, round: int) -> float:
@@ -134,8 +148,7 @@ class TargetStep:
     def __call__(self, attacked: AttackedBatch) -> StepReport:
         """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9)."""
         batch, round = attacked.batch, attacked.round
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(round)
+        set_rate(self.optimizer, self.rate(round))
         task = self.task(attacked)
         self.trained.train()
         if self.pruning:

@@ -14,14 +14,16 @@ from lasat_ray.config import DataConfig, OptimConfig, RewardConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
-from lasat_ray.errors import refusal, unknown_name
-from lasat_ray.units import format_budget
+from lasat_ray.errors import UsageError, refusal, unknown_name
+from lasat_ray.units import format_budget, parse_lr_factor
 from lasat_ray.validation.grid import MOMENTUM, NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validation.learner import check_learner
 from lasat_ray.validation.method import check_method, check_milestones
 
 DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz", "stream")
+SIZED = ("imagefolder", "parquet", "stream")
+"""Sources whose images may be of any size."""
 
 _COUNT: Bound = (lambda v: v >= 1, "give 1 or more")
 _POSITIVE: Bound = (lambda v: v > 0, "give more than 0")
@@ -41,6 +43,7 @@ BOUNDS: dict[str, Bound] = {
     "reward.cost_target": NOT_NEGATIVE,
     **dict.fromkeys(("budget_passes", "budget_minutes"), NOT_NEGATIVE),
     "stop_patience": _COUNT,
+    "data.image_size": (lambda v: 1 <= v <= 4096, "give a number of pixels from 1 to 4096"),
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
     **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), NOT_NEGATIVE),
     **dict.fromkeys(("data.stream_window", "data.stream_lanes"), _COUNT),
@@ -52,6 +55,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), NOT_NEGATIVE),
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), _POSITIVE),
     **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), _FRACTION),
+    "optim.beta2": _FRACTION,
     "optim.warmup_start": _FACTOR,
     **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), NOT_NEGATIVE),
     "policy.initial_price": NOT_NEGATIVE,
@@ -97,6 +101,7 @@ def check(
     if learners is not None and config.learns:
         check_name("--learner", config.learner, learners)
     _check_dataset(config.dataset)
+    _check_images(config)
     _check_extra(config)
     _check_stream(config)
     _check_attack(config)
@@ -168,6 +173,23 @@ def _check_dataset(dataset: str) -> None:
     elif kind not in DATASETS or colon:
         spelled = [*DATASETS, *(f"{name}:PATH" for name in DATASETS_WITH_PATH)]
         raise unknown_name("--dataset", dataset, spelled)
+
+
+def _check_images(config: TrainConfig) -> None:
+    """Sizes and normalization of images."""
+    data, kind = config.data, config.dataset.partition(":")[0]
+    if data.image_size is not None and kind not in SIZED:
+        what = f"has no effect with --dataset {kind}, whose images have their size"
+        raise refusal(
+            "--data.image-size", data.image_size, what, f"leave it out, or use {' or '.join(SIZED)}"
+        )
+    if data.fit != "stretch" and (data.image_size is None and "@" not in config.dataset):
+        raise refusal("--data.fit", f"'{data.fit}'", "has no effect without --data.image-size", "add it")
+    for value in data.std:
+        check_bound("--data.std", value, _POSITIVE)
+    for name in ("mean", "std"):
+        if not getattr(data, name):
+            raise refusal(flag(f"data.{name}"), "nothing", "is no number", "give one, or one a channel")
 
 
 def _check_extra(config: TrainConfig) -> None:
@@ -267,10 +289,40 @@ def _check_objective(reward: RewardConfig) -> None:
             raise refusal(flag(f"reward.{name}"), value, what, "use --reward.outcome heldout")
 
 
-def _check_optim(config: TrainConfig) -> None:
+def _check_optimizer(config: TrainConfig) -> None:
+    """What belongs to one of the optimizers, and what is said of layers by their names."""
     optim = config.optim
+    if optim.nesterov and optim.optimizer == "adamw":
+        what = "has no effect with --optim.optimizer adamw"
+        raise refusal("--optim.nesterov", "True", what, "leave it out, or use sgd")
     if optim.nesterov and optim.momentum == 0:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
+    if optim.optimizer == "sgd" and optim.beta2 != OptimConfig().beta2:
+        what = "has no effect with --optim.optimizer sgd"
+        raise refusal("--optim.beta2", f"{optim.beta2:g}", what, "use --optim.optimizer adamw")
+    for name in ("strategy_model", "teacher_model"):
+        spelled = getattr(config, name)
+        if spelled and "@" in spelled:
+            what = "names weights, with which --model alone begins"
+            raise refusal(flag(name), f"'{spelled}'", what, f"give {spelled.partition('@')[0]}")
+    for name in ("freeze", "lr_factors"):
+        given = getattr(optim, name)
+        if given and traits_of(config.method).prunes:
+            what = f"does not go with --method {config.method}, which learns which weights to keep"
+            raise refusal(flag(f"optim.{name}"), " ".join(given), what, "leave it out")
+    if config.reward.check_every and (optim.optimizer != "sgd" or optim.lr_factors):
+        what = "compares credit with plain SGD steps, which --optim.optimizer or --optim.lr-factors replace"
+        raise refusal("--reward.check-every", config.reward.check_every, what, "give 0")
+    for rule in optim.lr_factors:
+        try:
+            parse_lr_factor(rule)
+        except ValueError as error:
+            raise UsageError(f"--optim.lr-factors: {error}; write it so") from error
+
+
+def _check_optim(config: TrainConfig) -> None:
+    optim = config.optim
+    _check_optimizer(config)
     check_milestones("optim.milestones", optim.milestones)
     for name in ("restart_epochs", "restart_factor"):
         value = getattr(optim, name)

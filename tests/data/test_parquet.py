@@ -121,7 +121,7 @@ WRONG = [
     (
         [*GOOD[:2], encode(pixels(2, 5, 7))],
         [0, 1, 2],
-        " row 2: image is 7x5 but the first is 6x6; write all rows with one size",
+        " row 2: image is 7x5 but the first is 6x6; write all rows with one size, or give --data.image-size",
     ),
 ]
 

@@ -108,5 +108,5 @@ def test_torchvision_refuses_other_channel_counts():
         build("torchvision:resnet18", (2, 32, 32))
     assert str(caught.value) == (
         "model: 'torchvision:resnet18' takes 3 channels and the images have 2; "
-        "use a built-in net or module:function"
+        "use a built-in net, timm:NAME or module:function"
     )

@@ -8,7 +8,7 @@ from torch import nn
 
 from lasat_ray.config import OptimConfig
 from lasat_ray.models import build_classifier
-from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer
+from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer, set_rate, step_size
 from tests.support.helpers import close, golden
 
 
@@ -182,3 +182,57 @@ def test_restarts_are_those_of_pytorch(factor):
         theirs.step(quarter / 4)
         wanted = optimizer.param_groups[0]["lr"]
         assert learning_rate(config, quarter / 4, 30) == pytest.approx(wanted, abs=1e-12), quarter / 4
+
+
+def two_layers():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).double()
+
+
+def test_adamw_with_factors_by_its_formula():
+    """Decoupled decay, both moments with their corrections (Loshchilov and Hutter 2019), a rate a group."""
+    net, twin = two_layers(), two_layers()
+    config = OptimConfig(optimizer="adamw", momentum=0.8, beta2=0.95, weight_decay=0.1, lr=1.0)
+    factors = {id(net[0].weight): 0.1, id(net[0].bias): 0.1}
+    optimizer = make_optimizer(net, config, factors)
+    moments = [(torch.zeros_like(p), torch.zeros_like(p)) for p in twin.parameters()]
+    x = torch.rand(5, 3, dtype=torch.float64)
+    for step, rate in ((1, 0.01), (2, 0.002)):
+        set_rate(optimizer, rate)
+        optimizer.zero_grad()
+        (net(x) ** 2).sum().backward()
+        optimizer.step()
+        gradients = torch.autograd.grad((twin(x) ** 2).sum(), list(twin.parameters()))
+        with torch.no_grad():
+            for n, (p, g) in enumerate(zip(twin.parameters(), gradients, strict=True)):
+                own = rate * (0.1 if n < 2 else 1.0)
+                m, v = moments[n]
+                m.mul_(0.8).add_(0.2 * g)
+                v.mul_(0.95).add_(0.05 * g * g)
+                p.mul_(1 - own * 0.1)
+                p.sub_(own * (m / (1 - 0.8**step)) / ((v / (1 - 0.95**step)).sqrt() + 1e-8))
+        for mine, theirs in zip(net.parameters(), twin.parameters(), strict=True):
+            close(mine.detach(), theirs.detach(), atol=1e-14)
+    for parameter, (_, v) in zip(net.parameters(), moments, strict=True):
+        factor = factors.get(id(parameter), 1.0)
+        close(step_size(optimizer, parameter), factor / ((v / (1 - 0.95**2)).sqrt() + 1e-8), atol=1e-8)
+
+
+def test_the_default_is_the_optimizer_of_before_and_old_states_fit():
+    net = two_layers()
+    optimizer = make_optimizer(net, OptimConfig(), {})
+    assert type(optimizer) is torch.optim.SGD and len(optimizer.param_groups) == 1
+    assert "factor" not in optimizer.param_groups[0]
+    set_rate(optimizer, 0.3)
+    assert optimizer.param_groups[0]["lr"] == 0.3
+    assert step_size(optimizer, net[0].weight) == 1.0
+
+
+def test_parts_of_a_group_keep_their_weight_decay():
+    net = build_classifier("small_cnn_bn", num_classes=3, image_shape=(1, 8, 8))
+    config = OptimConfig(decay_norms=False, weight_decay=0.01)
+    factors = {id(p): 0.1 for name, p in net.named_parameters() if "convs" in name}
+    groups = make_optimizer(net, config, factors).param_groups
+    assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
+    found = {(group["weight_decay"], group["factor"]) for group in groups}
+    assert found == {(0.01, 0.1), (0.01, 1.0), (0.0, 0.1), (0.0, 1.0)}

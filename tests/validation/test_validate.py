@@ -19,7 +19,7 @@ from lasat_ray.validation.learner import READS
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
     *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
-    *("policy.target_kl", "optim.swa_start"),
+    *("policy.target_kl", "optim.swa_start", "data.image_size"),
 }
 
 
@@ -67,7 +67,8 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("policy.weight_decay", "policy.grad_clip", "policy.entropy_weight"), (-1.0,)),
     **dict.fromkeys(("optim.weight_decay", "optim.grad_clip", "optim.warmup_epochs"), (-1.0,)),
     **dict.fromkeys(("reward.clamp", "policy.lr", "optim.lr"), (0.0, -1.0)),
-    **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay"), (1.0, -0.1)),
+    **dict.fromkeys(("policy.momentum", "optim.momentum", "optim.ema_decay", "optim.beta2"), (1.0, -0.1)),
+    "data.image_size": (0, 5000),
     "optim.warmup_start": (0.0, 1.5),
     **dict.fromkeys(("policy.entropy_final", "policy.value_weight", "policy.exploration"), (-1.0,)),
     **dict.fromkeys(("policy.clip", "policy.target_kl", "policy.mirror_step"), (0.0, -1.0)),
@@ -332,6 +333,21 @@ COMBINATIONS = [
     ),
     ({"learner": "sb3:PPO", "precision": "fp64"}, "--precision: 'fp64' has no effect"),
     ({"optim.nesterov": True, "optim.momentum": 0.0}, "--optim.nesterov: True needs momentum"),
+    ({"optim.nesterov": True, "optim.optimizer": "adamw"}, "--optim.nesterov: True has no effect with"),
+    ({"optim.beta2": 0.99}, "--optim.beta2: 0.99 has no effect with --optim.optimizer sgd"),
+    ({"optim.lr_factors": ("fc",)}, "--optim.lr-factors: 'fc' is no PATTERN=FACTOR"),
+    ({"optim.lr_factors": ("fc=0",)}, "--optim.lr-factors: 'fc=0' is no PATTERN=FACTOR"),
+    ({"optim.freeze": ("fc",), **HYDRA}, "--optim.freeze: fc does not go with --method hydra"),
+    ({"new_head": True}, "--new-head: True has no effect without --init-from"),
+    ({"data.image_size": 32}, "--data.image-size: 32 has no effect with --dataset digits"),
+    ({"data.fit": "crop"}, "--data.fit: 'crop' has no effect without --data.image-size"),
+    ({"data.std": (0.0,)}, "--data.std: 0"),
+    ({"data.mean": ()}, "--data.mean: nothing is no number"),
+    ({"strategy_model": "timm:resnet18@pretrained"}, "--strategy-model: 'timm:resnet18@pretrained' names"),
+    (
+        {"reward.check_every": 2, "optim.optimizer": "adamw"},
+        "--reward.check-every: 2 compares credit with plain SGD steps",
+    ),
     ({"optim.milestones": (3.0, 3.0)}, "--optim.milestones: 3 3 does not increase"),
     ({"optim.milestones": (4.0, 3.0)}, "--optim.milestones: 4 3 does not increase"),
     ({"optim.milestones": (0.0, 3.0)}, "--optim.milestones: 0 3 does not increase"),
