@@ -112,3 +112,29 @@ def test_a_ray_without_its_switch_starts_no_cluster_that_all_machines_reach(monk
     monkeypatch.delitem(sys.modules, "ray._private.ray_constants", raising=False)
     with pytest.raises(UserError, match=r"ray: version .* loopback .*; install"), session._on_loopback():
         raise AssertionError("never entered")
+
+
+def test_the_installed_ray_has_what_is_used_of_it():
+    """With a Ray newer than that of constraints.txt this fails first, and by name."""
+    import ray
+    from ray._private import ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config, GcsClient
+    from ray.train import FailureConfig, ScalingConfig
+
+    told = f"ray {ray.__version__}"
+    assert ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR == "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", told
+    assert isinstance(ray_constants.ENABLE_RAY_CLUSTER, bool), told
+    assert callable(Config.initialize) and callable(GcsClient), told
+    assert isinstance(AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True), bool), told
+    # Public, and young: elastic workers, labels, a bound on starts.
+    asked = ScalingConfig(num_workers=(1, 2), label_selector={"a": "b"}, elastic_resize_monitor_interval_s=5)
+    assert (asked.min_workers, asked.max_workers) == (1, 2), told
+    assert FailureConfig(max_failures=3, controller_failure_limit=0).controller_failure_limit == 0, told
+
+
+def test_private_clusters_listen_on_loopback_by_what_the_installed_ray_reads(monkeypatch):
+    """The switch is the one that Ray itself looks at when it chooses a node's address."""
+    from ray._private import ray_constants, services
+
+    monkeypatch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)
+    assert services.get_node_ip_address() == "127.0.0.1"

@@ -161,3 +161,13 @@ def budget_spelled_out(args: Sequence[str]) -> list[str]:
             raise refusal("--budget", f"'{value}'", "is no budget", "write 350passes or 20minutes")
         spelled += [f"--budget-{match[2]}", match[1]]
     return spelled
+
+
+def workers_spelled_out(args: Sequence[str]) -> list[str]:
+    """``--num-workers 2..8`` as the two settings that it is short for; a plain number stays as it is."""
+    line = "\0".join(args)
+    return re.sub(
+        r"(?<![^\0])--num[-_]workers[\0=](\d+)\.\.(\d+)(?![^\0])",
+        r"--min-workers\0\1\0--num-workers\0\2",
+        line,
+    ).split("\0")

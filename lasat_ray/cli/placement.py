@@ -21,6 +21,8 @@ class Asked(Protocol):
     @property
     def num_workers(self) -> int: ...
     @property
+    def min_workers(self) -> int | None: ...
+    @property
     def device(self) -> str: ...
     @property
     def accelerator_type(self) -> str | None: ...
@@ -49,6 +51,9 @@ def labels_of(words: Sequence[str]) -> dict[str, str]:
 def check_placement(options: Asked) -> None:
     """UsageError where a wish about the workers cannot be met by any cluster, or has no effect."""
     labels_of(options.node_labels)
+    if (options.min_workers or 0) > options.num_workers:
+        shown = f"is more than --num-workers {options.num_workers}, which is the most"
+        raise refusal("--min-workers", options.min_workers, shown, "write --num-workers 2..8, say")
     check_share(options.gpus_per_worker, options.num_workers)
     wishes = {
         "--accelerator-type": options.accelerator_type,

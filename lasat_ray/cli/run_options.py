@@ -19,7 +19,14 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
-from lasat_ray.cli.parsing import HelpShown, budget_spelled_out, flags_of, parse, value_of
+from lasat_ray.cli.parsing import (
+    HelpShown,
+    budget_spelled_out,
+    flags_of,
+    parse,
+    value_of,
+    workers_spelled_out,
+)
 from lasat_ray.cli.placement import Spread, check_placement
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
@@ -43,7 +50,9 @@ class RunOptions:
     """Where and how a run executes; nothing here changes what it computes."""
 
     num_workers: int = 0
-    """Ray Train workers; 0 trains in this process without Ray."""
+    """Ray Train workers; 0 trains in this process without Ray. 2..8: as many as there are machines for."""
+    min_workers: int | None = None
+    """Fewest workers to go on with where machines come and go, --num-workers being the most."""
     cpus_per_worker: float | None = None
     """Processor cores each worker reserves; None shares what the machine has."""
     gpus_per_worker: float = 1.0
@@ -120,7 +129,7 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     Names and ranges are not checked here but in ``validate.check``. Exits with 0 after --help.
     """
     args = [re.sub(r"^(-k|--credit)(?==|$)", lambda short: _SHORT[short[1]], token) for token in argv]
-    args = budget_spelled_out(args)
+    args = workers_spelled_out(budget_spelled_out(args))
     resume, recipe = value_of("--resume", args), value_of("--recipe", args)
     if resume is not None and recipe is not None:
         raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
@@ -155,6 +164,7 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
     """Refuse run options that cannot work; ``methods`` as in ``validate.check``."""
     numbers: dict[str, tuple[float, float | None]] = {
         "num-workers": (0, options.num_workers),
+        "min-workers": (1, options.min_workers),
         "max-failures": (0, options.max_failures),
         "cpus-per-worker": (0.001, options.cpus_per_worker),
         "start-timeout": (1.0, options.start_timeout),

@@ -25,11 +25,11 @@ import ray.train.torch
 import torch
 from ray.exceptions import RayError
 
-from lasat_ray.cli.placement import check_share
 from lasat_ray.cluster.gauges import Gauges
-from lasat_ray.cluster.placement import ANYWHERE, Placement, check_placed
+from lasat_ray.cluster.placement import ANYWHERE, Placement
 from lasat_ray.cluster.prefetch_on_ray import ray_data_prefetch
-from lasat_ray.cluster.session import check_free, find_modules_in, module_folders, packed, worker_resources
+from lasat_ray.cluster.scaling import RESIZE_S, scaling_of
+from lasat_ray.cluster.session import find_modules_in, module_folders, packed
 from lasat_ray.cluster.user_errors import UserErrorRelay
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json
@@ -55,6 +55,7 @@ def train_on_ray(
     folder: RunFolder,
     *,
     num_workers: int,
+    min_workers: int | None = None,
     cpus_per_worker: float | None = None,
     device: str = "auto",
     max_failures: int = 3,
@@ -66,14 +67,16 @@ def train_on_ray(
     start_failures: int = 0,
     accept_changed_data: bool = False,
     trust: bool = False,
+    resize_s: float = RESIZE_S,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training on a connected Ray; returns the summary (empty where
     ``stop_epoch`` ends it early).
 
     A worker that plays no round for ``hang_timeout`` seconds, or whose peer is silent for so long, counts
-    as lost. ``start_failures``: how often the workers may fail to start, where a machine may come back.
-    UserError in one line when workers cannot be had, start too late, or keep failing; Stopped after
-    SIGTERM; InUse while another process trains in ``folder``.
+    as lost. With ``min_workers`` Ray goes on with so many and up to ``num_workers``, and looks every
+    ``resize_s`` seconds for more. ``start_failures``: how often the workers may fail to start, where a
+    machine may come back. UserError in one line when workers cannot be had, start too late, or keep failing;
+    Stopped after SIGTERM; InUse while another process trains in ``folder``.
     """
     with folder.lock(), sigterm_asks(folder.stop_file.touch):
         folder.stop_file.unlink(missing_ok=True)
@@ -88,7 +91,15 @@ def train_on_ray(
                     "accept_changed_data": accept_changed_data,
                     "trust": trust,
                 },
-                scaling=_scaling(num_workers, cpus_per_worker, gpus_per_worker, device, placement),
+                scaling=scaling_of(
+                    num_workers,
+                    min_workers,
+                    cpus_per_worker=cpus_per_worker,
+                    gpus_per_worker=gpus_per_worker,
+                    device=device,
+                    placement=placement,
+                    resize_s=resize_s,
+                ),
                 failures=ray.train.FailureConfig(
                     # Ray retries a group that cannot start for ever unless the controller's limit is set.
                     max_failures=max_failures,
@@ -131,27 +142,6 @@ def _fitted(trainer: ray.train.torch.TorchTrainer) -> dict[str, Any]:
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
-
-
-def _scaling(
-    num_workers: int, cpus_per_worker: float | None, gpus_per_worker: float, device: str, placement: Placement
-) -> ray.train.ScalingConfig:
-    """The workers to ask for; UserError where they cannot be had."""
-    use_gpu = device == "cuda" or (device == "auto" and ray.cluster_resources().get("GPU", 0) >= num_workers)
-    use_gpu = use_gpu or placement.accelerator_type is not None
-    if use_gpu and gpus_per_worker < 1:
-        check_share(gpus_per_worker, num_workers)
-    resources = worker_resources(num_workers, cpus_per_worker, use_gpu, gpus_per_worker=gpus_per_worker)
-    check_placed(num_workers, resources, placement)
-    check_free(num_workers, resources)
-    return ray.train.ScalingConfig(
-        num_workers=num_workers,
-        use_gpu=use_gpu,
-        resources_per_worker=resources,
-        placement_strategy=placement.strategy,
-        label_selector=dict(placement.node_labels) or None,
-        accelerator_type=placement.accelerator_type,
-    )
 
 
 def _ray_trainer(

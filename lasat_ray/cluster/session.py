@@ -174,10 +174,11 @@ def worker_resources(
     total: dict[str, float] | None = None,
     *,
     gpus_per_worker: float = 1.0,
+    most_cpus: float = 1.0,
 ) -> dict[str, float]:
     """Resources of one worker; UsageError naming what is missing if they can never be met.
 
-    Without ``cpus_per_worker`` workers share the cores: 1 each where there are enough, else a
+    Without ``cpus_per_worker`` workers share the cores: ``most_cpus`` each where there are enough, else a
     fraction, down to ``SMALLEST_SHARE``. ``total``: the cluster's resources (default: ask the connected one).
     """
     total = ray.cluster_resources() if total is None else total
@@ -188,7 +189,7 @@ def worker_resources(
             f"Ray sees {gpus:g}; ask for fewer workers or --device cpu"
         )
     # 5 % of the cores stay free: Ray's controller asks for a share of its own.
-    share = cpus_per_worker or max(SMALLEST_SHARE, min(1.0, int(100 * 0.95 * cpus / num_workers) / 100))
+    share = cpus_per_worker or max(SMALLEST_SHARE, min(most_cpus, int(100 * 0.95 * cpus / num_workers) / 100))
     if share * num_workers > cpus + 1e-6:
         raise UsageError(
             f"--num-workers: {num_workers} workers of {share:g} CPUs need {share * num_workers:g} CPUs, "

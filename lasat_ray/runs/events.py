@@ -10,12 +10,16 @@ import errno
 import itertools
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from lasat_ray.units import Grid
+
+CLOSE_S = 30.0
+"""Most seconds that the last events may take to reach the disk."""
 
 
 class Events:
@@ -54,8 +58,27 @@ class Events:
             self._writer.flush()
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+        """OSError where the writer's thread does not end: its queue would keep the process at its end too."""
+        if self._writer is None:
+            return
+        failed: list[Exception] = []
+
+        def close() -> None:
+            try:
+                self._writer.close()
+            except Exception as error:
+                failed.append(error)
+
+        closing = threading.Thread(target=close, daemon=True, name="close-events")
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            writer = self._writer.file_writer.event_writer
+            writer._closed = True  # at Python's end it would wait for its thread once more
+            writer._event_queue.cancel_join_thread()
+            raise OSError(errno.EIO, "the thread that writes events does not end", str(self.folder))
+        if failed:
+            raise failed[0]
 
     def _histogram(self, tag: str, values: tuple[float, ...], counts: list[float], step: int) -> None:
         """A bucket a value; TensorBoard wants each bucket's upper end, in order."""

@@ -10,10 +10,12 @@ import ray.train.torch
 import torch
 
 import lasat_ray.cluster.ray_train as ray_train
+import lasat_ray.cluster.scaling as scaling_module
 from lasat_ray.cli.placement import check_placement, labels_of
 from lasat_ray.cli.run_options import RunOptions
 from lasat_ray.cluster.gauges import Gauges
 from lasat_ray.cluster.placement import Placement, check_placed, matches
+from lasat_ray.cluster.scaling import scaling_of
 from lasat_ray.config.json_io import config_to_json
 from lasat_ray.errors import UsageError
 from tests.support.ray_runs import tiny
@@ -144,14 +146,15 @@ def test_what_can_never_fit_is_one_line(workers, each, wish, told):
 def test_the_wishes_reach_ray_train(monkeypatch):
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 12.0, "GPU": 2.0})
     monkeypatch.setattr(ray, "nodes", lambda: NODES)
-    monkeypatch.setattr(ray_train, "check_free", lambda *_: None)
+    monkeypatch.setattr(scaling_module, "check_free", lambda *_: None)
     wish = Placement(accelerator_type="H100", node_labels={"disk": "fast"}, spread="strict-spread")
-    scaling = ray_train._scaling(1, 1.0, 0.5, "auto", wish)
+    share = {"cpus_per_worker": 1.0, "gpus_per_worker": 0.5}
+    scaling = scaling_of(1, None, device="auto", placement=wish, **share)
     assert scaling.use_gpu and scaling.resources_per_worker == {"CPU": 1.0, "GPU": 0.5}
     assert (scaling.accelerator_type, scaling.label_selector) == ("H100", {"disk": "fast"})
     assert scaling.placement_strategy == "STRICT_SPREAD"
     with pytest.raises(UsageError, match="2 workers share a GPU, where NCCL wants one for each"):
-        ray_train._scaling(2, 1.0, 0.5, "cuda", Placement())
+        scaling_of(2, None, device="cuda", placement=Placement(), **share)
 
 
 def test_a_worker_tells_the_cluster_how_the_run_goes(monkeypatch, tmp_path):

@@ -15,7 +15,7 @@ import pytest
 import ray
 import torch
 
-import lasat_ray.cluster.ray_train as ray_train
+import lasat_ray.cluster.scaling as scaling
 from lasat_ray.cluster.local import train_here
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.errors import UserError
@@ -90,7 +90,7 @@ def test_workers_that_cannot_start_fail_within_the_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between our look at the free cores and Ray's start others may take them: Ray would retry for ever."""
-    monkeypatch.setattr(ray_train, "check_free", lambda *_: None)
+    monkeypatch.setattr(scaling, "check_free", lambda *_: None)
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
     held = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
     ray.get(held.ready(), timeout=30)

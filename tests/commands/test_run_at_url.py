@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+import lasat_ray
 from lasat_ray import evaluate, train
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.mirror import local_path
@@ -160,3 +161,31 @@ def test_a_refused_start_leaves_nothing_at_the_url(elsewhere, monkeypatch, capsy
     assert run(monkeypatch, *SETTINGS, "--dataset", "npz:absent.npz", "--out", url) in (1, 2)
     assert "absent.npz" in capsys.readouterr().err
     assert not [path for path in elsewhere.rglob("*") if path.is_file()]
+
+
+def test_from_python_too(elsewhere):
+    url = f"memory://{uuid.uuid4().hex}/run"
+    small = {
+        "epochs": 1,
+        "data.max_train": 180,
+        "data.max_test": 40,
+        "evaluation.test_num_steps": (2,),
+        "evaluation.val_num_steps": 2,
+        "strategy": "fixed",
+    }
+    first = lasat_ray.train("digits", out=url, progress=False, **small)
+    (elsewhere / "runs").rename(elsewhere / "of another machine")
+    assert lasat_ray.train(resume=url, progress=False).summary == first.summary
+    again = lasat_ray.train("digits", out=url, resume_or_start=True, progress=False, **small)
+    assert again.summary == first.summary and again.folder == local_path(url)
+
+
+def test_a_comparison_goes_on_elsewhere_with_both_of_its_runs(elsewhere, monkeypatch):
+    url = f"memory://{uuid.uuid4().hex}/run"
+    words = [*SETTINGS, "--compare", "pgd-at", "--compare-by", "rounds", "--resume-or-start", "--out", url]
+    assert run(monkeypatch, *words) == 0
+    path = local_path(url)
+    told = [RunFolder(place).summary() for place in (path, path / "compare-pgd-at")]
+    (elsewhere / "runs").rename(elsewhere / "of another machine")
+    assert run(monkeypatch, *words) == 0
+    assert [RunFolder(place).summary() for place in (path, path / "compare-pgd-at")] == told

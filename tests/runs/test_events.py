@@ -1,6 +1,10 @@
 """TensorBoard shows every step of a run once, also after a resume, with histograms and pictures."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -62,3 +66,33 @@ def test_pictures_of_the_probe_are_kept_every_epoch(resumed):
     for name in ("1_x", "2_delta", "3_x_adv"):
         assert [event.step for event in events.Images(f"probe/{name}")] == [2, 5]
         assert events.Images(f"probe/{name}")[0].encoded_image_string.startswith(b"\x89PNG")
+
+
+HANGING = """
+import threading, time
+from pathlib import Path
+import lasat_ray.runs.events as module
+module.CLOSE_S = 0.5
+events = module.Events(Path("events"), {})
+events.write({"kind": "round", "round": 0, "loss": 1.0})
+writer = events._writer.file_writer.event_writer
+writer._ev_writer.write_event = lambda event: time.sleep(1000)  # a disk that does not answer
+for step in range(8):
+    events.write({"kind": "round", "round": step, "loss": 1.0})
+try:
+    events.close()
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+def test_a_writer_that_hangs_keeps_no_process_at_its_end(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", HANGING],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "the thread that writes events does not end\n" and done.returncode == 0, done.stderr

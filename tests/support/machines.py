@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,10 @@ class Machines:
     address: str
     env: Mapping[str, str]
     """The environment it was started in: of an account without files of its own, in Ray's default mode."""
+    join: Callable[[int], subprocess.Popen[bytes]]
+    """Adds a machine with so many cores; ``end`` takes it away."""
+    others: tuple[subprocess.Popen[bytes], ...] = ()
+    """The machines beside the head."""
 
 
 @contextmanager
@@ -44,11 +48,14 @@ def ray_machines(*cpus: int, dashboard: bool = False, token: str | None = None) 
     processes: list[subprocess.Popen[bytes]] = []
     try:
         address = start_head(processes, temp, env, cpus[0], dashboard)
-        for cores in cpus[1:]:
+
+        def join(cores: int) -> subprocess.Popen[bytes]:
             mode = {"RAY_AUTH_MODE": "token"} if token else {}  # a head finds its token without, others not
-            join = [f"--address={address}", f"--num-cpus={cores}"]
-            processes.append(ray_start(temp / "join.log", {**env, **mode}, *join))
-        yield Machines(address, env)
+            flags = [f"--address={address}", f"--num-cpus={cores}"]
+            processes.append(ray_start(temp / "join.log", {**env, **mode}, *flags))
+            return processes[-1]
+
+        yield Machines(address, env, join, tuple(join(cores) for cores in cpus[1:]))
     finally:
         for process in reversed(processes):
             end(process)
@@ -81,7 +88,7 @@ def start_head(
 def ray_start(log: Path, env: Mapping[str, str], *flags: str) -> subprocess.Popen[bytes]:
     with log.open("wb") as file:
         return subprocess.Popen(
-            [RAY, "start", "--block", *flags], env=env, start_new_session=True, stdout=file, stderr=file
+            [RAY, "start", "--block", *flags], env=env, process_group=0, stdout=file, stderr=file
         )
 
 
