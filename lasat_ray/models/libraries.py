@@ -135,12 +135,12 @@ def _fill(net: nn.Module, state: dict[str, Tensor], side: int | None) -> None:
     if side is not None:
         from torchvision.models.vision_transformer import interpolate_embeddings
 
-        state = interpolate_embeddings(side, net.patch_size, state)  # type: ignore[arg-type]
+        state = interpolate_embeddings(side, net.patch_size, state)
     own = net.state_dict()
     fitting = {name: v for name, v in state.items() if name in own and own[name].shape == v.shape}
     net.load_state_dict({**own, **fitting})
     if hasattr(net, "transform_input"):
-        net.transform_input = True  # as torchvision's own builders do beside their weights
+        net.transform_input = True  # type: ignore[assignment]  # as torchvision's own builders do beside their weights
 
 
 @contextmanager
