@@ -19,7 +19,13 @@ from benchmarks.tables.marked import markdown
 
 RECORD = "credit_check_digits"
 NETS = {"without BatchNorm": "tiny_cnn", "with BatchNorm": "tiny_cnn_bn"}
-CREDITS = ("influence", "image")
+CREDITS: dict[str, tuple[str, ...]] = {
+    "influence": (),
+    "influence, outcome held out": ("--reward.outcome", "heldout"),
+    "image": (),
+}
+"""Credit, and where its outcome is measured -> what asks for it beside ``--reward.credit``."""
+_NETS = ("--strategy-model", "tiny_cnn", "--model")
 FLAGS = (
     *("--recipe", "digits", "--learner", "reinforce", "--epochs", "12"),
     *("--evaluation.every", "4", "--reward.check-every", "3"),
@@ -34,18 +40,20 @@ class Options(RunOptions):
     """Folder of the runs."""
     seeds: int = 3
     """Seeds 0 to this."""
+    credits: tuple[str, ...] = tuple(CREDITS)
+    """Which; the record keeps the others as they are."""
 
 
-def trials(seeds: int) -> list[Trial]:
+def trials(options: Options) -> list[Trial]:
     return [
         Trial(
             label=f"{credit} {net}",
-            flags=(*FLAGS, "--model", net, "--strategy-model", "tiny_cnn", "--reward.credit", credit),
+            flags=(*FLAGS, *_NETS, net, "--reward.credit", credit.partition(",")[0], *CREDITS[credit]),
             seed=seed,
         )
-        for seed in range(seeds)
+        for seed in range(options.seeds)
         for net in NETS.values()
-        for credit in CREDITS
+        for credit in options.credits
     ]
 
 
@@ -62,17 +70,20 @@ def tables() -> dict[str, str]:
         for told, net in NETS.items():
             found = [c for run in runs if run["label"] == f"{credit} {net}" for c in run["correlations"]]
             figures = [f"{f(found):.2f}" for f in (statistics.median, min, max)]
-            rows.append([f"`{credit}`", told, *figures, len(found)])
+            name, _, where = credit.partition(",")
+            rows.append([f"`{name}`{',' if where else ''}{where}", told, *figures, len(found)])
     return {"check": markdown(["credit", "net", "median", "lowest", "highest", "checks"], rows)}
 
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     runs: list[dict[str, Any]] = []
-    for outcome in outcomes_of(trials(options.seeds), Judge(attacks=("clean",)), options):
+    for outcome in outcomes_of(trials(options), Judge(attacks=("clean",)), options):
         label, seed = outcome["trial"]["label"], outcome["trial"]["seed"]
         found = correlations(options.out / f"{label}-s{seed}")
         runs.append({"label": label, "seed": seed, "correlations": found})
+    ran = {run["label"] for run in runs}
+    runs = [*(run for run in read_record(RECORD)["runs"] if run["label"] not in ran), *runs]
     write_record(RECORD, {**made_by("benchmarks/studies/credit_check.py"), "flags": FLAGS, "runs": runs})
 
 

@@ -22,6 +22,7 @@ from benchmarks.studies import (
     credit_check,
     learning_curves,
     methods_table,
+    policy_study,
     precision_study,
     strategy_study,
 )
@@ -36,7 +37,12 @@ PAGES: dict[str, tuple[Tables, ...]] = {
     "docs/methods.md": (methods_table.tables,),
     "docs/reliability.md": (fault_campaign.tables,),
     "docs/scaling.md": (scaling.tables,),
-    "docs/strategy_learning.md": (compute_plane.tables, credit_check.tables, strategy_study.tables),
+    "docs/strategy_learning.md": (
+        compute_plane.tables,
+        credit_check.tables,
+        policy_study.tables,
+        strategy_study.tables,
+    ),
     "docs/tuning.md": (tuning.tables,),
 }
 """Page -> functions that return its tables: mark -> text."""

@@ -20,7 +20,7 @@ COLORS = ("#2f7ed8", "#e8702a", "#1aa37a", "#d0417e", "#8a5cf0", "#b08900", "#0c
 """One a group of runs; each stands out from white and from near-black."""
 SEPARATE = ("seed",)
 """Settings in which the runs of one group may differ."""
-BUDGET, NEAR = "budget_passes", 0.1
+BUDGET, NEAR = "budget_passes", 0.25
 """So may this one, by that share: --compare gives a rival what its run happened to spend, seed by seed."""
 Record = dict[str, Any]
 

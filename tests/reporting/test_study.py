@@ -34,6 +34,7 @@ def test_what_tells_groups_apart_is_in_their_names(runs, tmp_path):
     ("budgets", "told"),
     [
         ((545.2, 556.9), ["pgd-at learned"]),
+        ((461.1, 525.6), ["pgd-at learned"]),
         ((350.0, 556.9), ["pgd-at learned, budget_passes 350", "pgd-at learned, budget_passes 557"]),
         ((0.0, 556.9), ["pgd-at learned, budget_passes 0", "pgd-at learned, budget_passes 557"]),
     ],
