@@ -188,7 +188,7 @@ def _learning_passes(config: TrainConfig, policy_epochs: float | None) -> float:
 
 
 def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
-    if not method.attacks:
+    if not method.attacks or method.reuses:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
     compares = loss in ("kl", "squared") or (loss == "own" and not method.looks_first)

@@ -47,6 +47,8 @@ ROWS: dict[str, Row] = {
     "hat": Row(method="hat", source="clean"),
     "ltd": Row(method="ltd", source="clean"),
     **{name: Row(method=name) for name in ("ikl", "adr", "adr-trades", "te")},
+    "free": Row(method="free", strategies=("fixed",)),  # its strategies have no steps to choose
+    "atas-steps": Row(method="atas-steps"),
     "hydra": Row(method="hydra", source="pgd-at", source_flag="--init-from"),
 }
 

@@ -45,6 +45,14 @@ def _constant(steps: int, size: float | str) -> tuple[str, ...]:
 _DIGITS = Plane(
     rows={
         **{f"constant-{steps}": _constant(steps, size) for steps, size in _STEP.items()},
+        # 1.25 eps from a uniform start, constant-1, is random-start FGSM already.
+        "n-fgsm": (
+            *(*_constant(1, 0.2), "--attack.start", "uniform"),
+            *("--attack.eps", "0.6", "--attack.start-radius", "0.4"),
+        ),
+        "fat": ("--method", "fat", *_constant(10, _STEP[10])),
+        "free": ("--method", "free", *_constant(8, 0.2)),
+        "atas-steps": ("--method", "atas-steps", *_constant(1, 0.4)),
         "curriculum": ("--strategy", "curriculum", "--attack.grid", _BY_STEPS),
         "margin": ("--strategy", "margin", "--attack.grid", _BY_STEPS),
         "random": ("--strategy", "random", "--attack.grid", _GRID),
@@ -56,6 +64,11 @@ _DIGITS = Plane(
         "rate-priced": (*_LEARNED, *_RATE, *_HELDOUT, "--policy.initial-price", "2"),
     },
     told={
+        "constant-1": "constant, 1 step (random-start FGSM)",
+        "n-fgsm": "noise FGSM",
+        "fat": "FAT, up to 10 steps",
+        "free": "free training, 8 replays",
+        "atas-steps": "1 step as long as ATAS has it",
         "constant-10": "constant, 10 steps (PGD-AT)",
         "curriculum": "curriculum of 1, 2, 3, 5, 10 steps by the clock",
         "margin": "by the clean image's margin, 1 to 10 steps",

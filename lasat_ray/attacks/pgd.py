@@ -56,6 +56,10 @@ class Rule:
         """[S] bool: which images take this step; None means all."""
         return None
 
+    def sizes(self, state: StepState) -> Tensor | None:
+        """The length of this step for each image, [S] in [0,1] pixels; None means the strategy's."""
+        return None
+
     def noise(self, state: StepState) -> Tensor | None:
         """Added to the step before the projection, [S,C,H,W]."""
         return None
@@ -159,12 +163,13 @@ def _step(
         loss = objective(logits, seen.rows)
         (grad,) = torch.autograd.grad(loss, delta, torch.ones_like(loss))
     delta, grad = delta.detach()[:count], grad[:count]
-    ascent = ball.ascend(grad if velocity is None else velocity.gather(grad, seen.rows), size)
+    direction = grad if velocity is None else velocity.gather(grad, seen.rows)
     if rule is None:
-        return delta + ascent, None
+        return delta + ball.ascend(direction, size), None
     rows = torch.arange(count, device=delta.device) if isinstance(seen.rows, slice) else seen.rows
     state = StepState(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta, live=seen.live)
-    moves, noise = rule.moves(state), rule.noise(state)
+    moves, sizes, noise = rule.moves(state), rule.sizes(state), rule.noise(state)
+    ascent = ball.ascend(direction, size if sizes is None else per_image(sizes, delta))
     if moves is not None:
         moves = state.allowed(moves)
     if noise is not None:

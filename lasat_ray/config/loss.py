@@ -71,6 +71,14 @@ class LossConfig:
     """TE: what a prediction still counts an epoch later."""
     te_epochs: tuple[float, float] | None = None
     """TE: epochs (from 1) where it begins and its weight is full; none: 90 and 150 of 200, stretched."""
+    atas_c: float = 0.01
+    """ATAS: gradient norm, of the mean loss over the batch, at which a step is half its largest."""
+    atas_decay: float = 0.5
+    """ATAS: what an image's gradient norm still counts at its next attack."""
+    atas_range: tuple[float, float] = (0.25, 0.875)
+    """ATAS: shortest and longest step, as shares of the strategy's."""
+    atas_warmup: int | None = None
+    """ATAS: epochs whose steps are the budget; none: 5 of 30, stretched."""
     adr_decay: float = 0.995
     """ADR: decay of the target's average that labels are formed with."""
     adr_temperature: tuple[float, float] = (2.5, 2.0)

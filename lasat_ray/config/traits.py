@@ -22,6 +22,8 @@ class MethodTraits:
     strength rises when validation accuracy allows it. ``prunes``: the target loses weights (HYDRA).
     ``rule_reads``: what the attack's rule, if any, decides by: whether an image is classified
     correctly, or the gradient alone. ``attack_loss`` ``own``: the method's file says what attacks raise.
+    ``reuses``: an update's gradient in its own images is the next attack, without passes of its own, and a
+    batch is trained on as often as attacks have steps.
     """
 
     attack_loss: Literal["ce", "kl", "margin", "squared", "own"] = "ce"
@@ -38,6 +40,7 @@ class MethodTraits:
     grows: bool = False
     prunes: bool = False
     rule_reads: Literal["nothing", "labels", "gradient"] = "nothing"
+    reuses: bool = False
 
 
 def _kl(**more: object) -> MethodTraits:
@@ -72,6 +75,8 @@ TRAITS: dict[str, MethodTraits] = {
     "ikl": _kl(attack_loss="own"),
     "kd-swa": MethodTraits(companion="frozen", companions=2, companion_sees="adv"),
     "te": MethodTraits(attack_loss="own", looks_first=True),
+    "free": MethodTraits(reuses=True),
+    "atas-steps": MethodTraits(rule_reads="gradient"),
     "adr": MethodTraits(attack_loss="own", companion="average", companion_sees="before", looks_first=True),
     "adr-trades": _kl(companion="average", companion_sees="before", looks_first=True),
 }

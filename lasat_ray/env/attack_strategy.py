@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.balance import attack_balanced
-from lasat_ray.config import TrainConfig
+from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.cost import image_passes
 from lasat_ray.data import Batches, OutcomeBatches
 from lasat_ray.env.actions import checked_actions
@@ -120,7 +120,13 @@ class AttackStrategyVectorEnv(VectorEnv):
     def seek(self, round: int) -> None:
         """Go to a round without playing the ones before; what a resumed run does."""
         self.round = round
-        self.batch: Batch = self.batches.batch(round)
+        self.batch: Batch = self.batches.batch(round // self.replays)
+
+    @property
+    def replays(self) -> int:
+        """Rounds in a row that train on one batch: as many as attacks have steps where each round's gradient
+        is the next round's step."""
+        return int(grid_of(self.config)["num_steps"][0]) if self.target.method.reuses else 1
 
     @property
     def net(self) -> nn.Module:
@@ -212,7 +218,9 @@ class AttackStrategyVectorEnv(VectorEnv):
             bucket=self.config.speed.bucket,
             norm=attack.norm,
         )
-        if self.config.speed.balance and rule is None:
+        if method.adversary is not None:
+            x_adv = method.adversary(context)
+        elif self.config.speed.balance and rule is None:
             x_adv = attack_balanced(self.target.group, run, context.batch, context.strategy)
         else:
             x_adv = run(context.batch, context.strategy)

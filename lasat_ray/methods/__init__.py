@@ -6,10 +6,12 @@ from __future__ import annotations
 from lasat_ray.errors import UsageError, unknown_name
 from lasat_ray.methods import (
     adr,
+    atas,
     cat,
     clean,
     dart,
     fat,
+    free,
     gairat,
     hat,
     hydra,
@@ -53,6 +55,8 @@ METHODS: dict[str, Method] = {
     "ikl": ikl.METHOD,
     "kd-swa": kd_swa.METHOD,
     "te": te.METHOD,
+    "free": free.METHOD,
+    "atas-steps": atas.METHOD,
     "adr": adr.METHOD,
     "adr-trades": adr.ADR_TRADES,
 }

@@ -16,7 +16,7 @@ from lasat_ray.config import LossConfig
 from lasat_ray.config.traits import TRAITS, MethodTraits
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
-from lasat_ray.types import AttackStats, Batch, Logits, Strategy
+from lasat_ray.types import AttackedBatch, AttackStats, Batch, Logits, Strategy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +76,14 @@ class MethodMemory(Protocol):
         """Restore what ``state_dict`` returned, its tensors on ``device``."""
 
 
+class AttackMemory(MethodMemory, Protocol):
+    """A memory that also takes in what each update attacked."""
+
+    def remember(self, attacked: AttackedBatch, gradient: Tensor | None, group: ProcessGroup) -> None:
+        """``attacked``: this worker's images [B] as the update saw them; ``gradient`` [B,C,H,W] of its loss
+        in x_adv, where the method declares ``reuses``."""
+
+
 MethodLoss = Callable[[MethodInputs], Tensor]
 """inputs -> loss per image [B], differentiable in the logits."""
 
@@ -87,8 +95,9 @@ class Method(MethodTraits):
     ``rule`` makes the attack's data-dependent rule for one batch; ``limit`` changes the chosen
     strategies before the attack; ``conclude`` turns what the rule noted into what the loss reads
     and may sum over workers. ``objective``: what the attack raises where ``attack_loss`` is ``own``;
-    ``memory`` makes what the method keeps between rounds; ``label`` forms what attack and loss share of
-    each image, ``soft_y`` [B,N]: a label, an average of predictions.
+    ``adversary`` makes the adversarial images [B,C,H,W] itself, without steps; ``memory`` makes what the
+    method keeps between rounds (an ``AttackMemory`` is told of attacks too); ``label`` forms what attack and
+    loss share of each image, ``soft_y`` [B,N]: a label, an average of predictions.
     """
 
     loss: MethodLoss
@@ -96,6 +105,7 @@ class Method(MethodTraits):
     limit: Callable[[AttackContext], Strategy] | None = None
     conclude: Callable[[AttackStats, AttackContext], AttackStats] | None = None
     objective: Callable[[AttackContext], ObjectiveOf] | None = None
+    adversary: Callable[[AttackContext], Tensor] | None = None
     memory: Callable[[LossConfig], MethodMemory] | None = None
     label: Callable[[AttackContext], Tensor | None] | None = None
 

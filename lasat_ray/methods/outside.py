@@ -14,7 +14,7 @@ from lasat_ray.config import LossConfig
 from lasat_ray.methods.base import AttackContext, Method, MethodInputs, MethodMemory
 from lasat_ray.plugins import Plugin, checked_state, shown
 from lasat_ray.process_group import ProcessGroup
-from lasat_ray.types import AttackStats, Batch, Logits, Strategy
+from lasat_ray.types import AttackedBatch, AttackStats, Batch, Logits, Strategy
 
 
 def held(method: Method, plugin: Plugin) -> Method:
@@ -51,6 +51,15 @@ def held(method: Method, plugin: Plugin) -> Method:
         _check_stats(found, "conclude", len(context.batch.y), plugin)
         return found
 
+    def adversary(context: AttackContext) -> Tensor:
+        assert method.adversary is not None
+        with plugin.call("adversary"):
+            found = method.adversary(context)
+        if not isinstance(found, Tensor) or found.shape != context.batch.x.shape:
+            shape = tuple(context.batch.x.shape)
+            raise plugin.fault(f"adversary returned {shown(found)}", f"return a tensor of {shape}")
+        return found
+
     def objective(context: AttackContext) -> ObjectiveOf:
         assert method.objective is not None
         with plugin.call("objective"):
@@ -69,6 +78,7 @@ def held(method: Method, plugin: Plugin) -> Method:
         loss=loss,
         objective=objective if method.objective else None,
         memory=memory if method.memory else None,
+        adversary=adversary if method.adversary else None,
         rule=rule if method.rule else None,
         limit=limit if method.limit else None,
         conclude=conclude if method.conclude else None,
@@ -88,6 +98,14 @@ class HeldRule(Rule):
             found = self.inner.moves(state)
         if found is not None:
             _check_vector(found, "moves", len(state.grad), self.plugin, floating=False)
+        return found
+
+    def sizes(self, state: StepState) -> Tensor | None:
+        """[S], or None for the strategy's."""
+        with self.plugin.call("sizes"):
+            found = self.inner.sizes(state)
+        if found is not None:
+            _check_vector(found, "sizes", len(state.grad), self.plugin)
         return found
 
     def noise(self, state: StepState) -> Tensor | None:
@@ -126,6 +144,13 @@ class HeldMemory:
         """Images [B], logits [B,N]."""
         with self.plugin.call("memory.learn"):
             self.inner.learn(batch, logits, group)
+
+    def remember(self, attacked: AttackedBatch, gradient: Tensor | None, group: ProcessGroup) -> None:
+        """As ``AttackMemory.remember``, where the memory has it."""
+        remember = getattr(self.inner, "remember", None)
+        if remember is not None:
+            with self.plugin.call("memory.remember"):
+                remember(attacked, gradient, group)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint can hold."""

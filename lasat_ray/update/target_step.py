@@ -155,6 +155,10 @@ class TargetStep:
             self.pruning.searching = self._searches(round)
         begin_step(self.config.speed)
         perturbation, l1 = self._weight_perturbation(task, self.net)
+        if self.method.reuses:
+            # A leaf of its own: perturbing the weights leaves no gradient in it.
+            tracked = attacked.x_adv.detach().requires_grad_(True)
+            attacked = dataclasses.replace(attacked, x_adv=tracked)
         with perturbed(self.net, perturbation):
             logits = forward(self.passes, self.method, attacked, self.companion)
             loss_B = task.loss(logits, self.config.loss)
@@ -167,6 +171,8 @@ class TargetStep:
             self.companion.follow(self.net)
         if self.memory:
             self.memory.learn(batch, logits.detach(), self.group)
+            if (remember := getattr(self.memory, "remember", None)) is not None:
+                remember(attacked, attacked.x_adv.grad, self.group)
         with torch.no_grad():
             if l1 is None:
                 l1 = task.unsmoothed().loss(logits.detach(), self.unsmoothed)

@@ -14,6 +14,7 @@ def check_method(config: TrainConfig) -> None:
     _check_teacher(config)
     _check_attack_of(config)
     _check_labels(config)
+    _check_reuse(config)
     if config.new_head and config.init_from is None:
         what = "has no effect without --init-from, whose head it leaves out"
         raise refusal("--new-head", "True", what, "leave it out")
@@ -100,6 +101,35 @@ def _check_labels(config: TrainConfig) -> None:
         check_bound("--loss.adr-temperature", value, (lambda v: v > 0, "give temperatures above 0"))
     for value in loss.adr_trust:
         check_bound("--loss.adr-trust", value, (lambda v: 0 <= v <= 1, "give shares from 0 to 1"))
+
+
+def _check_reuse(config: TrainConfig) -> None:
+    """What a method whose attacks are earlier updates' gradients has no use for."""
+    method, attack, loss = config.method, config.attack, config.loss
+    if not (0 < loss.atas_range[0] <= loss.atas_range[1]):
+        shown = " ".join(f"{value:g}" for value in loss.atas_range)
+        raise refusal("--loss.atas-range", shown, "is no range above 0", "give the shorter step first")
+    if not traits_of(method).reuses:
+        return
+    told = f"has no effect with --method {method}, whose attacks are the updates' own gradients"
+    if attack.norm != "linf":
+        what = f"is not that of --method {method}, whose noise is kept in the L-inf ball"
+        raise refusal("--attack.norm", f"'{attack.norm}'", what, "use linf")
+    for name in ("loss", "start"):
+        if (value := getattr(attack, name)) != "method":
+            raise refusal(f"--attack.{name}", f"'{value}'", told, "leave it out")
+    if attack.start_radius is not None:
+        raise refusal("--attack.start-radius", f"{attack.start_radius:g}", told, "leave it out")
+    if attack.momentum:
+        raise refusal("--attack.momentum", f"{attack.momentum:g}", told, "leave it out")
+    grid = {} if config.strategy == "fixed" else attack.grid
+    for name in sorted(grid.keys() & {"start_radius", "attack_loss", "momentum"}):
+        raise refusal("--attack.grid", f"'{name}'", told, "leave it out")
+    if len(grid.get("num_steps", ())) > 1:
+        what = f"has several values, but is how often --method {method} trains on each batch"
+        raise refusal("--attack.grid", "'num_steps'", what, "give one value, for example num_steps=8")
+    if config.speed.balance:
+        raise refusal("--speed.balance", "True", told, "leave it out")
 
 
 def _check_pruning(config: TrainConfig) -> None:

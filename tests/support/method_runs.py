@@ -54,6 +54,8 @@ def run_config(name: str, teacher: str, **changes: Any) -> TrainConfig:
         changes |= {"init_from": teacher, "model": "small_cnn"}
     if name == "rebuffi":
         changes |= {"data__cutmix": True, "optim__ema_decay": 0.9}
+    if method.reuses:
+        changes["attack__grid"] = {"eps": (0.1, 0.2, 0.3), "num_steps": (2.0,), "step_size": (0.05, 0.1)}
     if name == "te":
         changes["loss__te_epochs"] = (1.0, 2.0)
     if not method.attacks:
