@@ -17,7 +17,7 @@ from lasat_ray.runs.folder import RunFolder
 from tests.support.helpers import CPU, close, make_images
 from tests.support.world_games import GAMES, RESUMED, STOP, config_of, slug, train, worker
 
-SAME = [game for game in GAMES if game != "batch norm"]  # batch statistics differ by shard, as they should
+SAME = [game for game in GAMES if game != "batch norm"]  # statistics of shares, as DDP has them
 TIMES = ("train_seconds", "img_per_second")
 
 

@@ -175,6 +175,10 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
     if options.num_workers > config.batch_size:
         shown = f"{config.batch_size} images cannot feed {options.num_workers} workers"
         raise UsageError(f"--batch-size: {shown}; give at least one image a worker")
+    alone = options.num_workers < 2 and options.resume is None
+    if config.optim.sync_batch_norm and alone and not options.resume_or_start:
+        what = "has no effect in one process, which sees whole batches anyway"
+        raise refusal("--optim.sync-batch-norm", "True", what, "leave it out or add --num-workers 2, say")
     _check_place(config, options)
     if options.compare is None and options.compare_by != RunOptions.compare_by:
         what = "has nothing to compare without --compare"

@@ -143,6 +143,8 @@ class OptimConfig:
     """Largest gradient norm of the target net; 0 switches clipping off."""
     ema_decay: float = 0.0
     """Decay of the weight average that is evaluated beside the net; 0 switches it off."""
+    sync_batch_norm: bool = False
+    """Several workers: BatchNorm sees the images of all, as one process does; else each its own share."""
     swa_start: float | None = None
     """Epoch (from 0) from which nets at the ends of epochs are averaged equally and evaluated; none: not."""
 

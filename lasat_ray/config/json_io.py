@@ -64,6 +64,7 @@ BEFORE: dict[str, Any] = {
     "optim.beta2": 0.999,
     "optim.freeze": [],
     "optim.lr_factors": [],
+    "optim.sync_batch_norm": False,
     "optim.restart_epochs": 10.0,
     "optim.restart_factor": 2.0,
     "loss.kd_plain": 0.1,

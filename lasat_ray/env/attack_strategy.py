@@ -290,17 +290,18 @@ class AttackStrategyVectorEnv(VectorEnv):
         if self.is_check_round and before is not None:
             credit = outcome if effect is None else effect
             rate = self.target.rate(self.round)
-            correlation = credit_correlation(
-                before,
-                task,
-                credit,
-                x_ref,
-                self.config.loss,
-                config,
-                lr=rate,
-                group=group,
-                outcome_batch=asked,
-            )
+            with self.target.synced():
+                correlation = credit_correlation(
+                    before,
+                    task,
+                    credit,
+                    x_ref,
+                    self.config.loss,
+                    config,
+                    lr=rate,
+                    group=group,
+                    outcome_batch=asked,
+                )
         gain = cost = price = None
         if self.price is not None:
             gain = outcome_gain(terms, before, asked, x_ref, config) if effect is None else effect

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from lasat_ray.methods.awp import WeightPerturbation, awp_perturbation, perturbe
 from lasat_ray.methods.hydra import Pruning, search_epochs, stage_of
 from lasat_ray.models import Classifier, FollowingNet, begin_step, compiled, eval_mode
 from lasat_ray.models.patterns import lr_factors
+from lasat_ray.models.synced import SyncedBatchNorm
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, StepReport
 from lasat_ray.update.optim import average_of, learning_rate, make_optimizer, set_rate, step_size
@@ -125,6 +128,11 @@ class TargetStep:
             return 0.0
         return self.method.awp_gamma if settings.awp_gamma is None else settings.awp_gamma
 
+    def synced(self) -> AbstractContextManager[Any]:
+        """What training passes are made in: BatchNorm over all workers where the settings ask for it."""
+        together = self.config.optim.sync_batch_norm and self.group.size > 1
+        return SyncedBatchNorm(self.group) if together else contextlib.nullcontext()
+
     @property
     def deployed(self) -> nn.Module:
         """The net that is evaluated and kept: the weight average where there is one by now."""
@@ -159,7 +167,7 @@ class TargetStep:
             # A leaf of its own: perturbing the weights leaves no gradient in it.
             tracked = attacked.x_adv.detach().requires_grad_(True)
             attacked = dataclasses.replace(attacked, x_adv=tracked)
-        with perturbed(self.net, perturbation):
+        with self.synced(), perturbed(self.net, perturbation):
             logits = forward(self.passes, self.method, attacked, self.companion)
             loss_B = task.loss(logits, self.config.loss)
             grad_norm = self._descend(loss_B, batch.global_size)
@@ -201,7 +209,7 @@ class TargetStep:
         copied = copy.deepcopy(self.net).train()
         with eval_mode(self.companion):
             perturbation, _ = self._weight_perturbation(task, copied)
-            with perturbed(copied, perturbation):
+            with self.synced(), perturbed(copied, perturbation):
                 return plain_step(
                     copied,
                     task,
@@ -254,9 +262,10 @@ class TargetStep:
         elif not gamma:
             return {}, None
         frozen, plain = [] if self.companion is None else [self.companion], task.unsmoothed()
-        return awp_perturbation(
-            net, lambda: plain.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
-        )
+        with self.synced():
+            return awp_perturbation(
+                net, lambda: plain.loss_of(net, self.unsmoothed), gamma, size, self.group, frozen=frozen
+            )
 
     def _descend(self, loss_B: Tensor, global_size: int) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)

@@ -296,6 +296,9 @@ def _check_optimizer(config: TrainConfig) -> None:
     if optim.nesterov and optim.optimizer == "adamw":
         what = "has no effect with --optim.optimizer adamw"
         raise refusal("--optim.nesterov", "True", what, "leave it out, or use sgd")
+    if optim.sync_batch_norm and config.speed.compile not in ("none", "graph"):
+        what = f"does not go with --speed.compile {config.speed.compile}, which fixes what a pass computes"
+        raise refusal("--optim.sync-batch-norm", "True", what, "use --speed.compile none or graph")
     if optim.nesterov and optim.momentum == 0:
         raise refusal("--optim.nesterov", "True", "needs momentum", "give --optim.momentum 0.9, say")
     if optim.optimizer == "sgd" and optim.beta2 != OptimConfig().beta2:

@@ -66,6 +66,20 @@ GAMES: dict[str, dict[str, Any]] = {
         "speed__balance": True,
         "attack__grid": {"eps": (0.1, 0.2), "num_steps": (1.0, 4.0, 9.0), "step_size": (0.02, 0.05)},
     },
+    "batch norm, synchronized": {
+        "model": "small_cnn_bn",
+        "optim__sync_batch_norm": True,
+        "method": "at-awp",
+        "reward__credit": "influence",
+        "reward__standardize": True,
+        "reward__check_every": 1,
+    },
+    "batch norm, stepped copy": {
+        "model": "small_cnn_bn",
+        "optim__sync_batch_norm": True,
+        "method": "trades",
+        "reward__lookahead": "copy",
+    },
     "batch norm": {"model": "small_cnn_bn", "strategy_model": "small_cnn_bn"},
 }
 RESUMED = "leave-one-out, standardized"  # this one is also continued by two workers where one stopped

@@ -1,10 +1,12 @@
 """Each bad setting is refused in one line that names it as the command line spells it."""
 
+import contextlib
 import dataclasses
 import math
 
 import pytest
 
+from lasat_ray.cli.run_options import RunOptions, check_run
 from lasat_ray.config import PolicyConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.traits import TRAITS, MethodTraits
@@ -19,7 +21,7 @@ from lasat_ray.validation.learner import READS
 OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
     *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
-    *("policy.target_kl", "optim.swa_start", "data.image_size"),
+    *("policy.target_kl", "optim.swa_start", "data.image_size", "loss.atas_warmup"),
 }
 
 
@@ -80,6 +82,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), (0.0, -1.0)),
     **dict.fromkeys(("loss.ikl_alpha", "loss.te_weight"), (-1.0,)),
     **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust", "loss.te_decay"), (1.0, -0.1)),
+    **{"loss.atas_c": (0.0, -1.0), "loss.atas_decay": (1.0, -0.1), "loss.atas_warmup": (-1,)},
     "loss.kd_temperature": (0.0, -1.0),
     "optim.swa_start": (-1.0,),
     "optim.restart_epochs": (0.0, -1.0),
@@ -140,6 +143,20 @@ def test_attacks_are_balanced_only_where_their_steps_differ_and_are_known(change
     told = refusal({**changes, "speed.balance": True})
     assert told.startswith("--speed.balance: True has no effect with ") and told.endswith("leave it out")
     check(changed(get_recipe("digits").config, {"speed.balance": True}))
+
+
+def test_batch_norm_is_not_synchronized_where_that_would_change_nothing():
+    config = changed(get_recipe("digits").config, {"optim.sync_batch_norm": True})
+    check(config)
+    for kind, fits in {"graph": True, "inductor": False}.items():
+        asked = changed(config, {"speed.compile": kind})
+        with contextlib.nullcontext() if fits else pytest.raises(UsageError, match="which fixes what a pass"):
+            check(asked)
+    check_run(config, RunOptions(num_workers=2))
+    check_run(config, RunOptions(resume="runs/of-two"))
+    for workers in (0, 1):
+        with pytest.raises(UsageError, match=r"--optim.sync-batch-norm: True has no effect in one process"):
+            check_run(config, RunOptions(num_workers=workers))
 
 
 GRID_CASES = [
