@@ -165,6 +165,8 @@ def budget_spelled_out(args: Sequence[str]) -> list[str]:
 
 def workers_spelled_out(args: Sequence[str]) -> list[str]:
     """``--num-workers 2..8`` as the two settings that it is short for; a plain number stays as it is."""
+    if not args:
+        return []  # "".split gives one empty word
     line = "\0".join(args)
     return re.sub(
         r"(?<![^\0])--num[-_]workers[\0=](\d+)\.\.(\d+)(?![^\0])",
