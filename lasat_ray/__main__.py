@@ -1,4 +1,4 @@
-"""``python -m lasat_ray``: the commands, each with what it is for."""
+"""``python -m lasat_ray``: what the program is for, three commands to begin with, and all of them."""
 
 from __future__ import annotations
 
@@ -26,6 +26,17 @@ GROUPS = {
 }
 
 
+ABOUT = (
+    "lasat-ray trains image classifiers that withstand attacks: a strategy net learns, image by image, how "
+    "to attack in training (LAS-AT). Three commands to begin with, on digits that need no download:"
+)
+FIRST = (
+    "  python -m lasat_ray.train --epochs 2 --out runs/first",
+    "  python -m lasat_ray.evaluate runs/first --attacks clean fgsm pgd-10",
+    "  python -m lasat_ray.report runs/first --out runs/report",
+)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The list; exit status 2 for anything but --help."""
     return run_command(lambda: _list(sys.argv[1:] if argv is None else argv))
@@ -40,7 +51,7 @@ def _list(argv: list[str]) -> int:
 
 def render_commands(width: int) -> str:
     """Every command under its heading; what it says of itself is the head of its file."""
-    lines = ["usage: python -m COMMAND --help", ""]
+    lines = [*textwrap.wrap(ABOUT, max(width, 40)), "", *FIRST, "", "usage: python -m COMMAND --help", ""]
     for heading, names in GROUPS.items():
         lines.append(f"{heading}:")
         for name in names:

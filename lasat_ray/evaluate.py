@@ -22,7 +22,7 @@ from lasat_ray.api.evaluation_options import (
     check_options,
     target_of,
 )
-from lasat_ray.cli.parsing import flags_of, parse
+from lasat_ray.cli.parsing import asks_help, flags_of, parse
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
@@ -49,17 +49,22 @@ _DESCRIPTION = (
     "Accuracy of a trained net under attack; the same command continues an evaluation that was killed.\n\n"
     f"Attacks: {', '.join(SPELLINGS)}; cw is cw-30."
 )
+EVERYDAY = (
+    *("--run", "--attacks", "--n-examples", "--eps", "--norm", "--dataset", "--weights", "--num-workers"),
+    *("--device", "--out", "--corruptions"),
+)
 
 
 def parse_evaluate(argv: Sequence[str]) -> EvaluateOptions:
     """The options of one evaluation; UsageError in one line. Exits with 0 after --help."""
     args = list(argv)
-    if (not args or args[0].startswith("-")) and not {"--help", "-h"} & set(args):
+    if (not args or args[0].startswith("-")) and not asks_help(args):
         raise UsageError(
             "RUN is missing; write it first: python -m lasat_ray.evaluate RUN_FOLDER --attacks pgd-10"
         )
     known = flags_of(EvaluateOptions)
-    asked = parse(_Grouped, args, prog="python -m lasat_ray.evaluate", description=_DESCRIPTION, known=known)
+    prog = "python -m lasat_ray.evaluate"
+    asked = parse(_Grouped, args, prog=prog, description=_DESCRIPTION, known=known, everyday=EVERYDAY)
     options = EvaluateOptions(**{k: v for group in vars(asked).values() for k, v in vars(group).items()})
     return replace(options, run=named_run(options.run))
 

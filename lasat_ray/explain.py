@@ -21,7 +21,7 @@ from lasat_ray.api.explained import (
     picture,
     smallest_eps,
 )
-from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _explain(argv: Sequence[str]) -> int:
     args = list(argv)
-    if sum(not token.startswith("-") for token in args[:2]) < 2 and not {"--help", "-h"} & set(args):
+    if sum(not token.startswith("-") for token in args[:2]) < 2 and not asks_help(args):
         raise UsageError("RUN and IMAGE are missing; for example: python -m lasat_ray.explain RUN_FOLDER 0 1")
     description = "Prediction, chosen strategy and smallest fooling eps of single images."
     options = parse(ExplainOptions, args, prog="python -m lasat_ray.explain", description=description)
@@ -50,7 +50,7 @@ def _explain(argv: Sequence[str]) -> int:
     found = explained(options)
     console = make_console()
     console.print(_image_table(options, found))
-    for table in _strategy_tables(found):
+    for table in _strategy_tables(found, console.width):
         console.print(table)
     check_local("--out", options.out)
     out = Path(options.out) if options.out else Path(options.run) / "explain.png"
@@ -67,7 +67,7 @@ def _image_table(options: ExplainOptions, found: Explained) -> Table:
     )
     table = Table(title=title)
     for name in ("image", "label", "seen as", "next", "smallest eps", "then seen as"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold", no_wrap=name == "smallest eps")
     for n, name in enumerate(found.names):
         best = found.p[n].topk(min(2, len(found.classes)))
         told = [f"{found.classes[int(c)]} {100 * float(v):.1f} %" for v, c in zip(*best, strict=True)]
@@ -81,20 +81,24 @@ def _image_table(options: ExplainOptions, found: Explained) -> Table:
     return table
 
 
-def _strategy_tables(found: Explained) -> list[Table]:
-    """How likely the policy takes each value, a table a field; the likeliest in bold."""
+def _strategy_tables(found: Explained, width: int) -> list[Table]:
+    """How likely the policy takes each value, in bold the likeliest: a table a field, or several beside which
+    no column would fit into ``width``."""
     tables = []
+    name_width = 3 + max(len("image"), *map(len, found.names))
     for field, (values, share) in found.shares.items():
-        table = Table(title=f"Strategy: {field_name(field, found.attack_norm)}, probability in %")
-        table.add_column("image")
-        for value in values:
-            table.add_column(format_value(field, value), justify="right")
-        for name, row in zip(found.names, share.tolist(), strict=True):
-            likeliest = row.index(max(row))
-            styles = ["bold" if n == likeliest else "" for n in range(len(row))]
-            cells = [Text(f"{100 * p:.0f}", style) for p, style in zip(row, styles, strict=True)]
-            table.add_row(name, *cells)
-        tables.append(table)
+        heads = [format_value(field, value) for value in values]
+        fitting = max(1, (width - 1 - name_width) // (3 + max(map(len, heads))))
+        for first in range(0, len(heads), fitting):
+            table = Table(title=f"Strategy: {field_name(field, found.attack_norm)}, probability in %")
+            table.add_column("image", no_wrap=True)
+            for head in heads[first : first + fitting]:
+                table.add_column(head, justify="right", no_wrap=True)
+            for name, row in zip(found.names, share.tolist(), strict=True):
+                likeliest = row.index(max(row))
+                shown = [(f"{100 * p:.0f}", "bold" if n == likeliest else "") for n, p in enumerate(row)]
+                table.add_row(name, *(Text(*cell) for cell in shown[first : first + fitting]))
+            tables.append(table)
     return tables
 
 

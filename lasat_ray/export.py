@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
-from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _export(argv: Sequence[str]) -> int:
     args = list(argv)
-    if (not args or args[0].startswith("-")) and not {"--help", "-h"} & set(args):
+    if (not args or args[0].startswith("-")) and not asks_help(args):
         raise UsageError(
             "RUN is missing; write it first: python -m lasat_ray.export RUN_FOLDER --format onnx"
         )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lasat_ray.api.reporting import ReportOptions, make_report
-from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.errors import UsageError
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(argv: Sequence[str]) -> int:
     args = list(argv)
-    if (not args or args[0].startswith("-")) and not {"--help", "-h"} & set(args):
+    if (not args or args[0].startswith("-")) and not asks_help(args):
         raise UsageError("RUN is missing; write it first: python -m lasat_ray.report RUN_FOLDER --out report")
     description = "Figures, tables and manifests of runs as one HTML file that needs no network."
     options = parse(ReportOptions, args, prog="python -m lasat_ray.report", description=description)

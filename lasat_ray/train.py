@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lasat_ray.cli.display import chance_line, leak_line, result_table, saved_line, strategy_table
+from lasat_ray.cli.display import (
+    chance_line,
+    leak_line,
+    next_lines,
+    result_table,
+    saved_line,
+    strategy_table,
+)
 from lasat_ray.cli.run_options import (
     RunOptions,
     parse_train,
@@ -71,7 +78,7 @@ def train_command() -> int:
     callbacks = find_callbacks(options.callbacks)
     out = options.folder or fresh_path(config)
     place = options.resume or options.out or str(out)
-    how = contextlib.nullcontext(_never) if _is_finished(out, rival) else trainer(options)
+    how = contextlib.nullcontext(_never) if _is_finished(out, rival) else trainer(options, console)
     uploads = uploads_of(options, console)
     with _told_how_to_go_on(out, place), uploads as uploaded, undone_if_refused(out), how as train:
         listeners = [*callbacks, *uploaded]
@@ -184,11 +191,8 @@ def _run_all(
         console.print(strategy_table(grid_of(config), display.first_options, display.last_options))
     copied = f", uploaded to {place}" if is_url(place := options.resume or options.out) else ""
     console.print(f"Run folder: {folder.path}{copied}", highlight=False, soft_wrap=True)
-    console.print(
-        f"Next: tensorboard --logdir {folder.path}   or in Python: lasat_ray.load_model('{folder.path}')",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in next_lines(folder.path):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _opened(config: TrainConfig, options: RunOptions, out: Path) -> RunFolder:

@@ -136,7 +136,8 @@ class RewardReport:
     net before the update was right on x_adv, where a copy was stepped for the reward alone;
     ``credit_correlation`` 0-d, in rounds that compare the credit with what images really did. With the
     objective ``rate``: ``cost`` [B] of each image's attack and update in passes, ``gain`` [B], and
-    ``price`` 0-d of a pass. ``outcome_size``: images behind L2 and L3 over all workers.
+    ``price`` 0-d of a pass. ``outcome_size``: images behind L2 and L3 over all workers. ``raw`` [B]: the
+    reward before it was standardized over its batch, whose mean over rounds would tell nothing.
     """
 
     reward: Tensor
@@ -148,6 +149,7 @@ class RewardReport:
     gain: Tensor | None = None
     cost: Tensor | None = None
     price: Tensor | None = None
+    raw: Tensor | None = None
 
     def per_image(self) -> dict[str, Tensor]:
         """Every figure of an image, [B] or of held-out images [H], by the name under which it is recorded."""

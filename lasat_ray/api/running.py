@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from lasat_ray.cli.display import TrainingDisplay
+from lasat_ray.cli.display import TrainingDisplay, waiting
 from lasat_ray.cli.placement import labels_of
 from lasat_ray.cli.run_options import RunOptions, check_run
 from lasat_ray.config import TrainConfig, grid_of
@@ -83,8 +83,9 @@ def uploads_of(options: RunOptions, console: Console) -> Iterator[list[tuple[str
 
 
 @contextlib.contextmanager
-def trainer(options: RunOptions) -> Iterator[Train]:
-    """How to train: in this process, or on Ray, which stays up for all runs in the block."""
+def trainer(options: RunOptions, console: Console) -> Iterator[Train]:
+    """How to train: in this process, or on Ray, which stays up for all runs in the block; ``console`` shows
+    that it is starting."""
     if options.num_workers == 0:
         from lasat_ray.cluster.local import train_here
 
@@ -95,6 +96,7 @@ def trainer(options: RunOptions) -> Iterator[Train]:
             listener=display,
             hang_timeout=options.hang_timeout,
             accept_changed_data=options.accept_changed_data,
+            log_actions=options.log_actions,
             trust=options.trust,
         )
         return
@@ -107,7 +109,9 @@ def trainer(options: RunOptions) -> Iterator[Train]:
         node_labels=labels_of(options.node_labels),
         spread=options.placement,
     )
-    with ray_session(options.address, options.start_timeout):
+    with contextlib.ExitStack() as stack:
+        with waiting(console, "Ray"):
+            stack.enter_context(ray_session(options.address, options.start_timeout))
         yield lambda config, folder, display: train_on_ray(
             config,
             folder,
@@ -122,6 +126,7 @@ def trainer(options: RunOptions) -> Iterator[Train]:
             hang_timeout=options.hang_timeout,
             listener=display,
             accept_changed_data=options.accept_changed_data,
+            log_actions=options.log_actions,
             trust=options.trust,
         )
 

@@ -170,7 +170,7 @@ def _new_run(
 ) -> TrainResult:
     notes = parts.notes if parts else ()
     uploads = uploads_of(options, console)
-    with uploads as uploaded, undone_if_refused(path), trainer(options) as train_run:
+    with uploads as uploaded, undone_if_refused(path), trainer(options, console) as train_run:
         begin = resume_or_start if options.resume_or_start else RunFolder.create
         folder = begin(path, config, run=dataclasses.asdict(options))
         if parts:
@@ -198,6 +198,6 @@ def _resumed(
         )
     check_all(config, options)
     uploads = uploads_of(options, console)
-    with uploads as uploaded, undone_if_refused(path), trainer(options) as train_run:
+    with uploads as uploaded, undone_if_refused(path), trainer(options, console) as train_run:
         summary, _ = run_one(config, folder, options, train_run, console, [*callbacks, *uploaded])
     return TrainResult(path, summary, config)

@@ -14,7 +14,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)?)")
 _SWITCHED_OFF = re.compile(r"(?:^|(?<=\.))no_")
-_COMMANDS_ALONE = ("help", "list_recipes")
+_COMMANDS_ALONE = ("help", "help_all", "list_recipes")
 
 
 def in_python(function: Callable[P, R]) -> Callable[P, R]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lasat_ray.config import TrainConfig
 from lasat_ray.units import Grid, format_budget, format_threat, format_value
+
+_FINE = 12  # values of a field, above which its ends stand on a line of their own: 80 columns hold the rest
 
 
 class TrainingDisplay:
-    """A callback of every run. On a terminal: one live line; elsewhere: a line per epoch."""
+    """A callback of every run. On a terminal: a bar that moves within epochs; elsewhere: a line an epoch."""
 
     def __init__(self, console: Console, title: str, grid: Grid):
         self.console = console
@@ -23,6 +30,7 @@ class TrainingDisplay:
         self.last_options: dict[str, list[float]] | None = None
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._per_epoch = 0.0  # of the whole run, what an epoch is; 0 while nobody knows
 
     def __enter__(self) -> TrainingDisplay:
         if self.console.is_terminal:
@@ -39,6 +47,11 @@ class TrainingDisplay:
     def __exit__(self, *_: object) -> None:
         if self._progress:
             self._progress.stop()
+
+    def on_start(self, folder: Path, config: TrainConfig) -> None:
+        """How far an epoch moves the bar; of a run with a budget its first epoch tells that."""
+        of_unknown_length = config.budget_passes or config.budget_minutes
+        self._per_epoch = 0.0 if of_unknown_length else 1 / config.epochs
 
     def on_record(self, record: dict[str, Any]) -> None:
         """What is told in words: a warning, or a round that was not finite."""
@@ -62,17 +75,44 @@ class TrainingDisplay:
             parts.append(f"reward {record['reward']:.2f}")
         parts += [f"{name} {format_mean(self.grid[name], record[name])}" for name in ("eps", "num_steps")]
         self._progress.update(self._task, description=f"{self.title}: " + ", ".join(parts))
+        if self._per_epoch:
+            done = min(1.0, record["epoch"] * self._per_epoch)
+            self._progress.update(self._task, total=1.0, completed=done)
 
     def _show_epoch(self, record: dict[str, Any]) -> None:
         done = record.get("budget_spent", record["epoch"] / record["epochs"])
         if self._progress and self._task is not None:
             self._progress.update(self._task, total=1.0, completed=done)
+            self._per_epoch = done / record["epoch"]
         left = record["train_seconds"] / done * max(0.0, 1 - done)
         epochs = f"({100 * done:.0f} %)" if "budget_spent" in record else f"/{record['epochs']}"
         parts = [f"epoch {record['epoch']:>3}{epochs}", f"{record['img_per_second']:.0f} img/s"]
         parts += [f"{name} {100 * record[key]:.1f} %" for key, name in _validated(record)]
         parts.append(f"{left:.0f} s left")
         self.console.print(f"{self.title}: " + ", ".join(parts), highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def waiting(console: Console, for_what: str) -> Iterator[None]:
+    """A live line while something starts that tells nothing itself; a log shows none."""
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(f"starting {for_what}"):
+        yield
+
+
+def next_lines(folder: Path) -> list[str]:
+    """What is done with a run next, each a line of its own; of other tools those that are installed."""
+    name = shlex.quote(str(folder))
+    lines = [
+        f"python -m lasat_ray.evaluate {name}",
+        f"python -m lasat_ray.report {name} --out {shlex.quote(str(folder / 'report'))}",
+    ]
+    if find_spec("tensorboard"):
+        lines.append(f"tensorboard --logdir {name}")
+    lines.append(f"in Python: lasat_ray.load_model({str(folder)!r})")
+    return [f"{'Next:' if n == 0 else '':5} {line}" for n, line in enumerate(lines)]
 
 
 def _validated(record: dict[str, Any]) -> list[tuple[str, str]]:
@@ -95,13 +135,13 @@ def result_table(summaries: Sequence[tuple[str, dict[str, Any]]]) -> Table:
     threat = format_threat(first["norm"], first["eps"])
     images = first.get("test_images", {}).get("told", f"{first['n_test']} images")
     table = Table(title=f"Test set, {images}, {threat}")
-    table.add_column("run")
+    table.add_column("run", overflow="fold")  # a method of somebody's may be long: it folds, figures do not
     robust = [key for key in summaries[0][1] if key.startswith("robust_acc_")]
     for key in ("clean_acc", *robust):
-        table.add_column(key.removesuffix("_acc").replace("robust_acc_pgd", "PGD-"), justify="right")
-    table.add_column("rounds", justify="right")
-    table.add_column("passes", justify="right")
-    table.add_column("img/s", justify="right")
+        head = key.removesuffix("_acc").replace("robust_acc_pgd", "PGD-")
+        table.add_column(head, justify="right", no_wrap=True)
+    for head in ("rounds", "passes", "img/s"):
+        table.add_column(head, justify="right", no_wrap=True)
     for name, summary in summaries:
         accuracies = [f"{100 * summary[key]:.1f} %" for key in ("clean_acc", *robust)]
         passes = f"{summary['passes_per_image']:.0f}" if "passes_per_image" in summary else "-"
@@ -145,20 +185,18 @@ def leak_line(summary: dict[str, Any]) -> str | None:
 def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]]) -> Table:
     """How the distribution of each field moved: its share per value in the first and last epoch."""
     table = Table(title="Strategies chosen, first epoch -> last epoch")
-    table.add_column("field")
-    table.add_column("mean", justify="right")
+    table.add_column("field", no_wrap=True)
+    table.add_column("mean", justify="right", no_wrap=True)
     table.add_column("share of each value", no_wrap=True)
     for name, values in grid.items():
         if len(values) < 2:
             continue
         means = [_mean(values, counts[name]) for counts in (first, last)]
         named = name == "attack_loss"  # names have no mean
-        table.add_row(
-            name,
-            "" if named else " -> ".join(format_mean(values, mean) for mean in means),
-            f"{_spark(first[name])} -> {_spark(last[name])}  ({format_value(name, values[0])}"
-            f" .. {format_value(name, values[-1])})",
-        )
+        ends = f"({format_value(name, values[0])} .. {format_value(name, values[-1])})"
+        told = "" if named else " -> ".join(format_mean(values, mean) for mean in means)
+        between = "\n" if len(values) > _FINE else "  "
+        table.add_row(name, told, f"{_spark(first[name])} -> {_spark(last[name])}{between}{ends}")
     return table
 
 

@@ -6,20 +6,20 @@ Only the option's name is taken from what tyro prints; the message is formed fro
 from __future__ import annotations
 
 import contextlib
-import difflib
 import io
 import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
-from typing import Any, TypeVar, get_type_hints
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 import tyro
 
+from lasat_ray.cli.short_help import ALL, FOOTER, as_shortened, shortened
 from lasat_ray.config.hints import expected, spec_of
-from lasat_ray.config.json_io import flag
+from lasat_ray.config.json_io import flags_of
+from lasat_ray.config.nearest import did_you_mean
 from lasat_ray.errors import UsageError, refusal
 
 T = TypeVar("T")
@@ -37,13 +37,20 @@ def parse(
     description: str,
     default: T | None = None,
     known: Mapping[str, Any] | None = None,
+    everyday: Collection[str] = (),
 ) -> T:
     """``argv`` as an instance of the dataclass ``cls``; UsageError in one line when it cannot be.
 
-    ``known``: option -> type; flags_of(cls) unless given.
+    ``known``: option -> type; flags_of(cls) unless given. ``everyday``: the options that --help shows where
+    that shall not be all of them.
     """
     known = flags_of(cls) if known is None else known
     args, boxes = list(argv), io.StringIO()
+    args, short = _help_asked(args)
+    if everyday and short:
+        cls = shortened(cls, everyday)
+        default = default and as_shortened(cls, default)
+        description += f"\n\n{FOOTER}"
     try:
         with contextlib.redirect_stderr(boxes):
             value, unknown = tyro.cli(
@@ -65,23 +72,22 @@ def parse(
     return value
 
 
+def asks_help(args: Sequence[str]) -> bool:
+    """Whether a command is only asked what it takes."""
+    return bool({"--help", "-h", ALL} & set(args))
+
+
+def _help_asked(args: Sequence[str]) -> tuple[list[str], bool]:
+    """``args`` with --help-all as tyro knows it, and whether the short help will do."""
+    return ["--help" if token == ALL else token for token in args], ALL not in args and asks_help(args)
+
+
 def wrapped(description: str) -> str:
     """Paragraphs broken to the terminal's width, which tyro does not do; it joins lines that begin with
     a letter, hence the indent."""
     width = shutil.get_terminal_size().columns
     parts = description.split("\n\n")
     return "\n\n".join(textwrap.fill(part, width, subsequent_indent="  ") for part in parts)
-
-
-def flags_of(cls: type, prefix: str = "") -> dict[str, Any]:
-    """Option -> type for every setting of a dataclass tree: ``{"--reward.alpha": float, ...}``."""
-    found: dict[str, Any] = {}
-    for name, hint in get_type_hints(cls, include_extras=True).items():
-        if is_dataclass(hint):
-            found |= flags_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
-        else:
-            found[flag(prefix + name)] = hint
-    return found
 
 
 def value_of(option: str, args: Sequence[str]) -> str | None:
@@ -129,11 +135,7 @@ def _explain_unknown(token: str, args: Sequence[str], known: Mapping[str, Any]) 
         if option is None:
             return f"'{token}' follows no option; write for example --epochs 30"
         return f"{option}: '{token}' is one value too many; give {expected(known[option])}"
-    tail = name.lstrip("-")
-    close = [option for option in known if option.endswith(f".{tail}")]
-    close = close or difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean {close[0]}?" if close else "--help shows all options"
-    return f"{name}: is not an option; {remedy}"
+    return f"{name}: is not an option; {did_you_mean(name, known, '--help shows all options')}"
 
 
 def _last_option_before(token: str, args: Sequence[str], known: Mapping[str, Any]) -> str | None:

@@ -28,6 +28,7 @@ from lasat_ray.cli.parsing import (
     workers_spelled_out,
 )
 from lasat_ray.cli.placement import Spread, check_placement
+from lasat_ray.cli.short_help import TRAINING
 from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
@@ -87,6 +88,8 @@ class RunOptions:
     """Also send the records to these, live; needs the extra of that name."""
     callbacks: Annotated[tuple[str, ...], SEVERAL] = ()
     """Classes of your own, module:Class, that hear the run: on_round, on_epoch, on_checkpoint, on_end."""
+    log_actions: Switch = False
+    """Also write what the strategist saw, chose and earned, image by image, to actions/*.parquet."""
     max_failures: int = 3
     """Restarts from the last checkpoint after a worker is lost."""
     start_timeout: float = 120.0
@@ -149,7 +152,13 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
     default = _Train(train=config, run=RunOptions())
     known = {**flags_of(TrainConfig), **flags_of(RunOptions)}
     parsed = parse(
-        _Train, args, prog="python -m lasat_ray.train", description=_DESCRIPTION, default=default, known=known
+        _Train,
+        args,
+        prog="python -m lasat_ray.train",
+        description=_DESCRIPTION,
+        default=default,
+        known=known,
+        everyday=TRAINING,
     )
     source = folder / "config.json" if resume is not None else Path(file) if file is not None else None
     if source is not None and (source.parent / "manifest.json").exists():  # of a run, maybe somebody else's
@@ -180,6 +189,9 @@ def check_run(config: TrainConfig, options: RunOptions, methods: Collection[str]
         what = "has no effect in one process, which sees whole batches anyway"
         raise refusal("--optim.sync-batch-norm", "True", what, "leave it out or add --num-workers 2, say")
     _check_place(config, options)
+    if options.log_actions and not config.learns:
+        what = f"has no rewards to write with --strategy {config.strategy}"
+        raise UsageError(f"--log-actions: {what}; give --strategy learned, or leave it out")
     if options.compare is None and options.compare_by != RunOptions.compare_by:
         what = "has nothing to compare without --compare"
         raise refusal("--compare-by", f"'{options.compare_by}'", what, "add --compare pgd-at, say")

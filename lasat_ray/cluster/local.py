@@ -39,6 +39,7 @@ def train_here(
     hang_timeout: float | None = None,
     accept_changed_data: bool = False,
     trust: bool = False,
+    log_actions: bool = False,
 ) -> dict[str, Any]:
     """Run or continue ``folder``'s training; returns the summary (empty if stopped early).
 
@@ -46,6 +47,7 @@ def train_here(
     after the round and raises Stopped; InUse while another process trains in ``folder``. After
     ``hang_timeout`` seconds without a round the process ends with status 1. UserError where the images are
     not those of the last checkpoint, unless ``accept_changed_data``. ``trust``: run a teacher's code.
+    ``log_actions``: keep every rewarded action, for off-policy evaluation.
     """
     asked, watchdog = threading.Event(), Watchdog(hang_timeout)
     place = RunContext(
@@ -59,6 +61,7 @@ def train_here(
         watchdog=watchdog,
         accept_changed_data=accept_changed_data,
         trust=trust,
+        log_actions=log_actions,
     )
     with folder.lock(), sigterm_asks(asked.set), watchdog.watching():
         trainer = Trainer(config, place)

@@ -66,6 +66,7 @@ def train_on_ray(
     hang_timeout: float = 1800.0,
     start_failures: int = 0,
     accept_changed_data: bool = False,
+    log_actions: bool = False,
     trust: bool = False,
     resize_s: float = RESIZE_S,
 ) -> dict[str, Any]:
@@ -89,6 +90,7 @@ def train_on_ray(
                     "stop_epoch": stop_epoch,
                     "hang_timeout": hang_timeout,
                     "accept_changed_data": accept_changed_data,
+                    "log_actions": log_actions,
                     "trust": trust,
                 },
                 scaling=scaling_of(
@@ -198,6 +200,7 @@ def worker_loop(job: dict[str, Any]) -> dict[str, Any]:
         stop_asked=folder.stop_file.exists if group.is_first else lambda: False,
         watchdog=watchdog,
         accept_changed_data=job.get("accept_changed_data", False),
+        log_actions=job.get("log_actions", False),
         trust=job.get("trust", False),
     )
     user_errors = UserErrorRelay(folder.path / _STORAGE)

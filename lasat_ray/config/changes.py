@@ -7,7 +7,6 @@ grids ``"eps=3..15/255 num_steps=3..14"``, as on the command line.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import numbers
 from collections.abc import Iterator, Mapping
@@ -17,8 +16,11 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.hints import expected, is_union, spec_of
+from lasat_ray.config.nearest import did_you_mean
 from lasat_ray.errors import UsageError
 from lasat_ray.units import parse_grid, parse_values
+
+ALL_SHOWN = "python -m lasat_ray.train --help-all shows all"
 
 
 def changed(config: TrainConfig, changes: Mapping[str, Any], *, source: str = "") -> TrainConfig:
@@ -54,7 +56,7 @@ def _flattened(
         elif path in hints:
             yield path, value
         else:
-            raise UsageError(f"{_at(source)}{path}: is not a setting; {_nearest(path, hints)}")
+            raise UsageError(f"{_at(source)}{path}: is not a setting; {did_you_mean(path, hints, ALL_SHOWN)}")
 
 
 @functools.cache
@@ -71,18 +73,6 @@ def _types(cls: type, prefix: str) -> dict[str, Any]:
         else:
             found[prefix + name] = hint
     return found
-
-
-def _nearest(path: str, known: Mapping[str, Any]) -> str:
-    """How to go on from a name that is no setting."""
-    tail = path.rpartition(".")[2]
-    close = [name for name in known if name.rpartition(".")[2] == tail]
-    close = close or difflib.get_close_matches(path, known, n=1)
-    close = close or [
-        name for name in known if difflib.get_close_matches(tail, [name.rpartition(".")[2]], n=1)
-    ]
-    close = sorted(close, key=lambda name: not name.startswith("optim."))[:2]
-    return f"did you mean {' or '.join(close)}?" if close else "python -m lasat_ray.train --help shows all"
 
 
 def _replaced(config: TrainConfig, path: str, value: Any, source: str) -> TrainConfig:

@@ -38,6 +38,17 @@ def flag(path: str) -> str:
     return "--" + path.replace("_", "-")
 
 
+def flags_of(cls: type, prefix: str = "") -> dict[str, Any]:
+    """Option -> type for every setting of a dataclass tree: ``{"--reward.alpha": float, ...}``."""
+    found: dict[str, Any] = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if is_dataclass(hint):
+            found |= flags_of(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            found[flag(prefix + name)] = hint
+    return found
+
+
 def config_to_json(config: TrainConfig) -> dict[str, Any]:
     """The config as JSON types; ``json`` writes floats so that they read back exactly."""
     return {field.name: _to_json(getattr(config, field.name)) for field in fields(config)}

@@ -37,6 +37,7 @@ from lasat_ray.update.price import Price
 from lasat_ray.update.reward import (
     combine,
     outcome_gain,
+    raw_reward,
     reference_images,
     reference_starts,
     reward_terms,
@@ -65,6 +66,9 @@ class AttackStrategyVectorEnv(VectorEnv):
     rewarded ``l1``, ``l2``, ``l3``, ``ref_correct``, ``clean_correct``, and ``influence`` with
     that credit (all [B]).
 
+    ``raw_reward``: ``step`` gives rewards as they are before they are standardized over the batch, so that
+    their mean over a round can rise; the trainer, which calls ``play``, pays as the settings say.
+
     ``train_target`` False keeps the target net as it is, for learners that only study the bandit;
     it needs lookahead ``copy``, since nothing else looks ahead then (else ValueError).
     """
@@ -78,6 +82,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         *,
         num_classes: int,
         train_target: bool = True,
+        raw_reward: bool = False,
         outcome: OutcomeBatches | None = None,
         notes: Sequence[str] = (),
     ):
@@ -90,6 +95,7 @@ class AttackStrategyVectorEnv(VectorEnv):
         self.config = config
         self.num_classes = num_classes
         self.train_target = train_target
+        self.raw_reward = raw_reward
         self.outcome = outcome
         """The held-out images that rewarded rounds ask; None: the round's own."""
         self.notes = notes
@@ -159,7 +165,8 @@ class AttackStrategyVectorEnv(VectorEnv):
         played = self.play(checked_actions(actions, self.batch, self.space))
         reward = torch.zeros_like(played.attacked.strategy.eps)
         if played.rewarded is not None:
-            reward = played.rewarded.reward
+            raw = played.rewarded.raw if self.raw_reward else None
+            reward = played.rewarded.reward if raw is None else raw
         ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)
         return self.batch.x, reward, ended, torch.zeros_like(ended), _info(played, ended)
 
@@ -307,15 +314,10 @@ class AttackStrategyVectorEnv(VectorEnv):
             gain = outcome_gain(terms, before, asked, x_ref, config) if effect is None else effect
             cost = image_passes(self.config, attacked, self.target.epoch(self.round))
             price = self.price.update(self.round, gain, cost, attacked.batch.global_size, group)
+        priced = None if price is None or cost is None else price * cost
         return RewardReport(
-            reward=combine(
-                terms,
-                config,
-                attacked.batch.global_size,
-                group,
-                effect,
-                price=None if price is None or cost is None else price * cost,
-            ),
+            reward=combine(terms, config, attacked.batch.global_size, group, effect, price=priced),
+            raw=raw_reward(terms, config, effect, priced),
             terms=terms,
             outcome_size=asked.global_size,
             influence=effect,

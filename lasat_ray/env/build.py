@@ -54,6 +54,7 @@ def build_game(
     group: ProcessGroup,
     device: torch.device,
     train_target: bool = True,
+    raw_reward: bool = False,
     prefetch: Prefetcher = thread_prefetch,
     outcome_images: Images | None = None,
     classes: Classes | None = None,
@@ -100,6 +101,7 @@ def build_game(
         config,
         num_classes=num_classes,
         train_target=train_target,
+        raw_reward=raw_reward,
         outcome=outcome,
         notes=notes,
     )
@@ -180,6 +182,7 @@ def make_vector_env(
     train_target: bool = False,
     config: TrainConfig | None = None,
     device: str | torch.device = "cpu",
+    raw_reward: bool = False,
 ) -> AttackStrategyVectorEnv:
     """Entry point of ``gymnasium.make_vec``: torch tensors on ``device``, ``num_envs`` images a step.
 
@@ -187,7 +190,8 @@ def make_vector_env(
     played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's; its seed and its
     precision hold, unless ``seed`` is given. Whoever steps the env is the strategist and is paid for every
     step, so that UsageError tells of a batch size or an update interval that somebody set otherwise. A single
-    image has no batch to be compared with, and is paid its own terms, not standardized.
+    image has no batch to be compared with, and is paid its own terms, not standardized. ``raw_reward``: nor
+    are those of any batch, so that a curve of mean returns tells whether a policy improves.
     """
     base = config or get_recipe(recipe).config
     if config is not None:
@@ -215,6 +219,7 @@ def make_vector_env(
         group=ProcessGroup(),
         device=torch.device(device),
         train_target=train_target,
+        raw_reward=raw_reward,
         classes=dataset.classes,
     )
 

@@ -98,7 +98,8 @@ def attack_table(report: dict[str, Any]) -> Table:
     title = f"{report.get('architecture', 'net')}, {images} of {report.get('dataset', 'a set')}"
     table = Table(title=title, box=SIMPLE, caption="fwd, bwd: passes an image; s: seconds of all workers")
     for name in ("attack", "eps", "accuracy", "95 % interval", "fwd", "bwd", "s"):
-        table.add_column(name, justify="left" if name == "attack" else "right", no_wrap=True)
+        named = name == "attack"  # a module:function of somebody's may be long: it folds, figures do not
+        table.add_column(name, justify="left" if named else "right", no_wrap=not named, overflow="fold")
     for name, entry in report["attacks"].items():
         table.add_row(
             name,

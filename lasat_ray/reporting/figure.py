@@ -41,7 +41,8 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dots:
-    """Points with error bars of ``x_err`` and ``y_err``; ``hollow``: numbers that others reported."""
+    """Points with error bars of ``x_err`` and ``y_err``; ``hollow``: numbers that others reported; ``faint``:
+    one seed beside its group's mean."""
 
     name: str
     runs: Names
@@ -52,6 +53,7 @@ class Dots:
     y_err: Sequence[float] = ()
     text: Sequence[str] = ()
     hollow: bool = False
+    faint: bool = False
     size: int = 9
 
     def rows(self) -> list[Row]:
@@ -105,7 +107,8 @@ Mark = Curve | Dots | Bars | Heat
 class Panel:
     """One coordinate system; several ``y_labels`` stack as many axes over one x axis.
 
-    ``picture`` [C,H,W] uint8 stands before the title; ``runs``: with all of these off, it goes.
+    ``picture`` [C,H,W] uint8 stands before the title; ``runs``: with all of these off, it goes; ``sideways``:
+    bars lie, so that long names of categories have room.
     """
 
     title: str
@@ -116,6 +119,7 @@ class Panel:
     log: bool = False
     square: bool = False
     upside_down: bool = False
+    sideways: bool = False
     picture: np.ndarray | None = None
     height: int = 300
 

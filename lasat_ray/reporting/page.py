@@ -7,13 +7,14 @@ import gzip
 import html
 import io
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from lasat_ray.reporting.figure import Card, Figure, Panel
+from lasat_ray.reporting.figure import Card, Curve, Dots, Figure, Heat, Mark, Panel
 from lasat_ray.reporting.scores import column_name
 from lasat_ray.reporting.study import Group, Run, Study
 from lasat_ray.reporting.tables import Line, Table
@@ -35,7 +36,7 @@ def render_page(study: Study, tables: list[Table], figures: list[Figure], facts:
             "<meta name='viewport' content='width=device-width, initial-scale=1'>",
             "<link rel='icon' href='data:,'>",
             f"<title>{_text(facts['title'])}</title><style>{_asset('page.css')}</style></head><body>",
-            _head(study, facts),
+            _head(study, facts, [*tables, *figures]),
             *body,
             f"<script type='application/json' id='panels'>{_json(panels)}</script>",
             f"<script type='text/plain' id='plotly'>{packed_plotly()}</script>",
@@ -51,15 +52,18 @@ def packed_plotly() -> str:
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
-def _head(study: Study, facts: dict[str, Any]) -> str:
+def _head(study: Study, facts: dict[str, Any], parts: Sequence[Table | Figure]) -> str:
     runs = f"{len(study.runs)} run{'s' if len(study.runs) > 1 else ''}"
     groups = f"{len(study.groups)} group{'s' if len(study.groups) > 1 else ''}"
     late = [run for run in study.runs if run.summary is None]
     told = f", {len(late)} of them unfinished" if late else ""
+    named = [(part.slug, part.title) for part in parts] + [("manifests", "Manifests")]
+    links = " ".join(f"<a href='#{slug}'>{_text(title)}</a>" for slug, title in named)
     return (
         f"<header class='top'><h1>{_text(facts['title'])}</h1>"
         f"<p class='soft'>{runs} in {groups}{told}. {_text(facts['when'])}. "
-        f"lasat-ray {_text(facts['version'])}. The buttons switch runs everywhere on the page.</p></header>"
+        f"lasat-ray {_text(facts['version'])}. The buttons switch runs everywhere on the page.</p>"
+        f"<nav class='menu' aria-label='on this page'>{links}</nav></header>"
     )
 
 
@@ -121,9 +125,28 @@ def _figure(figure: Figure, panels: dict[str, Any]) -> str:
     return (
         f"<section id='{figure.slug}'><h2>{_text(figure.title)}</h2>"
         f"<p class='about'>{_text(figure.about)}</p>"
-        f"{grid}{cards}{note}<p class='links'><a href='{figure.slug}.png'>PNG</a> &middot; "
+        f"{grid}{_keys(figure)}{cards}{note}<p class='links'><a href='{figure.slug}.png'>PNG</a> &middot; "
         f"<a href='{figure.slug}.csv'>CSV</a></p></section>"
     )
+
+
+def _keys(figure: Figure) -> str:
+    """The legend of a figure's lines, points and bars; heat maps say in their titles whose they are."""
+    keys: dict[str, str] = {}
+    for panel in figure.panels:
+        for mark in panel.marks:
+            if isinstance(mark, Heat) or (isinstance(mark, Curve | Dots) and mark.faint):
+                continue
+            kind = mark.dash if isinstance(mark, Curve) else "hollow" if _is_hollow(mark) else "full"
+            sign = f"<i class='{kind}' style='color:{mark.color}'></i>"
+            keys.setdefault(
+                mark.name, f"<span class='of-runs' {_owned(mark.runs)}>{sign}{_text(mark.name)}</span>"
+            )
+    return f"<p class='keys'>{' '.join(keys.values())}</p>" if len(keys) > 1 else ""
+
+
+def _is_hollow(mark: Mark) -> bool:
+    return isinstance(mark, Dots) and mark.hollow
 
 
 def _panel(figure: Figure, n: int, panel: Panel, panels: dict[str, Any]) -> str:

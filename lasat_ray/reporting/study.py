@@ -47,6 +47,15 @@ class Run:
         return self.config["seed"]
 
     @property
+    def data(self) -> str:
+        """What data set it trained on: as it is spelled, or what arrays of somebody's are, which each run
+        keeps in its own folder."""
+        spelled = self.config["dataset"]
+        own = spelled.startswith("npz:") and Path(spelled[4:]).parent.name == self.path.resolve().name
+        known = (self.manifest.get("data") or {}).get("train_sha256")
+        return f"npz:{Path(spelled).name}@{known}" if own and known else spelled
+
+    @property
     def status(self) -> str:
         """``finished``, or how far the run came; whether it still runs cannot be seen from here."""
         if self.summary:
@@ -151,6 +160,7 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
     found: dict[str, list[list[Run]]] = {}
     for run in runs:
         config = {name: value for name, value in run.config.items() if name not in (*SEPARATE, BUDGET)}
+        config["dataset"] = run.data
         alike = found.setdefault(json.dumps(config, sort_keys=True), [])
         for group in alike:
             if _budgets_are_near(run, group[0]):
@@ -179,12 +189,33 @@ def _labels(configs: Sequence[Record]) -> list[str]:
         label = f"{config['method']} {config['strategy']}"
         same = [o for o in flat if (o["method"], o["strategy"]) == (config["method"], config["strategy"])]
         told = [
-            f"{name.rpartition('.')[2]} {f'{value:.0f}' if name == BUDGET else value}"
+            f"{name.rpartition('.')[2]} {_told(name, value)}"
             for name, value in config.items()
-            if name != "recipe" and any(o.get(name) != value for o in same)
+            if name != "recipe" and any(_told(name, o.get(name)) != _told(name, value) for o in same)
         ]
         labels.append(", ".join([label, *told[:3]]))
     return [f"{label} ({n})" if labels.count(label) > 1 else label for n, label in enumerate(labels, 1)]
+
+
+def _told(name: str, value: Any) -> str:
+    """A setting's value in a label: budgets rounded, of a path its last part; others have other disks."""
+    if name == BUDGET:
+        return f"{value:.0f}"
+    if name == "dataset" and value is not None:
+        return dataset_label(value)
+    return Path(value).name if isinstance(value, str) and "/" in value else str(value)
+
+
+def by_dataset(groups: Sequence[Group]) -> list[tuple[str, list[Group]]]:
+    """Groups of one data set together, in their order, each with its name behind a comma where there are
+    several: what is drawn on one axis must be comparable."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.runs[0].data, []).append(group)
+    return [
+        (f", {dataset_label(members[0].config['dataset'])}" if len(found) > 1 else "", members)
+        for members in found.values()
+    ]
 
 
 def flatten(config: Record, prefix: str = "") -> Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ GAP = 0.06  # between stacked axes, as a share of the height
 def to_plotly(panel: Panel) -> dict[str, Any]:
     """``{"data": [...], "layout": {...}}``; every trace says in ``meta`` whose runs it shows."""
     traces = [trace for mark in panel.marks for trace in _traces(mark)]
+    if panel.sideways:
+        traces = [_sideways(trace) for trace in traces]
     return {"data": traces, "layout": _layout(panel)}
 
 
@@ -69,7 +72,7 @@ def _dots(mark: Dots) -> dict[str, Any]:
         "text": list(mark.text),
         "textposition": "top center",
         "cliponaxis": False,
-        "opacity": 1 if any(mark.text) else 0.5,
+        "opacity": 0.5 if mark.faint else 1,
         "marker": style,
         "hovertemplate": "%{x:.1f}, %{y:.1f}<extra>" + mark.name + "</extra>",
         "meta": {"runs": list(mark.runs)},
@@ -90,6 +93,14 @@ def _bars(mark: Bars) -> dict[str, Any]:
         "meta": {"runs": list(mark.runs)},
         **errors,
     }
+
+
+def _sideways(trace: dict[str, Any]) -> dict[str, Any]:
+    """The same bars, lying; names of categories break between words."""
+    told = {"x": trace["y"], "y": ["<br>".join(textwrap.wrap(name, 24)) for name in trace["x"]]}
+    turned = {"error_x": trace.pop("error_y")} if "error_y" in trace else {}
+    hover = "%{y}: %{x:.4~g}<extra>" + trace["name"] + "</extra>"
+    return {**trace, **told, **turned, "orientation": "h", "hovertemplate": hover}
 
 
 def _heat(mark: Heat) -> dict[str, Any]:
@@ -117,7 +128,9 @@ def _layout(panel: Panel) -> dict[str, Any]:
     count = len(panel.y_labels)
     x_axis: dict[str, Any] = {"title": {"text": panel.x_label, "standoff": 8}, "automargin": True}
     x_axis |= {"anchor": f"y{count if count > 1 else ''}", "zeroline": False, "showgrid": not heat}
-    if bars or heat:
+    if panel.sideways:
+        x_axis |= {"title": {"text": panel.y_labels[0], "standoff": 8}, "rangemode": "tozero"}
+    elif bars or heat:
         x_axis["type"] = "category"
     if panel.log:
         x_axis |= {"type": "log", "dtick": 1}
@@ -143,6 +156,8 @@ def _y_axis(panel: Panel, label: str, domain: Sequence[float], heat: bool) -> di
     axis |= {"domain": list(domain), "zeroline": False, "exponentformat": "power", "showgrid": not heat}
     if heat:
         axis["type"] = "category"
+    if panel.sideways:
+        return {"type": "category", "automargin": True, "autorange": "reversed", "domain": list(domain)}
     if panel.upside_down:
         axis["autorange"] = "reversed"
     if panel.log:
@@ -151,6 +166,7 @@ def _y_axis(panel: Panel, label: str, domain: Sequence[float], heat: bool) -> di
         axis["rangemode"] = "tozero"
     if len(panel.y_labels) > 1:
         axis["nticks"] = 4
+        axis["title"]["font"] = {"size": 10}  # names of short axes must not run into each other
     return axis
 
 

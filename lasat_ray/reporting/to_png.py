@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -46,7 +47,9 @@ def _panels(figure: Figure) -> Canvas:
         )
         _panel(panel, [axes for (axes,) in parts], legend)
     if len(legend) > 1:
-        canvas.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=min(3, len(legend)))
+        longest = max(map(len, legend)) + 6  # letters, of which 68 fit beside each other under a panel
+        beside = max(1, min(3, len(legend), 68 * columns // longest))
+        canvas.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=beside)
     return canvas
 
 
@@ -67,7 +70,10 @@ def _panel(panel: Panel, axes: list[Any], legend: dict[str, Any]) -> None:
             legend.setdefault(mark.name, _dots(axes[0], mark))
         elif isinstance(mark, Heat):
             _heat(axes[0], mark, panel)
-    for name, handle in zip([b.name for b in bars], _bars(axes[0], bars), strict=True):
+    drawn = _lying(axes[0], bars) if panel.sideways else _bars(axes[0], bars)
+    if panel.sideways:
+        axes[0].set(xlabel=panel.y_labels[0], ylabel="")
+    for name, handle in zip([b.name for b in bars], drawn, strict=True):
         legend.setdefault(name, handle)
     if panel.picture is not None:
         inset = axes[0].inset_axes((0.82, 1.02, 0.18, 0.3))
@@ -116,6 +122,21 @@ def _bars(axes: Any, bars: list[Bars]) -> list[Any]:
     if bars:
         axes.set_xticks(range(len(names)), names, rotation=30 if max(map(len, names)) > 8 else 0, ha="right")
         axes.grid(axis="x", visible=False)
+    return handles
+
+
+def _lying(axes: Any, bars: list[Bars]) -> list[Any]:
+    """Bars that lie, the first category on top; stacked, or one a category."""
+    names = list(dict.fromkeys(name for bar in bars for name in bar.x))
+    handles, left = [], np.zeros(len(names))
+    for bar in bars:
+        place = np.array([names.index(name) for name in bar.x])
+        begin = left[place] if bar.stacked else 0.0
+        handles.append(axes.barh(place, bar.y, 0.6, left=begin, color=bar.color, xerr=list(bar.err) or None))
+        left[place] += np.array(bar.y)
+    axes.set_yticks(range(len(names)), ["\n".join(textwrap.wrap(name, 24)) for name in names])
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
     return handles
 
 

@@ -37,6 +37,8 @@ class RunContext:
     """Resume although the images are not those of the checkpoint."""
     trust: bool = False
     """Run the code that a teacher's checkpoint names."""
+    log_actions: bool = False
+    """Keep what the strategist chose and earned, image by image; a run that was begun so goes on so."""
     stop_asked: StopAsked = lambda: False
     """Looked at after every round; where any worker's says so, all save and end with ``Stopped``."""
     watchdog: Watchdog = field(default_factory=Watchdog)

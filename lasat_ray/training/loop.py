@@ -18,6 +18,8 @@ from lasat_ray.data import ImageDataset
 from lasat_ray.env.build import build_round
 from lasat_ray.process_group import out_of_memory_told
 from lasat_ray.rng import RandomKey
+from lasat_ray.runs.action_log import FOLDER as ACTIONS
+from lasat_ray.runs.action_log import ActionLog
 from lasat_ray.runs.checkpoint import restoring
 from lasat_ray.runs.recorder import Recorder
 from lasat_ray.training.budget import budget_of, spent_passes, strategy_pass
@@ -87,6 +89,9 @@ class Trainer:
             save=self.save,
             budget=self.budget,
         )
+        self.actions: ActionLog | None = None
+        if config.learns and (context.log_actions or (context.folder.path / ACTIONS).is_dir()):
+            self.actions = ActionLog(context.folder.path, grid_of(config), context.group.rank)
         self.train_seconds = 0.0
         self._clock = 0.0
 
@@ -164,7 +169,7 @@ class Trainer:
 
     def play(self) -> RoundReport:
         """One round; a study may measure around it."""
-        return play_round(self.env, self.learner)
+        return play_round(self.env, self.learner, self.actions.add if self.actions else None)
 
     def end_epoch(self, epoch: int) -> None:
         """Write the epoch's record; every ``evaluation.every`` epochs, and at the end, validate and save."""
@@ -211,6 +216,8 @@ class Trainer:
         """All the next process needs. Random numbers have no state: seed, round and image name them."""
         self.recorder.flush()
         self.recorder.events.flush()
+        if self.actions:
+            self.actions.save()
         counts = self.recorder.sum_option_counts()
         self.recorder.by_first(lambda: self._save({**self.state_dict(), "option_counts": counts}))
 
@@ -281,6 +288,8 @@ class Trainer:
         lost = self.recorder.rewind(*((state["metrics_offset"], state["round"]) if state else (0, 0)))
         self.context.group.barrier()  # all have read before the first one writes
         self.recorder.by_first(self._prepare_folder)
+        if self.actions:
+            self.recorder.by_first(partial(self.actions.rewind, state["round"] if state else 0))
         self.recorder.by_first(lambda: self.inputs.write_manifest(self.context, changed))
         for warning in [*lost, *moved(state, self.context)]:
             self.recorder.write(warning)
@@ -293,6 +302,8 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what ``state_dict`` returned and go to its round."""
+        if self.actions:
+            self.actions.forget()
         self.env.target.load_state_dict(state)
         self.learner.load_state_dict(state["learner"])
         if self.env.price is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -29,9 +30,14 @@ _OUTCOME = ("l2", "l3", "ref_correct", "clean_correct")
 _SPREAD = ("l1", "l2", "l3", "influence", "gain", "cost", "reward")  # recorded with their standard deviation
 
 
-def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
+Heard = Callable[[int, Batch, Rollout, RewardReport], None]
+"""Told of a rewarded round, its images, what the learner was given and from what that was made."""
+
+
+def play_round(env: AttackStrategyVectorEnv, learner: Learner, heard: Heard | None = None) -> RoundReport:
     """Play the env's present round. With lookahead ``real`` the action that trains the target is the one
     that is rewarded; with ``copy`` an action is rewarded on a copy first and a fresh one trains."""
+    round = env.round
     batch, rewards, learned = env.batch, env.is_reward_round, LearnerReport()
     seen = observed(env.config, batch, env.net, env.num_classes, env.target.group)
     act = learner.act_to_learn if rewards and isinstance(learner, RemembersActing) else learner.act
@@ -40,7 +46,8 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
         rewarded = env.evaluate_on_copy(action.index).rewarded
         assert rewarded is not None
         greedy_reward = _greedy_reward(env, learner, seen)
-        learned = learner.update(_rollout(batch, seen, action, rewarded, greedy_reward))
+        rollout = _rollout(batch, seen, action, rewarded, greedy_reward)
+        learned = learner.update(rollout)
         key = RandomKey.of(env.seed, "action after rehearsal", env.round)
         action = learner.act(seen, batch.index, key)
         played = env.play(action.index)
@@ -48,7 +55,10 @@ def play_round(env: AttackStrategyVectorEnv, learner: Learner) -> RoundReport:
         played = env.play(action.index)
         rewarded = played.rewarded
         if rewarded is not None:
-            learned = learner.update(_rollout(batch, seen, action, rewarded))
+            rollout = _rollout(batch, seen, action, rewarded)
+            learned = learner.update(rollout)
+    if heard is not None and rewarded is not None:
+        heard(round, batch, rollout, rewarded)
     report = _report(played, rewarded, action, learned, env.space.counts(action.index))
     return dataclasses.replace(report, progress=env.target.progress)
 

@@ -22,6 +22,10 @@ from lasat_ray.tune.storage import TRIALS, Store
 
 S = TypeVar("S")
 DEFINITION = "sweep.json"
+EVERYDAY = (
+    *("--recipe", "--dataset", "--model", "--method", "--epochs", "--batch-size", "--num-workers"),
+    *("--max-concurrent", "--gpus-per-trial", "--out", "--resume", "--dry-run"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,7 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
         kw_only=True,
     )
     known = flags_of(TrainConfig) | flags_of(settings) | flags_of(SweepRun)
+    everyday = (*flags_of(settings), *EVERYDAY)
     if resume is None:
         config = get_recipe(recipe if recipe is not None else TrainConfig().recipe).config
         default = kind(train=config, settings=settings(), run=SweepRun())
@@ -106,7 +111,9 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
         check_folder(Path(resume), "--trust" in argv)
         default = kind(**_defined(Store(resume), command, settings(), "--resume"))
     prog = f"python -m lasat_ray.tune.{command}"
-    parsed: Any = parse(kind, argv, prog=prog, description=description, default=default, known=known)
+    parsed: Any = parse(
+        kind, argv, prog=prog, description=description, default=default, known=known, everyday=everyday
+    )
     check_run(parsed.run, parsed.train)
     store = Store(resume or parsed.run.out or fresh_place(command))
     if resume is not None:

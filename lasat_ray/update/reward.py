@@ -108,6 +108,18 @@ def combine(
     return total if price is None else total - price
 
 
+def raw_reward(
+    terms: RewardTerms, config: RewardConfig, influence: Tensor | None = None, price: Tensor | None = None
+) -> Tensor | None:
+    """l1_weight L1 + alpha L2 + beta L3, or the influence in place of the last two, less ``price`` (all [B]):
+    what ``combine`` weighs, as it was before any statistic of the batch; None where it uses none."""
+    if influence is None and (config.mode == "reference" or config.credit == "batch"):
+        return None
+    outcome = config.alpha * terms.l2 + config.beta * terms.l3 if influence is None else influence
+    total = config.l1_weight * terms.l1 + outcome
+    return total if price is None else total - price
+
+
 def standardized(columns_BJ: Tensor, global_size: int, group: ProcessGroup) -> Tensor:
     """Each column to mean 0 and deviation 1 over the global batch; [B,J] -> [B,J]."""
     # Two passes: a one-pass variance loses everything when the mean is large beside the deviation.

@@ -48,7 +48,7 @@ def test_every_setting_has_a_type_and_takes_its_own_value():
         ({"optim.momentun": 1}, "optim.momentun: is not a setting; did you mean optim.momentum"),
         ({"optim": {"momentun": 1}}, "optim.momentun: is not a setting; did you mean optim.momentum"),
         ({"alpha": 1}, "alpha: is not a setting; did you mean reward.alpha?"),
-        ({"zzz": 1}, "zzz: is not a setting; python -m lasat_ray.train --help shows all"),
+        ({"zzz": 1}, "zzz: is not a setting; python -m lasat_ray.train --help-all shows all"),
         ({"epochs": True}, "epochs: True is not accepted; give a whole number"),
         ({"epochs": 3.0}, "epochs: 3.0 is not accepted; give a whole number"),
         ({"data.flip": 1}, "data.flip: 1 is not accepted; give True or False"),

@@ -13,6 +13,7 @@ from rich.console import Console
 from lasat_ray import evaluate, explain, export, leaderboard, report
 from lasat_ray.__main__ import GROUPS, purpose, render_commands
 from lasat_ray.__main__ import main as list_commands
+from lasat_ray.api.reporting import ReportOptions
 from lasat_ray.cli import run_options
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import (
@@ -26,6 +27,7 @@ from lasat_ray.cli.run_options import (
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import write_config
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.evaluate import parse_evaluate
 from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.tune import search_strategy, sweep_k, sweep_weights
 
@@ -81,6 +83,13 @@ BAD_LINES = [
     ("--nm-workers 3", "--nm-workers: is not an option; did you mean --num-workers?"),
     ("--alpha 3", "--alpha: is not an option; did you mean --reward.alpha?"),
     ("--reward.alhpa=3", "--reward.alhpa: is not an option; did you mean --reward.alpha?"),
+    ("--lr 1", "--lr: is not an option; did you mean --optim.lr or --policy.lr?"),
+    ("--eps 8/255", "--eps: is not an option; did you mean --attack.eps or --evaluation.eps?"),
+    ("--workers 2", "--workers: is not an option; did you mean --num-workers?"),
+    ("--steps=10", "--steps: is not an option; did you mean --attack.num-steps or --reward.ref-num-steps?"),
+    ("--batch 64", "--batch: is not an option; did you mean --batch-size or --evaluation.batch-size?"),
+    ("--gpus 1", "--gpus: is not an option; did you mean --gpus-per-worker?"),
+    ("--optim.lrr 1", "--optim.lrr: is not an option; did you mean --optim.lr?"),
     ("--zzzz", "--zzzz: is not an option; --help shows all options"),
     ("-z", "-z: is not an option; --help shows all options"),
     ("--device tpu", "--device: 'tpu' is not accepted; give one of: auto, cpu, cuda"),
@@ -141,7 +150,7 @@ def test_the_printed_settings_are_spelled_as_flags():
 def test_help_fits_and_shows_groups_units_and_defaults(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     with pytest.raises(SystemExit) as stop:
-        parse_train(["--help"])
+        parse_train(["--help-all"])
     assert not stop.value.code
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines()) <= 100
@@ -166,6 +175,26 @@ HELP = {
 
 
 @pytest.mark.parametrize("command", HELP)
+def test_help_of_a_command_shows_what_is_asked_for_every_day(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    told = {}
+    for asked in ("--help", "--help-all"):
+        monkeypatch.setattr("sys.argv", [command, asked])
+        with pytest.raises(SystemExit):
+            importlib.import_module(command).main()
+        told[asked] = capsys.readouterr().out
+    short, whole = told["--help"], told["--help-all"]
+    assert len(short.splitlines()) <= 100
+    options = {asked: set(re.findall(r"^[│ ] (--[\w.-]+)", text, flags=re.M)) for asked, text in told.items()}
+    if len(whole.splitlines()) <= 60:  # few enough to be shown at once
+        assert short == whole
+    else:
+        assert "--help-all shows every one" in short and "--help-all" not in whole
+        assert 5 < len(options["--help"]) < len(options["--help-all"]) / 2
+    assert options["--help"] <= options["--help-all"]
+
+
+@pytest.mark.parametrize("command", HELP)
 def test_help_fits_eighty_columns_and_says_what_a_default_is(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit):
@@ -178,6 +207,17 @@ def test_help_fits_eighty_columns_and_says_what_a_default_is(command, capsys, mo
     assert not [
         line for line in text.splitlines() if re.search(r"[a-z,]\s{20,}│$", line) and "--" not in line
     ]
+
+
+def test_the_list_begins_with_what_it_is_for_and_three_commands_that_are_right(monkeypatch):
+    text = render_commands(80)
+    assert text.startswith("lasat-ray trains image classifiers that withstand attacks")
+    first = [shlex.split(line) for line in text.splitlines() if line.startswith("  python -m")]
+    assert [words[2] for words in first] == [f"lasat_ray.{name}" for name in ("train", "evaluate", "report")]
+    assert parse_train(first[0][3:])[1].out == "runs/first"
+    assert parse_evaluate(first[1][3:]).attacks == ("clean", "fgsm", "pgd-10")
+    asked = parse(ReportOptions, first[2][3:], prog="report", description="")
+    assert asked.runs == ("runs/first",) and asked.out == "runs/report"
 
 
 def test_the_list_of_commands_names_every_command(capsys):

@@ -1,4 +1,4 @@
-"""``--help`` of every command: as wide as the terminal, grouped, each option with its default."""
+"""``--help-all`` of every command: as wide as the terminal, grouped, each option with its default."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAKEN_APART = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_fits_the_terminal_is_grouped_and_tells_defaults(command, width, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", str(width))
-    monkeypatch.setattr(sys, "argv", [command, "--help"])
+    monkeypatch.setattr(sys, "argv", [command, "--help-all"])
     with pytest.raises(SystemExit) as stop:
         importlib.import_module(command).main()
     told = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Whatever the reference page shows says what it is: docstrings, shapes of tensors, errors it raises."""
+"""Whatever the reference pages show says what it is: docstrings, shapes of tensors, errors it raises."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NAMES = re.findall(r"^::: (\S+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
+NAMES = [name for page in PAGES for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)]
 SHAPE = re.compile(r"\[[^\[\]]*[A-Z][^\[\]]*\]|\[n\]|\(C, ?H, ?W\)|\b0-d\b|\bany shape\b")
 """[B,C,H,W], [sum V_k], [B, *shape]; not [0,1], which is a range."""
 CODE = re.compile(r"(`+).*?\1", re.DOTALL)
@@ -43,7 +44,7 @@ def shown(name: str) -> Iterator[Shown]:
                     yield Shown(name, module, None)
                 yield from inside(".".join(parts[:end]), module.body, parts[end:])
                 return
-    raise AssertionError(f"docs/reference.md names {name}, which is no file")
+    raise AssertionError(f"docs/reference names {name}, which is no file")
 
 
 def inside(
@@ -54,7 +55,7 @@ def inside(
     found = [node for node in found if not node.name.startswith("_")]
     if wanted:
         found = [node for node in found if node.name == wanted[0]]
-        assert found, f"docs/reference.md names {place}.{'.'.join(wanted)}, which is not defined there"
+        assert found, f"docs/reference names {place}.{'.'.join(wanted)}, which is not defined there"
     for node in found:
         if not wanted[1:]:
             yield Shown(f"{place}.{node.name}", node, owner)

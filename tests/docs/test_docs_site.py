@@ -21,7 +21,16 @@ def test_the_site_builds_in_strict_mode(tmp_path):
     assert done.returncode == 0, done.stderr
     for page, code in (("attack", "worst_loss"), ("data", "mgrid"), ("method", "paired")):
         assert code in (tmp_path / "own" / page / "index.html").read_text()  # the file, not its name
-    assert "Where the passes of a round go" in (tmp_path / "reference" / "index.html").read_text()
+    assert "Where the passes of a round go" in (tmp_path / "reference" / "cost" / "index.html").read_text()
+
+
+def test_no_page_installs_a_package_that_is_not_published():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    told = [page.name for page in pages if "install lasat-ray" in page.read_text().replace("'", "")]
+    assert (
+        not told
+        and "pip install ." in (ROOT / "docs" / "index.md").read_text().partition("## A first run")[0]
+    )
 
 
 def test_every_page_stands_in_the_navigation():

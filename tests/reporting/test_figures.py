@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import numpy as np
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from lasat_ray.config.json_io import read_config
-from lasat_ray.cost import counted_passes
+from lasat_ray.cost import PARTS, counted_passes
 from lasat_ray.reporting.figures import FIGURES, draw_all
 from lasat_ray.reporting.figures.compute import compute, passes_and_accuracy
 from lasat_ray.reporting.figures.convergence import running_mean, slope
@@ -17,6 +18,7 @@ from lasat_ray.reporting.figures.cost import cost, passes
 from lasat_ray.reporting.figures.distributions import distributions
 from lasat_ray.reporting.figures.single_images import single_images
 from lasat_ray.reporting.nets import LEVELS, evaluate_net_for_report, evaluate_nets_for_report
+from lasat_ray.reporting.page import render_page
 from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.reporting.study import read_study
 from lasat_ray.reporting.tables import all_tables
@@ -43,6 +45,18 @@ def test_every_figure_becomes_what_plotly_accepts(study):
             spec = json.loads(json.dumps(to_plotly(panel), allow_nan=False))
             assert len(go.Figure(spec).data) == len(spec["data"]) >= 1
             assert all(trace["meta"]["runs"] for trace in spec["data"])
+
+
+def test_the_page_has_a_menu_and_a_legend_of_every_line(study):
+    figures, tables = draw_all(study), all_tables(study)
+    page = render_page(study, tables, figures, {"title": "T", "when": "now", "version": "1"})
+    for part in [*figures, *tables]:
+        assert page.count(f"<a href='#{part.slug}'>") == 1 and f"<section id='{part.slug}'>" in page
+    (legend,) = re.findall(r"<section id='cost'>.*?<p class='keys'>(.*?)</p>", page, flags=re.S)
+    named = re.findall(r"</i>([^<]+)</span>", legend)
+    assert named == [*PARTS, *(group.label for group in study.groups)]
+    (legend,) = re.findall(r"<section id='figure-1.*?<p class='keys'>(.*?)</p>", page, flags=re.S)
+    assert "class='dash'" in legend and "class='solid'" in legend and "seed 1" not in legend
 
 
 def test_a_run_that_has_only_begun_is_drawn_as_far_as_it_came(runs):

@@ -10,7 +10,7 @@ from lasat_ray.config.json_io import config_from_json
 from lasat_ray.cost import counted_passes
 from lasat_ray.methods import METHODS
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
-from lasat_ray.reporting.study import Group, Run, Study, over_seeds
+from lasat_ray.reporting.study import Group, Run, Study, by_dataset, over_seeds
 
 _POINTS = 40
 
@@ -19,10 +19,11 @@ def compute(study: Study) -> Figure | None:
     """None where no run was validated twice, or no passes can be counted."""
     panels = []
     for title, what in (("Robust accuracy", "robust"), ("Clean accuracy", "clean")):
-        marks = [mark for group in study.groups for mark in _marks(group, what)]
-        if marks:
-            labels = ["accuracy, %"]
-            panels.append(Panel(title=title, marks=marks, x_label="passes per image", y_labels=labels))
+        for of, groups in by_dataset(study.groups):
+            marks = [mark for group in groups for mark in _marks(group, what)]
+            if marks:
+                axes = {"x_label": "passes per image", "y_labels": ["accuracy, %"]}
+                panels.append(Panel(title=title + of, marks=marks, **axes))  # type: ignore[arg-type]
     if not panels:
         return None
     return Figure(

@@ -7,7 +7,7 @@ from lasat_ray.cost import PARTS, record_parts
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.reporting.figure import Bars, Figure, Panel
-from lasat_ray.reporting.study import Group, Run, Study, mean_and_std
+from lasat_ray.reporting.study import Group, Run, Study, by_dataset, mean_and_std
 
 COLORS = dict(zip(PARTS, ("#5c6f8a", "#93a9c4", "#a8763e", "#d3ad74", "#9d7fb5"), strict=True))
 
@@ -17,30 +17,13 @@ def cost(study: Study) -> Figure | None:
     played = [(group, passes(group)) for group in study.groups if any(run.of("round") for run in group.runs)]
     if not played:
         return None
-    runs = tuple(run.name for run in study.runs)
-    known = [(group.label, parts) for group, parts in played if parts]
-    labels = [label for label, _ in known]
-    counted = [
-        Bars(name=part, runs=runs, color=color, x=labels, y=[parts[part] for _, parts in known], stacked=True)
-        for part, color in COLORS.items()
-    ]
-    timed = [
-        Bars(name=group.label, runs=group.names, color=group.color, x=[group.label], y=[mean], err=[std])
-        for group, _ in played
-        for mean, std in [mean_and_std([seconds(run) / 60 for run in group.runs])]
-    ]
-    panels = [
-        Panel(title="Time so far", marks=timed, x_label="", y_labels=["minutes of training"], height=320),
-    ]
-    if known:
-        work = Panel(
-            title="Work an image", marks=counted, x_label="", y_labels=["forward passes"], height=320
-        )
-        panels.insert(0, work)
+    panels = []
+    for of, groups in by_dataset([group for group, _ in played]):
+        panels += _panels(of, [(group, parts) for group, parts in played if group in groups])
     return Figure(
         slug="cost",
         title="Cost",
-        about=f"Work, from bottom to top: {', '.join(PARTS)}. A step of an attack is two passes (forward, "
+        about=f"Work, from left to right: {', '.join(PARTS)}. A step of an attack is two passes (forward, "
         "and back to the image), a training step three.",
         panels=panels,
         note="Passes follow from the recorded rounds and the settings; they are counted, not timed, and the "
@@ -48,6 +31,40 @@ def cost(study: Study) -> Figure | None:
         "Minutes are measured, without validation, on whatever machine the manifests name.",
         wide=True,
     )
+
+
+def _panels(of: str, played: list[tuple[Group, dict[str, float]]]) -> list[Panel]:
+    """Work and minutes of groups that trained on one data set."""
+    counted = [
+        Bars(
+            name=part,
+            runs=tuple(name for group, parts in played if parts for name in group.names),
+            color=color,
+            x=[group.label for group, parts in played if parts],
+            y=[parts[part] for _, parts in played if parts],
+            stacked=True,
+        )
+        for part, color in COLORS.items()
+    ]
+    timed = [
+        Bars(name=group.label, runs=group.names, color=group.color, x=[group.label], y=[mean], err=[std])
+        for group, _ in played
+        for mean, std in [mean_and_std([seconds(run) / 60 for run in group.runs])]
+    ]
+    panels = [(f"Time so far{of}", timed, "minutes of training")]
+    if any(parts for _, parts in played):
+        panels.insert(0, (f"Work an image{of}", counted, "forward passes"))
+    return [
+        Panel(
+            title=title,
+            marks=marks,
+            x_label="",
+            y_labels=[label],
+            height=90 + 56 * len(played),
+            sideways=True,
+        )
+        for title, marks, label in panels
+    ]
 
 
 def passes(group: Group) -> dict[str, float]:

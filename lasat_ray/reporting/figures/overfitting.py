@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
-from lasat_ray.reporting.study import Group, Study, over_seeds
+from lasat_ray.reporting.study import Group, Study, by_dataset, over_seeds
 from lasat_ray.units import format_threat
 
 
@@ -15,9 +15,10 @@ def overfitting(study: Study) -> Figure | None:
     }
     robust = f"Robust accuracy, {', '.join(sorted(threats))}"
     for title, last in ((robust, "robust"), ("Clean accuracy", "clean")):
-        marks = [mark for group in study.groups for mark in _marks(group, last)]
-        if marks:
-            panels.append(Panel(title=title, marks=marks, x_label="epoch", y_labels=["accuracy, %"]))
+        for of, groups in by_dataset(study.groups):
+            marks = [mark for group in groups for mark in _marks(group, last)]
+            if marks:
+                panels.append(Panel(title=title + of, marks=marks, x_label="epoch", y_labels=["accuracy, %"]))
     if not panels:
         return None
     return Figure(

@@ -19,6 +19,9 @@ from lasat_ray.units import format_threat
 GRAY = "#8b95a1"
 
 
+_SHORT = 24  # letters of a name that finds room beside its point; longer ones stand in the legend
+
+
 def pareto(study: Study) -> Figure | None:
     """None where no run was tested. The robust axis is the strongest attack that all of them met."""
     tested = [(run, scores(run)) for run in study.runs if "clean" in scores(run)]
@@ -43,7 +46,7 @@ def pareto(study: Study) -> Figure | None:
             if len(points) > 1:
                 where = {"x": [found["clean"]], "y": [found[attack]]}
                 marks.append(
-                    Dots(name=run.name, runs=(run.name,), color=group.color, size=6, text=[""], **where)  # type: ignore[arg-type]
+                    Dots(name=run.name, runs=(run.name,), color=group.color, size=6, faint=True, **where)  # type: ignore[arg-type]
                 )
         marks.append(
             Dots(
@@ -54,7 +57,7 @@ def pareto(study: Study) -> Figure | None:
                 y=[robust],
                 x_err=[clean_std] if len(points) > 1 else (),
                 y_err=[robust_std] if len(points) > 1 else (),
-                text=[f"{group.label}{budget}"],
+                text=[name if len(name := f"{group.label}{budget}") <= _SHORT else ""],
                 size=13,
             )
         )

@@ -27,6 +27,8 @@ def reward(study: Study) -> Figure | None:
     for key, title in named.items():
         marks = []
         for group in study.groups:
+            if key == "reward" and group.config["reward"]["standardize"]:
+                continue  # its mean is 0 by construction: what would be drawn is noise
             x, y, low, high = over_seeds([_series(run, key) for run in group.runs])
             if x:
                 band = {"low": low, "high": high} if len(group.runs) > 1 else {}
@@ -44,7 +46,8 @@ def reward(study: Study) -> Figure | None:
         "(L2) and right on clean images (L3). Entropy falls as the policy makes up its mind.",
         panels=panels,
         note="Means over the global batch of paid rounds. Where terms are standardized before they are "
-        "weighted, the reward's own mean is 0 by construction; the terms are shown as they were before.",
+        "weighted, what is paid has mean 0 by construction and is left out; the terms are shown as they were "
+        "before.",
     )
 
 

@@ -39,7 +39,7 @@ def single_images(study: Study) -> Figure | None:
             marks=[mark for group, run in chosen for mark in _marks(group, run, n, fields)],
             x_label="epoch",
             y_labels=[field_name(name, norm) for name in fields],
-            height=110 + 90 * len(fields),
+            height=80 + 110 * len(fields),
         )
         for n, label in enumerate(labels)
     ]
