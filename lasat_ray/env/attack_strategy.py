@@ -158,6 +158,7 @@ class AttackStrategyVectorEnv(VectorEnv):
             self._start_game(seed, first_round=0)
         return self.batch.x, {}
 
+    @torch.enable_grad()  # attacks and lookahead differentiate, also where a collector of somebody's does not
     def step(self, actions: Any) -> tuple[Tensor, Tensor, Tensor, Tensor, Info]:
         """Attack, train, reward, next batch: one round. ``actions`` int64 [B,K] -> next images [B,C,H,W],
         reward [B], terminated [B] (all True), truncated [B] (all False), info. UsageError for an action that

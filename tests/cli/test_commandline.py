@@ -85,7 +85,7 @@ BAD_LINES = [
     ("--reward.alhpa=3", "--reward.alhpa: is not an option; did you mean --reward.alpha?"),
     ("--lr 1", "--lr: is not an option; did you mean --optim.lr or --policy.lr?"),
     ("--eps 8/255", "--eps: is not an option; did you mean --attack.eps or --evaluation.eps?"),
-    ("--workers 2", "--workers: is not an option; did you mean --num-workers?"),
+    ("--workers 2", "--workers: is not an option; did you mean --num-workers or --min-workers?"),
     ("--steps=10", "--steps: is not an option; did you mean --attack.num-steps or --reward.ref-num-steps?"),
     ("--batch 64", "--batch: is not an option; did you mean --batch-size or --evaluation.batch-size?"),
     ("--gpus 1", "--gpus: is not an option; did you mean --gpus-per-worker?"),

@@ -26,6 +26,17 @@ def test_stable_baselines3(algorithm):
     assert found and int(found[1]) == 64 and 0.05 <= float(found[2]) <= 0.3
 
 
+def test_ppo_in_one_file_as_cleanrl_writes_it():
+    told = run("-m", "examples.cleanrl_ppo_on_our_env", "--updates", "2", "--num-envs", "8")
+    assert re.search(r"updates 2, mean return -?\d", told)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torchrl") is None, reason="needs torchrl")
+def test_torchrl():
+    told = run("-m", "examples.torchrl_on_our_env", "--updates", "2", "--steps", "4")
+    assert re.search(r"steps 8, mean reward -?\d", told)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(any(importlib.util.find_spec(m) is None for m in RLLIB), reason="needs the extra rllib")
