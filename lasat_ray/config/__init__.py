@@ -192,7 +192,7 @@ class TrainConfig:
     recipe: str = "digits"
     """Named settings to start from; --list-recipes shows all."""
     dataset: str = "digits"
-    """digits, cifar10, cifar100, gtsrb, tiny-imagenet; imagefolder:, parquet: or npz:PATH; stream:URL."""
+    """digits, cifar10, cifar100, svhn, gtsrb, tiny-imagenet; imagefolder:, parquet:, npz:PATH; stream:URL."""
     model: str = "small_cnn"
     """Target net: a name such as resnet18 or wrn-34-10, torchvision:NAME[@WEIGHTS], timm:NAME[@TAG],
     module:function."""

@@ -20,6 +20,7 @@ SOURCES: dict[str, Callable[[Request], ImageDataset]] = {
     "digits": digits.load,
     "cifar10": torchvision_sets.load_cifar,
     "cifar100": torchvision_sets.load_cifar,
+    "svhn": torchvision_sets.load_svhn,
     "gtsrb": torchvision_sets.load_gtsrb,
     "tiny-imagenet": tiny_imagenet.load,
     "imagefolder": image_folder.load,

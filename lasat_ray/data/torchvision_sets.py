@@ -1,4 +1,4 @@
-"""CIFAR-10, CIFAR-100 and GTSRB by way of torchvision, which downloads and checks the archives."""
+"""CIFAR-10, CIFAR-100, SVHN and GTSRB by way of torchvision, which downloads and checks the archives."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ T = TypeVar("T")
 
 _GTSRB_SIDE = 32
 GTSRB_CLASSES = Classes(number_names(43))
+SVHN_CLASSES = Classes(number_names(10))
 _BY_HAND = {
     "cifar10": ("cifar-10-python.tar.gz", "", "https://www.cs.toronto.edu/~kriz/cifar.html"),
     "cifar100": ("cifar-100-python.tar.gz", "", "https://www.cs.toronto.edu/~kriz/cifar.html"),
+    "svhn": ("train_32x32.mat and test_32x32.mat", "", "http://ufldl.stanford.edu/housenumbers"),
     "gtsrb": (
         "GTSRB-Training_fixed.zip, GTSRB_Final_Test_Images.zip and GTSRB_Final_Test_GT.zip",
         "gtsrb",
@@ -46,6 +48,17 @@ def load_cifar(request: Request) -> ImageDataset:
     return make_dataset(request, images, classes, (opener,), available=len(train.data))
 
 
+def load_svhn(request: Request) -> ImageDataset:
+    """``svhn``: house numbers (Netzer et al. 2011), 73,257 to train on and 26,032 to test with, uint8
+    [N,3,32,32]; the digit 0 is class 0. UserError where it cannot be had."""
+    train = _svhn(request.root, "train")
+    rows = request.train_rows(len(train.data))
+    opener = partial(_open_svhn_test, request.root)
+    return make_dataset(
+        request, _svhn_images(train, rows), SVHN_CLASSES, (opener,), available=len(train.data)
+    )
+
+
 def load_gtsrb(request: Request) -> ImageDataset:
     """``gtsrb``: 43 classes by official number, images of any size resized to uint8 [N,3,32,32].
 
@@ -62,6 +75,27 @@ def _open_cifar_test(name: str, root: Path) -> Part:
     test = _cifar(name, root, False)
     images = _cifar_images(test, torch.arange(len(test.data)))
     return part_of_images(images, Classes(tuple(test.classes)), f"{name} test")
+
+
+def _open_svhn_test(root: Path) -> Part:
+    test = _svhn(root, "test")
+    return part_of_images(_svhn_images(test, torch.arange(len(test.data))), SVHN_CLASSES, "svhn test")
+
+
+def _svhn(root: Path, split: str) -> Any:
+    from torchvision import datasets
+
+    def make(download: bool) -> Any:
+        return datasets.SVHN(str(root), split=split, download=download)
+
+    return _fetched("svhn", root, make)
+
+
+def _svhn_images(dataset: Any, chosen: Tensor) -> Images:
+    x, y = (
+        torch.from_numpy(np.asarray(part)).index_select(0, chosen) for part in (dataset.data, dataset.labels)
+    )
+    return Images(x.contiguous(), y.to(torch.int64))
 
 
 def _open_gtsrb_test(samples: list[tuple[str, int]]) -> Part:

@@ -20,7 +20,7 @@ from lasat_ray.validation.grid import MOMENTUM, NOT_NEGATIVE, Bound, check_bound
 from lasat_ray.validation.learner import check_learner
 from lasat_ray.validation.method import check_method, check_milestones
 
-DATASETS = ("digits", "cifar10", "cifar100", "gtsrb", "tiny-imagenet")
+DATASETS = ("digits", "cifar10", "cifar100", "svhn", "gtsrb", "tiny-imagenet")
 DATASETS_WITH_PATH = ("imagefolder", "parquet", "npz", "stream")
 SIZED = ("imagefolder", "parquet", "stream")
 """Sources whose images may be of any size."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.io import savemat
 from torchvision import datasets
 
 from .conftest import encode, error_of, load, pixels
@@ -51,6 +52,20 @@ def test_cifar_is_downloaded_when_it_is_absent(cifar, tmp_path, monkeypatch):
     assert cifar.calls == [(True, False), (True, True)]
 
 
+def test_svhn_is_read_by_torchvision_s_own_class(tmp_path, monkeypatch):
+    """The files as published: images [32,32,3,N], and 10 for the digit 0."""
+    for split, count in (("train", 7), ("test", 4)):
+        x = np.stack([pixels(n, 32, 32) for n in range(count)], -1)
+        y = np.array([[n % 10 or 10] for n in range(count)], dtype=np.uint8)
+        savemat(tmp_path / f"{split}_32x32.mat", {"X": x, "y": y})
+    monkeypatch.setattr(datasets.SVHN, "_check_integrity", lambda self: True)
+    dataset = load("svhn", tmp_path)
+    assert dataset.class_names == tuple("0123456789") and dataset.train.y.tolist() == list(range(7))
+    assert torch.equal(dataset.train.x[5], torch.from_numpy(pixels(5, 32, 32)).permute(2, 0, 1))
+    test = dataset.load_test()
+    assert test.y.tolist() == [0, 1, 2, 3] and test.x.shape == (4, 3, 32, 32)
+
+
 @pytest.fixture
 def no_network(monkeypatch):
     def refuse(*args, **kwargs):
@@ -66,6 +81,10 @@ CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
     ("name", "remedy"),
     [
         ("cifar10", f"put cifar-10-python.tar.gz from {CIFAR_HOME} into {{root}}"),
+        (
+            "svhn",
+            "put train_32x32.mat and test_32x32.mat from http://ufldl.stanford.edu/housenumbers into {root}",
+        ),
         ("cifar100", f"put cifar-100-python.tar.gz from {CIFAR_HOME} into {{root}}"),
         (
             "gtsrb",
