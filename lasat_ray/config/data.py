@@ -38,6 +38,8 @@ class DataConfig:
     """What the padding holds."""
     flip: bool = True
     """Random horizontal flips."""
+    policy: Literal["none", "autoaugment"] = "none"
+    """autoaugment: the policy that was found for CIFAR-10, on colour images, between crop and cutout."""
     cutout: int = 0
     """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
     cutmix: bool = False

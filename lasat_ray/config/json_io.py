@@ -93,6 +93,7 @@ BEFORE: dict[str, Any] = {
     "loss.adr_trust": [0.7, 0.95],
     "attack.momentum": 0.0,
     "data.mixup": 0.0,
+    "data.policy": "none",
     "reward.objective": "total",
     "reward.cost_target": 0.0,
     "reward.outcome": "batch",

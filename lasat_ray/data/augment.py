@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.config import DataConfig
+from lasat_ray.data.autoaugment import autoaugment
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import numbers_like
 from lasat_ray.rng import RandomKey
@@ -25,6 +26,9 @@ def check_augment(config: DataConfig, image_shape: tuple[int, int, int]) -> None
             ("crop-padding", config.crop_padding) if config.crop_padding < 0 else ("cutout", config.cutout)
         )
         raise UsageError(f"--data.{field}: {value} is negative; 0 switches it off")
+    if config.policy == "autoaugment" and image_shape[0] != 3:
+        what = f"varies colours, but images have {image_shape[0]} channel{'s' * (image_shape[0] > 1)}"
+        raise UsageError(f"--data.policy: 'autoaugment' {what}; leave it out")
     if config.pad_mode not in ("zero", "reflect"):
         raise UsageError(f"--data.pad-mode: '{config.pad_mode}' is unknown; choose zero or reflect")
     if config.pad_mode == "reflect" and config.crop_padding >= side:
@@ -48,6 +52,8 @@ def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Ten
         x = random_crop(x, config.crop_padding, config.pad_mode, offsets)
     if config.flip:
         x = random_flip(x, u_B5[:, 2] < 0.5)
+    if config.policy == "autoaugment":
+        x = autoaugment(x, index, key)
     if config.cutout:
         x = cutout(x, config.cutout, (u_B5[:, 3:] * numbers_like(u_B5, [height, width])).long())
     return x

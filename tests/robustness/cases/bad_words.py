@@ -43,6 +43,9 @@ CONFIGURATIONS = [
     Bad(f"{TRAIN} --optim.lr 0", "--optim.lr: 0 is out of range"),
     Bad(f"{TRAIN} --optim.momentum 1", "--optim.momentum: 1 is out of range"),
     Bad(f"{TRAIN} --optim.sync-batch-norm", "--optim.sync-batch-norm: True has no effect in one process"),
+    Bad(
+        f"{TRAIN} --data.policy autoaugment", "--data.policy: 'autoaugment' varies colours, but images have 1"
+    ),
     Bad(f"{TRAIN} --optim.milestones 5 3", "--optim.milestones: 5 3 does not increase"),
     Bad(f"{TRAIN} --data.val-fraction 1", "--data.val-fraction: 1 is out of range"),
     Bad(f"{TRAIN} --data.max-train 1", "--data.max-train: 1 is out of range"),
