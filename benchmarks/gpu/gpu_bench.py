@@ -37,8 +37,6 @@ class Options:
     """Images a round, the published runs' size."""
     seconds: float = 4.0
     """Measured time of one setting, after its warm-up."""
-    peak_tflops: float = 989.0
-    """The data sheet's dense bf16 rate; 989 for H100 and H200."""
     tiny: bool = False
     """Small nets, two rounds each: does the program work?"""
     out: Path | None = None
@@ -115,7 +113,7 @@ def round_config(
         model=model,
         strategy_model="small_cnn" if options.tiny else "resnet18",
         strategy="learned" if learned else "fixed",
-        update_interval=40,
+        update_interval=2 if options.tiny else 40,
         batch_size=4 if options.tiny else options.batch_size,
         precision=precision,  # type: ignore[arg-type]
         attack=AttackConfig(grid=LAS_AT_GRID if learned else {}),

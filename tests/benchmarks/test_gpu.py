@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.gpu import gpu
+from lasat_ray.config import SpeedConfig
+from lasat_ray.training.round import play_round
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,6 +38,35 @@ def test_all_sections_have_figures_and_results_are_exact(tmp_path):
     assert len(speeds) >= 12 and all(found["img_per_second"] > 0 < found["tflops"] for found in speeds)
     pgd_at = sections["resnet18-8 pgd-at fp32"]
     assert pgd_at["passes_per_image"] == 23
+
+
+def test_a_section_that_fails_is_told_by_the_exit_status(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "run", lambda bench: bench.section("broken", lambda: 1 / 0, needs=-1e9))
+    monkeypatch.setattr(
+        sys, "argv", ["gpu", "--tiny", "--device", "cpu", "--out", str(tmp_path / "gpu.json")]
+    )
+    with pytest.raises(SystemExit, match="gpu: failed: broken"):
+        gpu.main()
+    assert (
+        "ZeroDivisionError" in json.loads((tmp_path / "gpu.json").read_text())["sections"]["broken"]["error"]
+    )
+
+
+def test_what_is_timed_is_whole_intervals_after_a_rewarded_round(tmp_path, monkeypatch):
+    bench = gpu.Bench(gpu.Options(device="cpu", tiny=True, out=tmp_path / "gpu.json"))
+    bench.record["sections"]["matmul"] = {"tflops": 1.0}
+    played = []
+
+    def play(env, learner):
+        played.append(env.is_reward_round)
+        return play_round(env, learner)
+
+    monkeypatch.setattr(gpu, "play_round", play)
+    config = gpu.round_config(bench.options, "resnet18-8", "las-at", SpeedConfig(), "fp32")
+    found = gpu.throughput(bench, config)
+    warm, timed = played[: -found["rounds"]], played[-found["rounds"] :]
+    assert any(warm) and found["rounds"] % config.update_interval == 0
+    assert sum(timed) == found["rounds"] // config.update_interval
 
 
 def test_when_time_is_up_the_record_says_what_was_left_out(tmp_path):
