@@ -22,7 +22,7 @@ GROUPS = {
     ),
     "Measure": ("lasat_ray.evaluate", "lasat_ray.leaderboard"),
     "Look": ("lasat_ray.report", "lasat_ray.explain"),
-    "Take away": ("lasat_ray.export",),
+    "Use": ("lasat_ray.predict", "lasat_ray.export"),
 }
 
 

@@ -1,22 +1,26 @@
-"""``python -m lasat_ray.export RUN --format torch-export | onnx | safetensors``:
-the net as one file for other programs, checked against the net.
+"""``python -m lasat_ray.export RUN --format torch-export | onnx | safetensors | huggingface | card``:
+the net as a file or folder for other programs, checked against the net.
 
 Every file takes pixels in [0,1], normalization is inside, and the batch may have any size. A file
-is run against the net before it gets its name; one that computes something else is not kept.
+is run against the net before it gets its name; one that computes something else is not kept. Class names,
+image size, budget and measured accuracies travel in its metadata.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
@@ -25,13 +29,25 @@ from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.evaluation.carried import carried, header
 from lasat_ray.models import architecture, build_classifier, dtype_of
+from lasat_ray.reporting.model_card import hub_files, model_card
 from lasat_ray.rng import RandomKey
-from lasat_ray.runs.load import load_checkpointed
+from lasat_ray.runs.checkpoint import write_atomically
+from lasat_ray.runs.load import EXPORTED, checkpoint_file, load_checkpointed
 from lasat_ray.runs.mirror import named_run
 from lasat_ray.runs.trust import check_folder
 
-SUFFIXES = {"torch-export": ".pt2", "onnx": ".onnx", "safetensors": ".safetensors"}
+NAMES = {
+    "torch-export": "model.pt2",
+    "onnx": "model.onnx",
+    "safetensors": EXPORTED,
+    "huggingface": "huggingface",
+    "card": "MODEL_CARD.md",
+}
+"""Format -> what is written in the run folder unless --out says where."""
+CARD = "card.json"
+"""What travels with a torch-export file, among its extra files."""
 SIZES = (1, 5)  # batches on which a file is checked
 Images = Callable[[Tensor], Tensor]
 
@@ -42,10 +58,11 @@ class ExportOptions:
 
     run: Annotated[Positional[str], arg(metavar="RUN")]
     """Run folder or checkpoint file."""
-    format: Literal["torch-export", "onnx", "safetensors"] = "torch-export"
-    """torch-export and onnx hold the net's computation, safetensors its weights alone."""
+    format: Literal["torch-export", "onnx", "safetensors", "huggingface", "card"] = "torch-export"
+    """torch-export, onnx: the net's computation; safetensors: its weights; card: a model card in Markdown;
+    huggingface: a folder with all of it but torch-export, for push_to_hub."""
     out: str | None = None
-    """File to write, new; None means model.pt2, model.onnx or model.safetensors in the run folder."""
+    """File (huggingface: folder) to write, new; None means model.pt2, model.onnx, ... in the run folder."""
     which: Literal["best", "last"] = "best"
     """Checkpoint of a run folder."""
     tolerance: float = 1e-4
@@ -67,37 +84,51 @@ def _export(argv: Sequence[str]) -> int:
         raise UsageError(
             "RUN is missing; write it first: python -m lasat_ray.export RUN_FOLDER --format onnx"
         )
-    description = "A trained net as one file for other programs, checked against the net."
+    description = "A trained net as one file or folder for other programs, checked against the net."
     options = parse(ExportOptions, args, prog="python -m lasat_ray.export", description=description)
+    path = Path(named_run(options.run))
+    out = _place(options, path)
+    check_folder(path, options.trust)
+    file = checkpoint_file(path, options.which)
+    net, card = load_checkpointed(file, trust=options.trust)
+    card = carried(net, card, file)
+    say = partial(make_console().print, highlight=False, markup=False, soft_wrap=True)
+    if options.format == "card":
+        write_atomically(out, model_card(card).encode())
+        say(f"{out}: model card of {file}")
+        return 0
+    if options.format == "huggingface":
+        difference, notes = export_folder(net, card, out, tolerance=options.tolerance)
+        for note in notes:
+            say(f"note: {note}")
+    else:
+        difference = export(net, card, options.format, out, tolerance=options.tolerance)
+    shape = ", ".join(map(str, card["image_shape"]))
+    told = f"images [B, {shape}] in [0,1] -> logits [B, {card['num_classes']}]"
+    say(f"{out}: {told}; largest difference from the net {difference:.1e}")
+    return 0
+
+
+def _place(options: ExportOptions, path: Path) -> Path:
+    """Where to write; UsageError where that is taken or cannot be."""
     if not 0 <= options.tolerance < math.inf:
         raise UsageError(f"--tolerance: {options.tolerance:g} is out of range; give 0 or more, say 1e-4")
-    path = Path(named_run(options.run))
     folder = path if path.is_dir() else path.parent
     check_local("--out", options.out)
-    out = Path(options.out) if options.out else folder / f"model{SUFFIXES[options.format]}"
+    out = Path(options.out) if options.out else folder / NAMES[options.format]
     if out.exists():
         raise UsageError(f"--out: '{out}' already exists; choose another file")
     if not out.parent.is_dir():
         raise UsageError(f"--out: the folder '{out.parent}' is not there; make it, or choose another file")
-    check_folder(path, options.trust)
-    net, card = load_checkpointed(path, which=options.which, trust=options.trust)
-    difference = export(net, card, options.format, out, tolerance=options.tolerance)
-    shape = ", ".join(map(str, card["image_shape"]))
-    make_console().print(
-        f"{out}: images [B, {shape}] in [0,1] -> logits [B, {card['num_classes']}]; "
-        f"largest difference from the net {difference:.1e}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    return 0
+    return out
 
 
 def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolerance: float) -> float:
     """Write ``net`` to ``out`` and return the largest difference of logits that the file shows.
 
-    ``net``: x [B,C,H,W] in [0,1] -> logits [B,N], with its card, as ``load_checkpointed`` gives them.
-    ``kind``: torch-export, onnx or safetensors. UserError where the format's package is missing, or the
-    difference is beyond ``tolerance``.
+    ``net``: x [B,C,H,W] in [0,1] -> logits [B,N], with its card, as ``load_checkpointed`` gives them; what
+    ``carried`` adds to the card travels in the file. ``kind``: torch-export, onnx or safetensors. UserError
+    where the format's package is missing, or the difference is beyond ``tolerance``.
     """
     unfinished = out.with_name(f".{out.stem}.unfinished{out.suffix}")
     write, read = FORMATS[kind]
@@ -119,6 +150,36 @@ def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolera
     return difference
 
 
+def export_folder(
+    net: nn.Module, card: dict[str, Any], out: Path, *, tolerance: float
+) -> tuple[float, list[str]]:
+    """A folder as Hugging Face's hub shows it: model.safetensors, model.onnx, config.json, README.md.
+
+    Returns the largest difference of logits, and what to tell, such as that the packages of ONNX are missing.
+    Errors as ``export``; nothing is left where one is raised.
+    """
+    unfinished, notes = out.with_name(f".{out.name}.unfinished"), []
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        unfinished.mkdir()
+        difference = export(net, card, "safetensors", unfinished / EXPORTED, tolerance=tolerance)
+        try:
+            onnx = export(net, card, "onnx", unfinished / NAMES["onnx"], tolerance=tolerance)
+            difference = max(difference, onnx)
+        except UserError as error:
+            if not isinstance(error.__cause__, ImportError):
+                raise
+            notes.append(f"{out / NAMES['onnx']} is left out ({error.__cause__.name} is missing)")
+        files = tuple(sorted(path.name for path in unfinished.iterdir()))
+        for name, content in hub_files(card).items():
+            write_atomically(unfinished / name, (json.dumps(content, indent=2) + "\n").encode())
+        write_atomically(unfinished / "README.md", model_card(card, files).encode())
+        unfinished.replace(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return difference, notes
+
+
 def probe_images(net: nn.Module, card: dict[str, Any], count: int) -> Tensor:
     """[count,C,H,W] uniform in [0,1], in the precision of the weights."""
     return RandomKey.of("export").uniform(torch.arange(count), tuple(card["image_shape"]), dtype_of(net))
@@ -127,7 +188,7 @@ def probe_images(net: nn.Module, card: dict[str, Any], count: int) -> Tensor:
 def write_torch_export(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:
     sizes = {"x": {0: torch.export.Dim("batch", min=1)}}
     program = torch.export.export(net, (x,), dynamic_shapes=sizes)
-    torch.export.save(program, file)
+    torch.export.save(program, file, extra_files={CARD: json.dumps(header(card))})
 
 
 def read_torch_export(file: Path, card: dict[str, Any]) -> Images:
@@ -135,8 +196,8 @@ def read_torch_export(file: Path, card: dict[str, Any]) -> Images:
 
 
 def write_onnx(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:
-    import onnx  # noqa: F401 - named in the error where it is missing
-    import onnxscript  # noqa: F401
+    import onnx
+    import onnxscript  # noqa: F401 - named in the error where it is missing
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -151,6 +212,9 @@ def write_onnx(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> N
             output_names=["logits"],
             dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}},
         )
+    model = onnx.load(file)
+    onnx.helper.set_model_props(model, header(card))
+    onnx.save(model, file)
 
 
 def read_onnx(file: Path, card: dict[str, Any]) -> Images:
@@ -161,9 +225,9 @@ def read_onnx(file: Path, card: dict[str, Any]) -> Images:
 
 
 def write_safetensors(net: nn.Module, card: dict[str, Any], x: Tensor, file: Path) -> None:
-    told = {name: str(card[name]) for name in ("model", "num_classes", "image_shape", "precision")}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
-    save_file(weights, file, metadata={"format": "pt", **told})
+    # save, not save_file, which gives its files modes of their own
+    file.write_bytes(save(weights, metadata={"format": "pt", **header(card)}))
 
 
 def read_safetensors(file: Path, card: dict[str, Any]) -> Images:

@@ -33,9 +33,9 @@ from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.config.config_file import config_of_file, spell_settings
 from lasat_ray.config.json_io import flag
 from lasat_ray.config.urls import is_url
-from lasat_ray.cost import constant_passes
 from lasat_ray.errors import UsageError, told_elsewhere
 from lasat_ray.recipes.compared import compared
+from lasat_ray.update.cost import constant_passes
 from lasat_ray.validation import check
 
 if TYPE_CHECKING:

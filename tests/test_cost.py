@@ -7,11 +7,17 @@ import json
 
 import pytest
 
-from lasat_ray.cost import constant_passes, counted_passes, expected_passes, round_passes, validation_passes
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.loop import Trainer
+from lasat_ray.update.cost import (
+    constant_passes,
+    counted_passes,
+    expected_passes,
+    round_passes,
+    validation_passes,
+)
 from tests.support.helpers import CPU, Counted, small_config
 
 ONE_COUNT = {"eps": (0.1, 0.2), "num_steps": (2.0,)}

@@ -38,7 +38,6 @@ LEVELS: tuple[dict[str, str], ...] = (
     },
     {
         "update": "a step of the target net and its reward",
-        "cost": "forward passes, expected and counted",
     },
     {"env": "one round as a Gymnasium step"},
     {"training": "rounds, epochs, recovery, summary"},
@@ -53,6 +52,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "evaluate": "accuracy of a net under attack",
         "report": "runs as one HTML file",
         "explain": "single images",
+        "predict": "classes of image files",
         "export": "ONNX, torch.export, safetensors",
         "leaderboard": "evaluations in one table",
         "__main__": "the list of commands",

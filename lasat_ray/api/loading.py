@@ -12,8 +12,10 @@ from torch import nn
 from lasat_ray.api.results import TrainResult
 from lasat_ray.api.words import in_python
 from lasat_ray.errors import UsageError
+from lasat_ray.evaluation.carried import carried
+from lasat_ray.models import Classifier
 from lasat_ray.models.given import PREFIX, spell
-from lasat_ray.runs.load import load_checkpointed
+from lasat_ray.runs.load import checkpoint_file, load_checkpointed
 
 Source = str | Path | TrainResult
 """A run folder or checkpoint file, or what ``train`` gave back."""
@@ -34,7 +36,9 @@ def load_model(
     In evaluation mode, its weights needing no gradient. ``source``: a run folder, a checkpoint file, or what
     ``train`` gave back. ``which``: best (on validation) or last, for a run; a run that never validated has
     only last. Where weights were averaged, the average is the net. A net from ``module:function`` runs that
-    code and needs ``trust``; one that was given as an object is given again as ``net``.
+    code and needs ``trust``; one that was given as an object is given again as ``net``. ``.classes`` of the
+    net are the names of its logits; its ``.card`` says what else is known: image_shape (C,H,W), the norm and
+    eps that it was made to withstand, accuracies.
 
     UserError or UsageError in one line for anything that is no such file.
     """
@@ -55,6 +59,8 @@ def load_with_card(
     path, trusted = path_of(source)
     trust = trust or trusted or bool(named and not named.startswith(PREFIX))
     loaded, card = load_checkpointed(path, which=which, device=device, trust=trust)
+    assert isinstance(loaded, Classifier)
+    loaded.card = carried(loaded, card, checkpoint_file(path, which))
     if named not in (None, card["model"]):
         raise UsageError(
             f"net: is '{named}' and the run's is '{card['model']}'; give the net it was trained with"

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.cost import image_passes
 from lasat_ray.data import Batches, OutcomeBatches
 from lasat_ray.env.actions import checked_actions
 from lasat_ray.methods import AttackContext
@@ -31,6 +30,7 @@ from lasat_ray.models import AttackView
 from lasat_ray.rng import RandomKey
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import AttackedBatch, Batch, RewardReport, StepReport, Strategy
+from lasat_ray.update.cost import image_passes
 from lasat_ray.update.credit import influence
 from lasat_ray.update.credit_check import credit_correlation
 from lasat_ray.update.price import Price

@@ -8,7 +8,6 @@ from functools import partial
 import torch
 
 from lasat_ray.config import DataConfig, TrainConfig, grid_of
-from lasat_ray.cost import relative_costs
 from lasat_ray.data import (
     Batches,
     Images,
@@ -32,6 +31,7 @@ from lasat_ray.learners import Learner, LearnerContext, seeded_learner
 from lasat_ray.process_group import ProcessGroup, indexed
 from lasat_ray.recipes import get_recipe
 from lasat_ray.strategy import StrategySpace
+from lasat_ray.update.cost import relative_costs
 from lasat_ray.update.target_step import TargetStep
 
 

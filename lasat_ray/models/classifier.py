@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,10 @@ class Classifier(nn.Module):
         if precision not in PRECISIONS:
             raise unknown_name("precision", precision, PRECISIONS)
         self.backbone = backbone
+        self.classes: tuple[str, ...] = ()
+        """Names of the logits, where the net was read from a file that knows them."""
+        self.card: dict[str, Any] = {}
+        """What that file says of the net: image_shape (C,H,W), budget, accuracies, ..."""
         self._held_in_eval = _in_eval_mode(backbone)
         self.precision = precision
         self._plugin: Plugin | None = None

@@ -7,9 +7,7 @@ only with ``trust``.
 
 from __future__ import annotations
 
-import math
 import pickle
-import textwrap
 import zipfile
 from collections.abc import Collection, Mapping
 from functools import partial
@@ -21,13 +19,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lasat_ray.config.files import check_regular
-from lasat_ray.data.guard import MAX_CLASSES, MAX_PIXELS
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models import architecture, build_classifier
+from lasat_ray.runs.cards import check_card, read_exported
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.trust import names_code
 
 WHICH = ("best", "last")
+EXPORTED = "model.safetensors"
+"""The weights in a folder that was made for other programs."""
 UNUSED = "num_batches_tracked"
 """Ends keys that no forward pass in evaluation mode reads."""
 
@@ -77,12 +77,16 @@ def load_checkpointed(
             check_fit(build(), weights, str(file))
     net = build()
     fill(net, weights, str(file))
+    net.classes = tuple(card.get("class_names", ()))
+    net.card = dict(card)
     return ready(net, device), card
 
 
 def read_checkpointed(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     """The card of the net in a checkpoint of ours and its weights, of the average where there is one; no net
     is built. UserError where the file holds no target net with a card."""
+    if (exported := read_exported(file)) is not None:
+        return exported
     tree = load_checkpoint(file)
     card, weights = tree.get("card"), tree.get("target_net")
     average = tree.get("average")
@@ -94,28 +98,6 @@ def read_checkpointed(file: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]
     return card, weights
 
 
-def check_card(card: Mapping[str, Any], file: Path) -> None:
-    """UserError naming the first entry of a model card that cannot be what this program wrote."""
-    shape, classes = card.get("image_shape"), card.get("class_names", [])
-    kinds = {
-        "model": isinstance(card.get("model"), str),
-        "precision": isinstance(card.get("precision"), str),
-        "num_classes": type(card.get("num_classes")) is int and 2 <= card["num_classes"] <= MAX_CLASSES,
-        "image_shape": isinstance(shape, list)
-        and len(shape) == 3
-        and all(type(side) is int and 1 <= side <= MAX_PIXELS for side in shape)
-        and math.prod(shape) <= MAX_PIXELS,
-        "class_names": isinstance(classes, list) and all(isinstance(name, str) for name in classes),
-    }
-    for name, fits in kinds.items():
-        if not fits:
-            shown = textwrap.shorten(repr(card.get(name)), 60)
-            raise UserError(f"{file}: its card's {name} is {shown}; this is no checkpoint of ours")
-    if classes and len(classes) != card["num_classes"]:
-        told = f"{len(classes)} class_names for {card['num_classes']} num_classes"
-        raise UserError(f"{file}: its card has {told}; this is no checkpoint of ours")
-
-
 def checkpoint_file(path: Path, which: str = "best") -> Path:
     """The checkpoint that a run folder or file name stands for; UserError if there is none."""
     if which not in WHICH:
@@ -125,6 +107,7 @@ def checkpoint_file(path: Path, which: str = "best") -> Path:
     if path.is_file():
         return path
     files = [path / "checkpoints" / f"{name}.safetensors" for name in (which, "last")]
+    files.append(path / EXPORTED)
     found = next((file for file in files if file.is_file()), None)
     if found is None:
         raise UserError(f"{path}: holds no checkpoint; name the folder of a run that trained at least once")

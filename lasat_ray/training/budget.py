@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.cost import counted_passes, record_parts
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.learners import Learner
 from lasat_ray.models import eval_mode
@@ -18,6 +17,7 @@ from lasat_ray.rng import RandomKey
 from lasat_ray.runs.numerics import copied
 from lasat_ray.runs.records import records_in
 from lasat_ray.types import RoundReport
+from lasat_ray.update.cost import counted_passes, record_parts
 
 _KEPT = 4  # rounds whose spending is remembered one by one
 

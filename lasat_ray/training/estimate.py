@@ -8,11 +8,11 @@ import time
 import torch
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.data import ImageDataset, split_validation
 from lasat_ray.env.build import build_round
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.training.round import play_round
+from lasat_ray.update.cost import expected_passes, validation_passes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)

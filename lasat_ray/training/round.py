@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from lasat_ray.cost import steps_looked
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv, PlayedRound
 from lasat_ray.env.observation import observed
 from lasat_ray.learners import Learner, RemembersActing
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action, Batch, LearnerReport, RewardReport, Rollout, RoundReport
+from lasat_ray.update.cost import steps_looked
 
 _FIELDS = (
     "eps",

@@ -12,7 +12,6 @@ import torch
 from rich.console import Console
 
 from lasat_ray.cluster.session import SMALLEST_SHARE
-from lasat_ray.cost import expected_passes, validation_passes
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import indexed
 from lasat_ray.training.estimate import Throughput, measure, spell_seconds
@@ -20,6 +19,7 @@ from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.tune.options import SweepRun
 from lasat_ray.tune.trainable import TrialResources
 from lasat_ray.tune.trial import Outcome, Trial, Trials, all_trials
+from lasat_ray.update.cost import expected_passes, validation_passes
 
 Resources = dict[str, float]
 _DRIVER_CPU = 0.05

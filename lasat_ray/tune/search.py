@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 
 from lasat_ray.config import TrainConfig, grid_of
-from lasat_ray.cost import expected_passes
 from lasat_ray.tune.trial import Outcome, Outcomes, Trial
+from lasat_ray.update.cost import expected_passes
 
 Point = dict[str, float]
 FIELDS = ("eps", "num_steps", "step_size")

@@ -23,7 +23,6 @@ from ray import tune
 from lasat_ray.cluster.local import train_here
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.cluster.session import wait_free, worker_resources
-from lasat_ray.cost import counted_passes
 from lasat_ray.errors import UserError
 from lasat_ray.reporting.study import read_records
 from lasat_ray.runs.begin import holds_run
@@ -31,6 +30,7 @@ from lasat_ray.runs.checkpoint import load_checkpoint, write_atomically
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.tune.storage import TRIALS, Store
 from lasat_ray.tune.trial import Outcome, Trial
+from lasat_ray.update.cost import counted_passes
 
 OUTCOME = "outcome.json"
 START = "start.json"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import pytest
 from rich.console import Console
 
-from lasat_ray import evaluate, explain, export, leaderboard, report
+from lasat_ray import evaluate, explain, export, leaderboard, predict, report
 from lasat_ray.__main__ import GROUPS, purpose, render_commands
 from lasat_ray.__main__ import main as list_commands
 from lasat_ray.api.reporting import ReportOptions
@@ -167,6 +167,7 @@ HELP = {
     "lasat_ray.leaderboard": lambda: leaderboard.main(["--help"]),
     "lasat_ray.report": lambda: report.main(["--help"]),
     "lasat_ray.explain": lambda: explain.main(["--help"]),
+    "lasat_ray.predict": lambda: predict.main(["--help"]),
     "lasat_ray.export": lambda: export.main(["--help"]),
     "lasat_ray.tune.sweep_k": lambda: sweep_k.main(["--help"]),
     "lasat_ray.tune.sweep_weights": lambda: sweep_weights.main(["--help"]),

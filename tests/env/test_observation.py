@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from lasat_ray.attacks import attack_batch
 from lasat_ray.config import grid_of
-from lasat_ray.cost import expected_passes, round_passes
 from lasat_ray.env.build import build_round
 from lasat_ray.env.observation import _place, margins, observation_shape, observed
 from lasat_ray.errors import UsageError
@@ -27,6 +26,7 @@ from lasat_ray.training.loop import Trainer
 from lasat_ray.training.round import play_round
 from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch
+from lasat_ray.update.cost import expected_passes, round_passes
 from lasat_ray.validation import check
 from tests.runs.test_checkpoint import same
 from tests.support.helpers import (

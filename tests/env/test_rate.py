@@ -7,11 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lasat_ray.cost import image_passes, round_passes
 from lasat_ray.data import OutcomeBatches, split_outcome
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.rng import RandomKey
+from lasat_ray.update.cost import image_passes, round_passes
 from lasat_ray.update.reward import reference_images, reference_starts
 from tests.support.helpers import CPU, close, make_game, make_images, small_config
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from lasat_ray.cost import expected_passes, image_passes
 from lasat_ray.env.build import build_round
 from lasat_ray.errors import UsageError
 from lasat_ray.learners import LEARNERS
@@ -14,6 +13,7 @@ from lasat_ray.methods import METHODS
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.training.round import play_round
+from lasat_ray.update.cost import expected_passes, image_passes
 from lasat_ray.update.optim import learning_rate
 from lasat_ray.validation import check
 from tests.support.helpers import CPU, changed, close, make_images, small_config

@@ -10,7 +10,6 @@ import plotly.graph_objects as go
 import pytest
 
 from lasat_ray.config.json_io import read_config
-from lasat_ray.cost import PARTS, counted_passes
 from lasat_ray.reporting.figures import FIGURES, draw_all
 from lasat_ray.reporting.figures.compute import compute, passes_and_accuracy
 from lasat_ray.reporting.figures.convergence import running_mean, slope
@@ -23,6 +22,7 @@ from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.reporting.study import read_study
 from lasat_ray.reporting.tables import all_tables
 from lasat_ray.reporting.to_plotly import to_plotly
+from lasat_ray.update.cost import PARTS, counted_passes
 
 
 @pytest.fixture(scope="module")

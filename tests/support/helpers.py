@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from lasat_ray.config import LossConfig, TrainConfig, grid_of
-from lasat_ray.cost import relative_costs
 from lasat_ray.data import Images
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_game
@@ -20,6 +19,7 @@ from lasat_ray.methods import MethodInputs
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.types import AttackedBatch, Batch, Logits, Strategy
+from lasat_ray.update.cost import relative_costs
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CPU = torch.device("cpu")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from lasat_ray.cluster.local import train_here
-from lasat_ray.cost import counted_passes
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
@@ -16,6 +15,7 @@ from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.budget import Budget, strategy_pass
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.types import RoundReport
+from lasat_ray.update.cost import counted_passes
 from lasat_ray.validation import check
 from tests.support.helpers import make_game, seeded_learner, small_config
 

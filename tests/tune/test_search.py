@@ -7,7 +7,6 @@ import random
 
 import pytest
 
-from lasat_ray.cost import expected_passes
 from lasat_ray.recipes import get_recipe
 from lasat_ray.tune.search import (
     draw,
@@ -21,6 +20,7 @@ from lasat_ray.tune.search import (
 )
 from lasat_ray.tune.search_strategy import SearchStrategy, stretched, sweep_of
 from lasat_ray.tune.trial import Outcome, Trial, all_trials
+from lasat_ray.update.cost import expected_passes
 from tests.support.trials import asked_of, finished
 
 CONFIG = dataclasses.replace(get_recipe("digits").config, epochs=6)

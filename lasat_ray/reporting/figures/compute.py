@@ -7,10 +7,10 @@ from itertools import accumulate
 import numpy as np
 
 from lasat_ray.config.json_io import config_from_json
-from lasat_ray.cost import counted_passes
 from lasat_ray.methods import METHODS
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Run, Study, by_dataset, over_seeds
+from lasat_ray.update.cost import counted_passes
 
 _POINTS = 40
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from lasat_ray.config.json_io import read_config
-from lasat_ray.cost import PARTS, record_parts
 from lasat_ray.errors import UserError
 from lasat_ray.methods import METHODS
 from lasat_ray.reporting.figure import Bars, Figure, Panel
 from lasat_ray.reporting.study import Group, Run, Study, by_dataset, mean_and_std
+from lasat_ray.update.cost import PARTS, record_parts
 
 COLORS = dict(zip(PARTS, ("#5c6f8a", "#93a9c4", "#a8763e", "#d3ad74", "#9d7fb5"), strict=True))
 

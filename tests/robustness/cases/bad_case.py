@@ -20,6 +20,7 @@ class Bad:
 
 
 TRAIN, EVALUATE, REPORT = "lasat_ray.train", "lasat_ray.evaluate", "lasat_ray.report"
+PREDICT = "lasat_ray.predict"
 EXPLAIN, EXPORT, BOARD = "lasat_ray.explain", "lasat_ray.export", "lasat_ray.leaderboard"
 SWEEP_K, WEIGHTS, SEARCH = "tuning.sweep_k", "tuning.sweep_weights", "tuning.search_strategy"
 NPZ = f"{TRAIN} --dataset npz:x.npz"
