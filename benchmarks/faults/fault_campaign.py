@@ -32,35 +32,26 @@ import torch
 import tyro
 
 from benchmarks.common import RECORDS, made_by
+from benchmarks.faults.local_faults import FAULTS, THREADS, TWICE, UPLOAD, damage
+from benchmarks.faults.local_faults import STATUS as STATUS_HERE
 from benchmarks.faults.ray_faults import DRIVER, RAY_FAULTS, TwoNodes, calm_on_ray, strike_on_ray, two_nodes
-from benchmarks.faults.strikes import ROUNDS, at_round, at_save, campaign_config, die, fill_disk
+from benchmarks.faults.strikes import ROUNDS, campaign_config
 from benchmarks.tables.marked import markdown
 from lasat_ray.cluster import local
 from lasat_ray.errors import UserError
 from lasat_ray.runs import checkpoint
+from lasat_ray.runs.begin import holds_run
+from lasat_ray.runs.callbacks import Callbacks
 from lasat_ray.runs.folder import RunFolder, provenance
+from lasat_ray.runs.mirror import brought, local_path, mirrored
 from lasat_ray.training.loop import Trainer
 
 RECORD = RECORDS / "fault_campaign_cpu.json"
 TIMES = ("train_seconds", "img_per_second")
 EVERY, HANG_S = 2, 5.0
 
-FAULTS: dict[str, Callable[[Trainer, int], None]] = {
-    "SIGKILL in an attack": lambda trainer, round: at_round(trainer, round, die),
-    "SIGKILL before a checkpoint is on disk": lambda trainer, round: at_save(trainer, round, "fsync"),
-    "SIGKILL before a checkpoint is renamed": lambda trainer, round: at_save(trainer, round, "replace"),
-    "SIGTERM": lambda trainer, round: at_round(trainer, round, lambda: os.kill(os.getpid(), signal.SIGTERM)),
-    "hanging round": lambda trainer, round: at_round(trainer, round, lambda: time.sleep(600)),
-    "disk full (file size limit)": lambda trainer, round: at_round(trainer, round, fill_disk),
-    "last checkpoint cut short, after SIGKILL": lambda trainer, round: at_round(trainer, round, die),
-    "bit flipped in the last checkpoint, after SIGKILL": lambda trainer, round: at_round(trainer, round, die),
-    "last checkpoint left under its first name, after SIGKILL": lambda trainer, round: at_round(
-        trainer, round, die
-    ),
-}
 ALL = (*FAULTS, *RAY_FAULTS)
-STATUS = {"SIGTERM": 143, "hanging round": 1, "disk full (file size limit)": 1}  # others: killed, -9
-STATUS |= {fault: 0 for fault in RAY_FAULTS if fault != DRIVER}  # mended while the driver waits
+STATUS = STATUS_HERE | {fault: 0 for fault in RAY_FAULTS if fault != DRIVER}  # mended while the driver waits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,9 +68,17 @@ class Options:
     """Names the draws."""
 
 
-def train(path: Path, log: Path, fault: str | None, round: int) -> None:
-    """One process of a run; every round it begins is a line in ``log``."""
-    torch.set_num_threads(1)
+def train(
+    path: Path, log: Path, fault: str | None, round: int, threads: int = 1, url: str | None = None
+) -> None:
+    """One process of a run; every round it begins is a line in ``log``. With ``url`` the run is there, and
+    ``path`` the present folder of a machine."""
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored under nohup
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # and this in a shell's background
+    if url is not None:
+        os.chdir(path)
+        path = brought(url, "--out", begun=False)
 
     class Struck(Trainer):
         def restore(self) -> None:
@@ -94,43 +93,35 @@ def train(path: Path, log: Path, fault: str | None, round: int) -> None:
             return report
 
     local.Trainer = Struck  # type: ignore[misc]
-    folder = RunFolder.open(path)
+    folder = RunFolder(path) if holds_run(path) else RunFolder.create(path, campaign_config())
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)  # tracebacks of the watchdog
     try:
-        local.train_here(
-            folder.config(),
-            folder,
-            device="cpu",
-            checkpoint_every=EVERY,
-            hang_timeout=HANG_S if fault == "hanging round" else 120.0,
-        )
+        with mirrored(url, print) as mirror:
+            listeners = Callbacks([("upload", mirror)] if mirror else [])
+            listeners.start(folder.path, folder.config())
+            local.train_here(
+                folder.config(),
+                folder,
+                device="cpu",
+                listener=listeners,
+                checkpoint_every=EVERY,
+                hang_timeout=HANG_S if fault == "hanging round" else 120.0,
+            )
     except UserError as error:
         sys.exit(error.status)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
 
 
-def process(path: Path, log: Path, fault: str | None = None, round: int = -1) -> int | None:
+def process(path: Path, log: Path, fault: str | None = None, round: int = -1, **how: Any) -> int | None:
     """Run ``train`` in a fork, which saves the imports; its exit status."""
-    child = multiprocessing.get_context("fork").Process(target=train, args=(path, log, fault, round))
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=train, args=(path, log, fault, round), kwargs=how)
     child.start()
     child.join(300)
     child.kill()
     return child.exitcode
-
-
-def damage(folder: RunFolder, fault: str) -> None:
-    """What a disk does to a checkpoint while nobody looks."""
-    last = folder.checkpoints / "last.safetensors"
-    if not last.exists() or not (folder.checkpoints / "previous.safetensors").exists():
-        return
-    content = last.read_bytes()
-    if fault.startswith("last checkpoint cut"):
-        last.write_bytes(content[: len(content) // 2])
-    elif fault.startswith("bit flipped"):
-        middle = len(content) // 2
-        last.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
-    elif fault.startswith("last checkpoint left"):
-        os.replace(last, folder.checkpoints / "newest.safetensors")
 
 
 def state_of(folder: RunFolder) -> tuple[dict[str, bytes], list[dict[str, Any]]]:
@@ -156,13 +147,20 @@ def leftovers(folder: RunFolder) -> list[str]:
 
 
 def inject(fault: str, round: int, out: Path, expected: Any) -> dict[str, Any]:
-    """One fault, one continuation; what came of it."""
-    folder, log = RunFolder.create(out / "run", campaign_config()), out / "rounds.txt"
-    status = process(folder.path, log, fault, round)
+    """One fault (or two), one continuation; what came of it."""
+    log, url = out / "rounds.txt", f"file://{out}/store/run" if fault == UPLOAD else None
+    first, second = (out / "a", out / "b") if url else (out / "run", out / "run")
+    for machine in (first, second) if url else ():
+        machine.mkdir()
+    status = process(first, log, fault, round, url=url)
+    if fault == TWICE:
+        status = process(first, log, fault, round + 2)
     ended = time.time()
     before = len(log.read_text().splitlines()) if log.exists() else 0
-    damage(folder, fault)
-    resumed = process(folder.path, log)
+    folder = RunFolder(second / local_path(url) if url else second)
+    if not url:
+        damage(folder, fault)
+    resumed = process(second, log, threads=2 if fault == THREADS else 1, url=url)
     lines = log.read_text().splitlines()
     again = float(lines[before].split()[1]) if len(lines) > before else time.time()
     same = resumed == 0 and state_of(folder) == expected and not leftovers(folder)
@@ -229,7 +227,7 @@ def run_campaign(options: Options) -> None:
                 with tempfile.TemporaryDirectory(dir=path) as out:
                     run = strike(fault, round, Path(out))
                 print(run, flush=True)
-                write([*runs(), run], options.seed)
+                write([*runs(), {**run, "commit": provenance()["commit"]}], options.seed)
 
 
 def missing(kinds: list[str], wanted: int) -> list[tuple[str, int]]:
@@ -243,7 +241,7 @@ Inject = Callable[[str, int, Path], dict[str, Any]]
 
 def begin_here(path: Path, stack: contextlib.ExitStack) -> Inject:
     """Play the undisturbed run in a process; how faults are injected then."""
-    calm = RunFolder.create(path / "calm", campaign_config())
+    calm = RunFolder(path / "calm")
     if process(calm.path, path / "calm.txt") != 0:
         raise RuntimeError("the undisturbed run failed")
     return functools.partial(inject, expected=state_of(calm))
