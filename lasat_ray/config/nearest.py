@@ -20,6 +20,7 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     ways: tuple[Callable[[str], bool], ...] = (
         lambda other: other.rpartition(".")[2] == last,
         lambda other: other.split("-")[-1].rpartition(".")[2] == last,
+        lambda other: other.rpartition(".")[2].startswith(f"{last}-"),
         lambda other: last in re.split(r"[.-]", other),
     )
     for way in ways:
