@@ -16,7 +16,7 @@ from rich.text import Text
 from tyro.conf import Positional, arg
 
 from lasat_ray.api.predicting import Predictor, UnderAttack, image_files, predictions, predictor
-from lasat_ray.cli.parsing import parse
+from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.cluster.local import choose_device
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(argv: Sequence[str]) -> int:
     args = list(argv)
-    if sum(not token.startswith("-") for token in args[:2]) < 2 and not {"--help", "-h"} & set(args):
+    if sum(not token.startswith("-") for token in args[:2]) < 2 and not asks_help(args):
         raise UsageError(
             "RUN and IMAGE are missing; for example: python -m lasat_ray.predict RUN_FOLDER photo.png"
         )
