@@ -23,7 +23,7 @@ def test_four_workers_finish_in_time_and_tell_what_came_out(tmp_path: Path) -> N
     assert done.stderr == "", "Ray's noise reached the terminal"
     (folder,) = (tmp_path / "runs").iterdir()
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["train_seconds"] < 300, "96 s on two idle cores; other machines are slower"
+    assert summary["train_seconds"] < 300, "131 s on two slow cores; other machines are slower still"
     assert summary["num_workers"] == 4
     assert summary["clean_acc"] > 0.98
     assert 0.68 < summary["robust_acc_pgd50"] <= summary["robust_acc_pgd10"] + 0.02
