@@ -124,7 +124,8 @@ def table(plane: Plane, runs: Sequence[Outcome], budget: int) -> str:
         cells += [mean_std(percent(found, attack)) for attack in ("clean", "pgd-50", "apgd-t")]
         for attack in ("pgd-50", "apgd-t"):
             gap = paired(found, rows[REFERENCE], attack) if row != REFERENCE else None
-            cells.append(f"{gap['difference']:+.1f} [{gap['low']:+.1f}, {gap['high']:+.1f}]" if gap else "")
+            between = f" [{gap['low']:+.1f}, {gap['high']:+.1f}]" if gap and gap["n"] > 1 else ""
+            cells.append(f"{gap['difference']:+.1f}{between}" if gap else "")
         courses = [run["steps"] for run in found if run["steps"]]
         first, last = ([course[n] for course in courses] for n in (0, -1))
         cells.append(f"{statistics.mean(first):.1f} -> {statistics.mean(last):.1f}" if courses else "")
