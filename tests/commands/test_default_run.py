@@ -11,6 +11,7 @@ import pytest
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(600)  # two minutes and a half on two slow cores alone
 def test_four_workers_finish_in_time_and_tell_what_came_out(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "lasat_ray.train", "--num-workers", "4"],
