@@ -139,7 +139,6 @@ COMMAND_LINES = [
     Bad(
         f"{SWEEP_K} --out nope://a/b",
         "--out: nope://a/b: 'nope' is no protocol that is read; use one of: file",
-        1,
     ),
     Bad(f"{SWEEP_K} --gpus-per-trial 1.5", "--gpus-per-trial: 1.5"),
     Bad(f"{SWEEP_K} --cpus-per-trial 0", "--cpus-per-trial: 0 is out of range"),
