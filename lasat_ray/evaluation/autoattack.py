@@ -14,7 +14,7 @@ from lasat_ray.types import Batch
 
 NORM_NAMES = {"linf": "Linf", "l2": "L2"}
 _FEWEST_CLASSES = {"apgd-t": 4, "apgd-dlr": 3}  # the (targeted) DLR loss needs its 3 (4) largest logits
-_VERSIONS = {
+VERSION_COMPONENTS = {
     "standard": ("apgd-ce", "apgd-t", "fab-t", "square"),
     "plus": ("apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"),
     "rand": ("apgd-ce", "apgd-dlr"),
@@ -66,7 +66,7 @@ def auto_attack(
 
 def too_few_for(version: str, num_classes: int) -> list[str]:
     """The components of a version that nets with so few classes cannot be put to."""
-    return [name for name in _VERSIONS[version] if num_classes < _FEWEST_CLASSES.get(name, 2)]
+    return [name for name in VERSION_COMPONENTS[version] if num_classes < _FEWEST_CLASSES.get(name, 2)]
 
 
 def check_classes(components: Iterable[str], num_classes: int) -> None:

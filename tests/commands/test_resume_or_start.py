@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ from lasat_ray import train
 from lasat_ray.runs.checkpoint import load_checkpoint
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.lock import locked
+from tests.support.struck_command import run_command
 
 SETTINGS = [
     *("--epochs", "2", "--batch-size", "64", "--data.max-train", "180", "--data.max-test", "40"),
@@ -25,50 +25,16 @@ SETTINGS = [
     *("--reward.ref-num-steps", "2", "--evaluation.val-num-steps", "2", "--evaluation.test-num-steps", "2"),
 ]
 COMMAND = [*SETTINGS, "--resume-or-start", "--out", "run"]
-WRITES = ("os.mkdir", "os.rename", "os.remove", "os.truncate")
-"""What Python tells its audit hooks of before it is done; beside files that are opened for writing."""
 BEGINNING = 12
 """Writes before the first round; each of them is a moment to be killed at."""
 
 
-def _command(folder: Path, strike: int | None) -> None:
-    """The command in this process, which is killed before its write number ``strike`` into ``folder``."""
-    os.chdir(folder)
-    torch.set_num_threads(1)
-    sys.argv = ["lasat-train", *COMMAND]
-    seen = 0
-
-    def count(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal seen
-        writing = event in WRITES or (event == "open" and isinstance(args[1], str) and args[1][0] in "wa")
-        if writing and str(args[0]).startswith(("run", str(folder / "run"))):
-            seen += 1
-            if seen == strike:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-    with open("told.txt", "w") as told:
-        os.dup2(told.fileno(), 1)
-        os.dup2(told.fileno(), 2)
-        status = train.main()
-    if strike is None:
-        (folder / "writes.txt").write_text(str(seen))
-    os._exit(status)
-
-
 @pytest.fixture(scope="module")
 def command() -> Callable[..., int]:
-    """Runs the command in a process of its own, forked from one that has imported all; its exit status."""
-    server = multiprocessing.get_context("forkserver")
-    ours = ["lasat_ray.train", "lasat_ray.cluster.local"]
-    server.set_forkserver_preload([*ours, "torch._dynamo", "tensorboardX", "tyro._backends"])
+    """Runs the command in a folder, killed before a write where that is asked; its exit status."""
 
     def run(folder: Path, strike: int | None = None) -> int:
-        process = server.Process(target=_command, args=(folder, strike))
-        process.start()
-        process.join(120)
-        assert process.exitcode is not None, "the command hangs"
-        return process.exitcode
+        return run_command(COMMAND, folder, ("run", str(folder / "run")), strike, 120)
 
     return run
 

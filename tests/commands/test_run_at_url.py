@@ -3,65 +3,31 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
-import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 import lasat_ray
 from lasat_ray import evaluate, train
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.mirror import local_path
+from tests.support.struck_command import run_command
 
-from .test_resume_or_start import SETTINGS, WRITES, equal, weights
-
-
-def _command(machine: Path, url: str, strike: int | None) -> None:
-    """The command in the folder ``machine``, killed before its write number ``strike`` to the store."""
-    machine.mkdir(exist_ok=True)
-    os.chdir(machine)
-    torch.set_num_threads(1)
-    sys.argv = ["lasat-train", *SETTINGS, "--resume-or-start", "--out", url]
-    store, seen = url.removeprefix("file://"), 0
-
-    def count(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal seen
-        writing = event in WRITES or (event == "open" and isinstance(args[1], str) and args[1][0] in "wa")
-        if writing and str(args[0]).startswith(store):
-            seen += 1
-            if seen == strike:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(count)
-    with open("told.txt", "w") as told:
-        os.dup2(told.fileno(), 1)
-        os.dup2(told.fileno(), 2)
-        status = train.main()
-    if strike is None:
-        (machine / "writes.txt").write_text(str(seen))
-    os._exit(status)
+from .test_resume_or_start import SETTINGS, equal, weights
 
 
 @pytest.fixture(scope="module")
 def command() -> Callable[..., int]:
-    """Runs the command in a process of its own; its exit status."""
-    server = multiprocessing.get_context("forkserver")
-    ours = ["lasat_ray.train", "lasat_ray.cluster.local"]
-    server.set_forkserver_preload([*ours, "torch._dynamo", "tensorboardX", "tyro._backends"])
+    """Runs the command on a machine, killed before a write to the store if asked; its exit status."""
 
     def run(machine: Path, url: str, strike: int | None = None) -> int:
-        process = server.Process(target=_command, args=(machine, url, strike))
-        process.start()
-        process.join(200)
-        assert process.exitcode is not None, "the command hangs"
-        return process.exitcode
+        machine.mkdir(exist_ok=True)
+        words = [*SETTINGS, "--resume-or-start", "--out", url]
+        return run_command(words, machine, (url.removeprefix("file://"),), strike, 200)
 
     return run
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from lasat_ray.data import Images
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import EvaluationPlan, evaluate_net
-from lasat_ray.evaluation.autoattack import _VERSIONS, auto_attack
+from lasat_ray.evaluation.autoattack import VERSION_COMPONENTS, auto_attack
 from lasat_ray.models import build_classifier, frozen_eval
 from tests.support.evaluation_nets import EPS, SHAPE, Constant
 from tests.support.helpers import make_batch
@@ -94,7 +94,7 @@ def test_autoattack_goes_as_far_as_few_classes_allow_and_is_named_so(batch, clas
 def test_the_package_still_runs_the_components_that_are_counted_for_few_classes(batch, net):
     import pyautoattack
 
-    for version, components in _VERSIONS.items():
+    for version, components in VERSION_COMPONENTS.items():
         adversary = pyautoattack.AutoAttack(net, norm="Linf", eps=EPS, version=version, device="cpu")
         assert sorted(adversary.attacks_to_run) == sorted(components)
 
