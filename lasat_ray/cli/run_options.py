@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
+from lasat_ray.cli.interrupts import interrupted_once
 from lasat_ray.cli.parsing import (
     HelpShown,
     budget_spelled_out,
@@ -233,7 +234,7 @@ def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
     leaves by SystemExit: of anybody else's it is a mistake.
     """
     debug = "--debug" in sys.argv[1:] if debug is None else debug
-    with unfailing_output():
+    with interrupted_once(), unfailing_output():
         try:
             return main()
         except HelpShown:

@@ -133,6 +133,6 @@ def test_a_signal_while_it_trains_is_one_line_that_says_how_to_go_on(number, sta
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.1)
     process.send_signal(number)
-    told = process.communicate(timeout=90)[1]
+    told = process.communicate(timeout=250)[1]
     assert process.returncode == status
     assert "continue with --resume run" in told and told.count("\n") == 1

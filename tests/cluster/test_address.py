@@ -46,7 +46,7 @@ def test_an_address_without_a_cluster_is_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert f"--address: nothing answers at '{address}'" in done.stderr
-    assert time.perf_counter() - began < 60
+    assert time.perf_counter() - began < 150
     assert not out.exists()
 
 

@@ -84,9 +84,9 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Command]]:
 
 def check_ended(command: Command, told: str) -> None:
     """Status 130, ``told`` as the one line, and soon no process of the command is left."""
-    assert command.process.wait(60) == 130
+    assert command.process.wait(200) == 130
     assert command.errors.read_text() == f"lasat-ray: error: {told}\n"
-    until = time.monotonic() + 60  # an agent that was just being started looks for its raylet only then
+    until = time.monotonic() + 200  # an agent that was just being started looks for its raylet only then
     while left := command.titles():
         assert time.monotonic() < until, left
         time.sleep(0.2)

@@ -93,7 +93,7 @@ def test_workers_that_cannot_start_fail_within_the_timeout(
     monkeypatch.setattr(scaling, "check_free", lambda *_: None)
     monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
     held = ray.util.placement_group([{"CPU": ray.cluster_resources()["CPU"]}])
-    ray.get(held.ready(), timeout=30)
+    ray.get(held.ready(), timeout=120)
     # Ray's own controller needs no cores, so only the workers wait.
     config = tiny()
     folder = new_folder(tmp_path / "run", config)
@@ -103,5 +103,5 @@ def test_workers_that_cannot_start_fail_within_the_timeout(
             train_on_ray(config, folder, num_workers=2)
     finally:
         ray.util.remove_placement_group(held)
-    assert time.perf_counter() - began < 60
+    assert time.perf_counter() - began < 200
     assert str(caught.value).endswith("; start it again"), "there is no checkpoint to resume from"

@@ -91,7 +91,7 @@ def test_a_shard_that_one_worker_finds_damaged_ends_all_of_them(tmp_path: Path, 
     with pytest.raises(UserError, match=rf"^{shard} row {row}: ") as caught:
         train_on_ray(config, folder, num_workers=2, max_failures=max_failures, hang_timeout=280)
     assert "\n" not in str(caught.value)
-    assert time.perf_counter() - began < 120
+    assert time.perf_counter() - began < 250
 
 
 def test_the_same_exception_twice_in_one_round_is_a_mistake(tmp_path: Path) -> None:

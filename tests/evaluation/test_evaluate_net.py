@@ -220,7 +220,7 @@ def test_nets_and_images_that_cannot_be_are_told_in_one_line(net, images, tmp_pa
     beyond = Images(images.x, torch.where(images.y == 4, 12, images.y))
     row = int((images.y == 4).nonzero()[0, 0])
     assert f"test image {row}: label 12 is outside 0..9" in refused(net, beyond)
-    assert "net: gives nan or inf for test image" in refused(nets.Broken(), images)
+    assert "net: gives nan or inf for test image" in refused(nets.Broken(tmp_path / "processes"), images)
     assert "it has to return logits [B,N]" in refused(torch.nn.Flatten(0), images)
     assert not (tmp_path / "evaluation.json").exists()
 

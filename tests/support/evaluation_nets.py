@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -101,13 +103,16 @@ class Probabilities(nn.Module):
 
 
 class Broken(nn.Module):
-    """Gives nan for bright images."""
+    """Gives nan for bright images. ``seen_by``: a file with the process of every call, a line each."""
 
-    def __init__(self) -> None:
+    def __init__(self, seen_by: Path) -> None:
         super().__init__()
         self.net = trained()
+        self.seen_by = seen_by
 
     def forward(self, x: Tensor) -> Tensor:
+        with self.seen_by.open("a") as file:
+            file.write(f"{os.getpid()}\n")
         logits = self.net(x)
         return torch.where(x.mean((1, 2, 3), keepdim=False)[:, None] > 0.35, logits * float("nan"), logits)
 

@@ -157,7 +157,7 @@ def test_a_sweep_that_is_stopped_tells_in_one_line_how_to_go_on_and_leaves_no_pr
             os.killpg(driver.pid, number)  # a terminal's Ctrl-C goes to the whole group
         else:
             driver.send_signal(number)
-        _, errors = driver.communicate(timeout=60)
+        _, errors = driver.communicate(timeout=200)
     finally:
         driver.kill()
     told = "each trial is saved up to its last epoch, go on with --resume"
