@@ -5,7 +5,18 @@ import importlib.abc
 import importlib.util
 import sys
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lasat_ray.api.attacking import attack
+    from lasat_ray.api.evaluating import evaluate
+    from lasat_ray.api.explaining import explain
+    from lasat_ray.api.loading import load_model
+    from lasat_ray.api.reporting import report
+    from lasat_ray.api.settings import recipe
+    from lasat_ray.api.sweeping import sweep
+    from lasat_ray.api.training import train
+    from lasat_ray.errors import UsageError, UserError
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,7 +47,7 @@ API = {
     "train": "lasat_ray.api.training",
 }
 """Name -> the file that defines it, imported at first use: naming the version needs no torch. Type checkers
-read ``__init__.pyi``."""
+see the imports above."""
 ERRORS = ("UsageError", "UserError")
 
 
@@ -76,11 +87,13 @@ for _name in API:
 sys.modules[__name__].__class__ = _Package
 
 
-def __getattr__(name: str) -> Any:
-    """``lasat_ray.UserError``, imported at first use as the functions are."""
-    if name in ERRORS:
-        return getattr(importlib.import_module("lasat_ray.errors"), name)
-    raise AttributeError(f"module 'lasat_ray' has no attribute '{name}'")
+if not TYPE_CHECKING:  # they would take any name
+
+    def __getattr__(name: str) -> Any:
+        """``lasat_ray.UserError``, imported at first use as the functions are."""
+        if name in ERRORS:
+            return getattr(importlib.import_module("lasat_ray.errors"), name)
+        raise AttributeError(f"module 'lasat_ray' has no attribute '{name}'")
 
 
 def _register() -> None:

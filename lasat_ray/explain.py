@@ -25,12 +25,12 @@ from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
+from lasat_ray.config.units import NORM_NAMES, field_name, format_value
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.mirror import named_run
-from lasat_ray.units import NORM_NAMES, field_name, format_value
 
 __all__ = ["ExplainOptions", "format_eps", "main", "smallest_eps"]
 

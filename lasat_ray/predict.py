@@ -22,11 +22,11 @@ from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import Budget
 from lasat_ray.config.files import check_local
+from lasat_ray.config.units import format_threat
 from lasat_ray.errors import UsageError, check_least, refusal
 from lasat_ray.reporting.write import csv_of
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.mirror import named_run
-from lasat_ray.units import format_threat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ class Strategy:
     """How each image is attacked; every field is a [B] tensor on the images' device.
 
     ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64, ``attack_loss`` int64 place in
-    ``units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
+    ``config.units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
     batch perturbs the weights that all images share), ``label_smoothing`` the share taken from the true class
     in the loss alone, ``momentum`` what an attack step keeps of the direction of the one before. Fields that
     a grid does not name are None and the attack's or the method's own setting holds. ``common_steps``: the

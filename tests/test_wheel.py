@@ -117,8 +117,8 @@ def test_the_wheel_holds_the_package_alone(wheel: Path) -> None:
 
 
 def test_what_the_wheel_lacks_is_not_taken_from_the_clone(project: Path, installed: Path) -> None:
-    code = "import importlib.util as u; print([u.find_spec(n) for n in ('lasat_ray.units', 'examples')])"
-    absent = installed / "lasat_ray" / "units.py"
+    code = "import importlib.util as u; print([u.find_spec(n) for n in ('lasat_ray.rng', 'examples')])"
+    absent = installed / "lasat_ray" / "rng.py"
     absent.rename(absent.with_suffix(".gone"))
     try:
         assert run(project, installed, "-c", code) == "[None, None]\n"

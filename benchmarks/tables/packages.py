@@ -11,13 +11,12 @@ LEVELS: tuple[dict[str, str], ...] = (
     {"errors": "the one-line errors that a user reads"},
     {
         "types": "Batch, Strategy, Rollout, reports",
-        "units": "8/255 and grids of values",
+        "config": "every setting, its units, to and from JSON",
         "rng": "random numbers by seed, role, round and image",
         "process_group": "sums over workers; the device",
         "plugins": "outside code by module:name",
     },
     {
-        "config": "every setting, to and from JSON",
         "strategy": "the grid, and the net that chooses from it",
     },
     {

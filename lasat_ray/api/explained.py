@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.cli.run_options import Switch
 from lasat_ray.config import Budget, DataConfig
+from lasat_ray.config.units import NORM_NAMES
 from lasat_ray.data.decode import read_image
 from lasat_ray.env.observation import observed
 from lasat_ray.errors import UsageError, check_least
@@ -30,7 +31,6 @@ from lasat_ray.runs.load import load_checkpointed
 from lasat_ray.training.tracked_images import strategy_shares
 from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch
-from lasat_ray.units import NORM_NAMES
 
 BLUE = "#2f7ed8"
 

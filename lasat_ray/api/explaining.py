@@ -15,11 +15,11 @@ from lasat_ray.api.results import html_table, percent
 from lasat_ray.api.words import in_python
 from lasat_ray.config.changes import read_value
 from lasat_ray.config.fields import Budget
+from lasat_ray.config.units import NORM_NAMES
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.to_png import to_png
 from lasat_ray.reporting.write import make_folder
 from lasat_ray.runs.checkpoint import write_atomically
-from lasat_ray.units import NORM_NAMES
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.units import format_budget, format_threat
 from lasat_ray.runs.load import load_model
 from lasat_ray.runs.records import records_in
-from lasat_ray.units import format_budget, format_threat
 
 
 def html_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[object]], below: str = "") -> str:

@@ -14,10 +14,10 @@ from lasat_ray.attacks.objectives import (
     mixed,
 )
 from lasat_ray.attacks.pgd import Rule, StepState, pgd
+from lasat_ray.config.units import ATTACK_LOSSES
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, Strategy
-from lasat_ray.units import ATTACK_LOSSES
 
 
 def constant_strategy(

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.units import Grid, format_budget, format_threat, format_value
+from lasat_ray.config.units import Grid, format_budget, format_threat, format_value
 
 _FINE = 12  # values of a field, above which its ends stand on a line of their own: 80 columns hold the rest
 

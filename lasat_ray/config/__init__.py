@@ -11,7 +11,7 @@ from lasat_ray.config.fields import Budget, GridSpec
 from lasat_ray.config.loss import SEVERAL, LossConfig
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.reward import RewardConfig
-from lasat_ray.units import Grid
+from lasat_ray.config.units import Grid
 
 __all__ = [
     "LEARNED",

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.hints import expected, is_union, spec_of
 from lasat_ray.config.nearest import did_you_mean
+from lasat_ray.config.units import parse_grid, parse_values
 from lasat_ray.errors import UsageError
-from lasat_ray.units import parse_grid, parse_values
 
 ALL_SHOWN = "python -m lasat_ray.train --help-all shows all"
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from tyro.conf import arg
 from tyro.constructors import PrimitiveConstructorSpec
 
-from lasat_ray.units import format_budget, format_grid, parse_budget, parse_grid
+from lasat_ray.config.units import format_budget, format_grid, parse_budget, parse_grid
 
 Budget = Annotated[
     float,

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lasat_ray.config.files import check_regular
+from lasat_ray.config.units import format_budget
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.kept import REPORT, Kept, owner_of, read_one, that_counts, threat_of
-from lasat_ray.units import format_budget
 
 STANDARD = "linf 8/255"
 """The budget of every published row; another one is another race."""

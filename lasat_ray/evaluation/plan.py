@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from lasat_ray.config.units import format_budget
 from lasat_ray.data.subsets import even_order
 from lasat_ray.errors import UsageError, check_least, unknown_name
 from lasat_ray.evaluation.attacks import COMPONENTS, FEW, VERSIONS, split_name
@@ -14,7 +15,6 @@ from lasat_ray.evaluation.autoattack import check_classes, too_few_for
 from lasat_ray.evaluation.outside import code_of
 from lasat_ray.evaluation.sanity import sanity_specs
 from lasat_ray.evaluation.spec import NORMS, AttackSpec, Suite
-from lasat_ray.units import format_budget
 
 DEFAULT_ATTACKS = ("clean", "fgsm", "pgd-10", "pgd-20", "pgd-50", "cw", "aa")
 

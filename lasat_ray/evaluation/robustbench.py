@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasat_ray.config.units import format_budget
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.subject import EvaluationTarget
 from lasat_ray.models import Classifier
 from lasat_ray.runs.checkpoint import write_atomically
-from lasat_ray.units import format_budget
 
 THREATS = {"linf": "Linf", "l2": "L2"}
 

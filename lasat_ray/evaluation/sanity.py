@@ -15,9 +15,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lasat_ray.config.units import NORM_NAMES
 from lasat_ray.evaluation.part import Part
 from lasat_ray.evaluation.spec import AttackSpec, Job
-from lasat_ray.units import NORM_NAMES
 
 HUGE_EPS = 0.5
 """Any image can be made uniformly gray within this L-inf budget, and within its length in L2."""

@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from lasat_ray.config.units import format_budget, format_threat
 from lasat_ray.evaluation.kept import threat_of
 from lasat_ray.evaluation.part import Part
 from lasat_ray.evaluation.spec import Job, Suite
-from lasat_ray.units import format_budget, format_threat
 
 SILENCE = 15.0
 

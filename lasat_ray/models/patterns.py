@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
+from lasat_ray.config.units import parse_lr_factor
 from lasat_ray.errors import UsageError
 from lasat_ray.models.classifier import Classifier
 from lasat_ray.models.modes import NORMS
-from lasat_ray.units import parse_lr_factor
 
 
 def matching(net: Classifier, pattern: str, *, option: str) -> dict[str, nn.Parameter]:

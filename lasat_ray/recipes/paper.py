@@ -27,9 +27,9 @@ from lasat_ray.config import (
     SpeedConfig,
     TrainConfig,
 )
+from lasat_ray.config.units import parse_grid
 from lasat_ray.recipes.paper_numbers import COLUMNS, NUMBERS
 from lasat_ray.recipes.recipe import Recipe
-from lasat_ray.units import parse_grid
 
 LAS_AT_GRID = parse_grid("eps=3..15/255 num_steps=3..14 step_size=1..5/255")
 LAS_TRADES_GRID = parse_grid("eps=5..9/255 num_steps=7..14 step_size=2..4/255 trades_beta=5..9")

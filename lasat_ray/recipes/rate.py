@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lasat_ray.config import PolicyConfig, TrainConfig
+from lasat_ray.config.units import Grid
 from lasat_ray.recipes.recipe import Recipe
-from lasat_ray.units import Grid
 
 STEPS = (1.0, 2.0, 3.0, 5.0, 10.0)
 

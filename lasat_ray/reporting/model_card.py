@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lasat_ray.config.units import format_threat
 from lasat_ray.evaluation.carried import TRAVELS
-from lasat_ray.units import format_threat
 
 _FRONT = """---
 library_name: lasat-ray

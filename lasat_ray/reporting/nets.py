@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks.strong import PGDSpec, run_pgd
 from lasat_ray.config import EvalConfig, TrainConfig
+from lasat_ray.config.units import field_name, format_threat, format_value
 from lasat_ray.data import ordered_batches
 from lasat_ray.data.subsets import even_order
 from lasat_ray.env.observation import observed
@@ -36,7 +37,6 @@ from lasat_ray.runs.trust import names_code
 from lasat_ray.training.tracked_images import strategy_shares
 from lasat_ray.training.trained_policy import load_policy
 from lasat_ray.types import Batch, Strategy
-from lasat_ray.units import field_name, format_threat, format_value
 
 FORMAT = 2
 """Raised whenever a change of this file changes what it finds."""

@@ -10,12 +10,12 @@ from typing import Literal
 
 from lasat_ray.config import LEARNED
 from lasat_ray.config.json_io import config_to_json
+from lasat_ray.config.units import format_threat
 from lasat_ray.evaluation.subject import dataset_label
 from lasat_ray.recipes import RECIPES, Recipe
 from lasat_ray.reporting.figures.cost import seconds
 from lasat_ray.reporting.scores import ORDER, intervals, same_threat, scores, threat
 from lasat_ray.reporting.study import Group, Run, Study, flatten, mean_and_std
-from lasat_ray.units import format_threat
 
 Source = Literal["measured", "reported"]
 

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from lasat_ray.config.units import Grid
 from lasat_ray.errors import UserError
 from lasat_ray.types import Batch, RewardReport, Rollout
-from lasat_ray.units import Grid
 
 FOLDER = "actions"
 _FILE = re.compile(r"rounds-(\d+)-(\d+)-worker-\d+\.parquet")

@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lasat_ray.units import Grid
+from lasat_ray.config.units import Grid
 
 CLOSE_S = 30.0
 """Most seconds that the last events may take to reach the disk."""

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasat_ray.config.units import Grid
 from lasat_ray.errors import UserError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.records import cut_back, records_in, sync
 from lasat_ray.types import RoundReport
-from lasat_ray.units import Grid
 
 RecordListener = Callable[[dict[str, Any]], None]
 _QUANTILES = (5, 25, 50, 75, 95)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lasat_ray.config.units import Grid
 from lasat_ray.types import Strategy
-from lasat_ray.units import Grid
 
 WHOLE_FIELDS = ("num_steps", "attack_loss")
 """Fields that count or name something."""

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Table
 
 from lasat_ray.config.json_io import config_to_json
+from lasat_ray.config.units import NORM_NAMES, format_budget
 from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.runs.folder import provenance
 from lasat_ray.tune.options import Asked
 from lasat_ray.tune.trial import Outcome, Outcomes, Trial
-from lasat_ray.units import NORM_NAMES, format_budget
 
 Row = dict[str, Any]
 Draw = Callable[[dict[str, Any]], bytes]

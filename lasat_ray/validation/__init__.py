@@ -14,8 +14,8 @@ from lasat_ray.config import DataConfig, OptimConfig, RewardConfig, TrainConfig
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
+from lasat_ray.config.units import format_budget, parse_lr_factor
 from lasat_ray.errors import UsageError, refusal, unknown_name
-from lasat_ray.units import format_budget, parse_lr_factor
 from lasat_ray.validation.grid import MOMENTUM, NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validation.learner import check_learner
 from lasat_ray.validation.method import check_method, check_milestones

@@ -7,8 +7,8 @@ from typing import Any
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.traits import methods_that, traits_of
+from lasat_ray.config.units import ATTACK_LOSSES, format_budget
 from lasat_ray.errors import refusal
-from lasat_ray.units import ATTACK_LOSSES, format_budget
 
 Bound = tuple[Callable[[Any], bool], str]
 """(does a value fit, what to do where it does not)."""

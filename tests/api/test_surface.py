@@ -28,11 +28,15 @@ def test_every_name_stands_in_dir_and_help():
         assert "one line" in (inspect.getdoc(function) or ""), f"{name} does not say how it fails"
 
 
-def test_the_stub_names_what_there_is():
-    stub = ast.parse((ROOT / "lasat_ray" / "__init__.pyi").read_text())
-    named = {alias.name for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
-    assert named - {"ModuleType"} == {*API, *lasat_ray.ERRORS}
-    assert set(lasat_ray.__all__) == {*API, *lasat_ray.ERRORS, "ENV_ID", "__version__"}
+def test_type_checkers_see_what_there_is():
+    tree = ast.parse(Path(lasat_ray.__file__).read_text())
+    (block,) = (
+        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    named = {alias.name: node.module for node in block.body for alias in node.names}
+    assert {name: named[name] for name in API} == lasat_ray.API
+    assert set(named) == {*API, *lasat_ray.ERRORS}
+    assert set(lasat_ray.__all__) == {*named, "ENV_ID", "__version__"}
 
 
 def test_importing_the_package_and_naming_its_version_loads_neither_torch_nor_numpy():

@@ -11,9 +11,9 @@ from lasat_ray.attacks.ball import project, start
 from lasat_ray.attacks.objectives import cross_entropy, kl_divergence, make_objective, margin
 from lasat_ray.attacks.pgd import Rule, pgd
 from lasat_ray.config import grid_of
+from lasat_ray.config.units import ATTACK_LOSSES
 from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.rng import RandomKey
-from lasat_ray.units import ATTACK_LOSSES
 from tests.support.golden_nets import TinyNet
 from tests.support.helpers import (
     Counted,

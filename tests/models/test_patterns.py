@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from lasat_ray.config.units import parse_lr_factor
 from lasat_ray.errors import UsageError
 from lasat_ray.models import build_classifier
 from lasat_ray.models.patterns import freeze, lr_factors, matching
-from lasat_ray.units import parse_lr_factor
 
 SHAPE = (3, 16, 16)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lasat_ray.config.units import field_name, format_value
 from lasat_ray.reporting.figure import Figure, Heat, Panel
 from lasat_ray.reporting.study import Group, Study
-from lasat_ray.units import field_name, format_value
 
 
 def distributions(study: Study) -> Figure | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lasat_ray.config.units import NORM_NAMES
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Study, over_seeds
-from lasat_ray.units import NORM_NAMES
 
 
 def eps_curve(study: Study) -> Figure | None:

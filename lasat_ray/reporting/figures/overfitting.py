@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lasat_ray.config.units import format_threat
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Study, by_dataset, over_seeds
-from lasat_ray.units import format_threat
 
 
 def overfitting(study: Study) -> Figure | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lasat_ray.config.units import format_threat
 from lasat_ray.recipes import RECIPES
 from lasat_ray.reporting.figure import Curve, Dots, Figure, Mark, Panel
 from lasat_ray.reporting.scores import (
@@ -14,7 +15,6 @@ from lasat_ray.reporting.scores import (
     threat,
 )
 from lasat_ray.reporting.study import Study, mean_and_std
-from lasat_ray.units import format_threat
 
 GRAY = "#8b95a1"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from lasat_ray.config.units import field_name
 from lasat_ray.reporting.figure import Curve, Figure, Mark, Panel
 from lasat_ray.reporting.study import Group, Run, Study
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.training.tracked_images import load_tracked
-from lasat_ray.units import field_name
 
 
 def single_images(study: Study) -> Figure | None:

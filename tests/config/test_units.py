@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lasat_ray.units import format_budget, format_grid, parse_budget, parse_grid, parse_values
+from lasat_ray.config.units import format_budget, format_grid, parse_budget, parse_grid, parse_values
 
 FINITE = st.floats(min_value=0, max_value=1e6, allow_nan=False)
 
