@@ -1,4 +1,4 @@
-"""RLlib's PPO on the environment, unchanged: pip install 'lasat-ray[rllib]'.
+"""RLlib's PPO on the environment, unchanged: pip install '.[rllib]' in a clone.
 
 python examples/rllib_on_our_env.py --iterations 1
 

@@ -1,4 +1,4 @@
-"""Stable-Baselines3 on the environment, unchanged: pip install 'lasat-ray[sb3]'.
+"""Stable-Baselines3 on the environment, unchanged: pip install '.[sb3]' in a clone.
 
 python examples/sb3_on_our_env.py --algorithm PPO --steps 256
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from lasat_ray.api.evaluating import evaluate
     from lasat_ray.api.explaining import explain
     from lasat_ray.api.loading import load_model
+    from lasat_ray.api.predicting import predict
     from lasat_ray.api.reporting import report
     from lasat_ray.api.settings import recipe
     from lasat_ray.api.sweeping import sweep
@@ -28,6 +29,7 @@ __all__ = [
     "evaluate",
     "explain",
     "load_model",
+    "predict",
     "recipe",
     "report",
     "sweep",
@@ -41,6 +43,7 @@ API = {
     "evaluate": "lasat_ray.api.evaluating",
     "explain": "lasat_ray.api.explaining",
     "load_model": "lasat_ray.api.loading",
+    "predict": "lasat_ray.api.predicting",
     "recipe": "lasat_ray.api.settings",
     "report": "lasat_ray.api.reporting",
     "sweep": "lasat_ray.api.sweeping",

@@ -51,6 +51,11 @@ def check_least(options: Mapping[str, tuple[float, float | None]]) -> None:
             raise UsageError(f"--{name}: {value:g} is out of range; give {least:g} or more")
 
 
+def install(extra: str) -> str:
+    """How the packages of an extra are had: nothing is published, so from a clone."""
+    return f"pip install '.[{extra}]' in a clone of lasat-ray"
+
+
 def one_line(message: str) -> str:
     """A message as a terminal may show it, whatever file its words come from: one line of readable
     characters, no escape sequences, cut in the middle of more than 2000."""

@@ -22,6 +22,7 @@ from lasat_ray.api.evaluation_options import (
     check_options,
     target_of,
 )
+from lasat_ray.cli.display import next_lines
 from lasat_ray.cli.parsing import asks_help, flags_of, parse
 from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
@@ -95,7 +96,15 @@ def _evaluate(options: EvaluateOptions) -> int:
         written = export_robustbench(subject, report, Path(options.export_robustbench))
         console.print(f"RobustBench: {written}", highlight=False, soft_wrap=True)
     console.print(worst_line(report), highlight=False, markup=False, soft_wrap=True)
+    _tell_next(subject.out, console)
     return 0
+
+
+def _tell_next(run: Path, console: Console) -> None:
+    """What is done next with a run; nothing for a net that is none."""
+    if (run / "config.json").is_file():
+        for line in next_lines(run, evaluated=True):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _corruptions(options: EvaluateOptions, console: Console) -> int:
@@ -119,6 +128,7 @@ def _corruptions(options: EvaluateOptions, console: Console) -> int:
     console.print(severity_table(report))
     for line in (*corruption_lines(report), f"report: {out / CORRUPTIONS}"):
         say(line)
+    _tell_next(subject.out, console)
     return 0
 
 

@@ -28,7 +28,7 @@ from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import Switch, run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, install
 from lasat_ray.evaluation.carried import carried, header
 from lasat_ray.models import architecture, build_classifier, dtype_of
 from lasat_ray.reporting.model_card import hub_files, model_card
@@ -144,7 +144,7 @@ def export(net: nn.Module, card: dict[str, Any], kind: str, out: Path, *, tolera
             )
         unfinished.replace(out)
     except ImportError as error:
-        raise UserError(f"--format {kind}: {error.name} is missing; pip install 'lasat-ray[onnx]'") from error
+        raise UserError(f"--format {kind}: {error.name} is missing; {install('onnx')}") from error
     finally:
         unfinished.unlink(missing_ok=True)
     return difference

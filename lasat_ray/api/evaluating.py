@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from torch import nn
 
+from lasat_ray.api.arguments import budget, device_of, one_of
 from lasat_ray.api.evaluation_options import EvaluateOptions, check_options, make_plan, runner
 from lasat_ray.api.loading import is_stored, load_with_card, path_of
 from lasat_ray.api.results import EvaluationResult
@@ -17,8 +18,6 @@ from lasat_ray.api.words import in_python
 from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import DataConfig, TrainConfig
-from lasat_ray.config.changes import read_value
-from lasat_ray.config.fields import Budget
 from lasat_ray.config.json_io import read_config
 from lasat_ray.data import Images, load_dataset
 from lasat_ray.data.arrays import Given
@@ -84,9 +83,9 @@ def evaluate(
         run=str(path_of(net)[0]) if is_stored(net) else "net",
         attacks=tuple([attacks] if isinstance(attacks, str) else attacks),
         n_examples=n_examples,
-        eps=_budget("eps", eps),
-        norm=_one_of("norm", norm, ("linf", "l2", None)),
-        step_size=_budget("step_size", step_size),
+        eps=budget("eps", eps),
+        norm=one_of("norm", norm, ("linf", "l2", None)),
+        step_size=budget("step_size", step_size),
         restarts=restarts,
         all_steps=all_steps,
         worst_case=worst_case,
@@ -95,14 +94,14 @@ def evaluate(
         chunk_size=chunk_size,
         weights=None if weights is None and is_stored(net) else str(weights),
         num_workers=num_workers,
-        device=_one_of("device", device, ("auto", "cpu", "cuda")),
+        device=one_of("device", device, ("auto", "cpu", "cuda")),
         save_images=save_images,
     )
     check_options(options)
     target = _target(net, data, class_names, which, weights, mean, std, n_examples, trust)
     own = is_stored(net) and (data is None or isinstance(data, str))
     folder = Path(out) if out is not None else target.out if own else None
-    where = _device_of(net) if device == "auto" and not num_workers else None
+    where = device_of(net) if device == "auto" and not num_workers else None
     console = make_console() if progress else Console(quiet=True)
     report = carry_out(options, target, folder, where or choose_device(device), console)
     return EvaluationResult(report, folder)
@@ -255,25 +254,3 @@ def _made(
         facts=facts,
         out=Path("evaluation"),
     )
-
-
-def _device_of(net: Any) -> torch.device | None:
-    """Where a module lies; it is evaluated there."""
-    parameter = next(net.parameters(), None) if isinstance(net, nn.Module) else None
-    return None if parameter is None else parameter.device
-
-
-def _budget(name: str, value: float | str | None) -> float | None:
-    try:
-        return None if value is None else read_value(Budget, value)
-    except ValueError as error:
-        told = str(error) or f"{value!r} is no budget; give a number, or 8/255 as text"
-        raise UsageError(f"{name}: {told}") from None
-
-
-def _one_of(name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    if value not in allowed:
-        raise UsageError(
-            f"{name}: '{value}' is unknown; choose one of: {', '.join(str(a) for a in allowed if a)}"
-        )
-    return value

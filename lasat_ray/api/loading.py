@@ -11,14 +11,16 @@ from torch import nn
 
 from lasat_ray.api.results import TrainResult
 from lasat_ray.api.words import in_python
+from lasat_ray.config.urls import is_url
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation.carried import carried
 from lasat_ray.models import Classifier
 from lasat_ray.models.given import PREFIX, spell
 from lasat_ray.runs.load import checkpoint_file, load_checkpointed
+from lasat_ray.runs.mirror import named_run
 
 Source = str | Path | TrainResult
-"""A run folder or checkpoint file, or what ``train`` gave back."""
+"""A run folder or its URL, a checkpoint file, or what ``train`` gave back."""
 
 
 @in_python
@@ -69,12 +71,15 @@ def load_with_card(
 
 
 def path_of(source: Source) -> tuple[Path, bool]:
-    """Where a source lies, and whether its code is this process's own."""
+    """Where a source lies (of a URL what was brought from there), and whether its code is this process's
+    own."""
     if isinstance(source, TrainResult):
         return source.folder, True
-    return Path(source), False
+    return Path(named_run(str(source))), False
 
 
 def is_stored(net: object) -> bool:
     """Whether ``net`` stands for a run or a file, not for a module or a name of one."""
-    return isinstance(net, (TrainResult, Path)) or (isinstance(net, str) and Path(net).exists())
+    return isinstance(net, (TrainResult, Path)) or (
+        isinstance(net, str) and (is_url(net) or Path(net).exists())
+    )

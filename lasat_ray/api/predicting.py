@@ -1,150 +1,182 @@
-"""What a net says of image files: classes, how sure it is, and how sure it stays under attack."""
+"""``lasat_ray.predict``: classes of images, and whether they withstand an attack."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from PIL import Image
 from torch import Tensor, nn
 
-from lasat_ray.api.attacking import attack
+from lasat_ray.api.arguments import budget, device_of, one_of
+from lasat_ray.api.loading import is_stored, path_of
+from lasat_ray.api.predicted import (
+    PredictOptions,
+    Predictor,
+    Shown,
+    UnderAttack,
+    check_options,
+    image_files,
+    predicted,
+    predictor,
+    predictor_of,
+)
+from lasat_ray.api.results import html_table, percent
+from lasat_ray.api.words import in_python
+from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import DataConfig
-from lasat_ray.config.json_io import read_config
-from lasat_ray.data.decode import read_image, suffixes
-from lasat_ray.errors import UsageError, UserError
-from lasat_ray.evaluation.carried import carried
-from lasat_ray.models import dtype_of
-from lasat_ray.models.backbone import ImageShape
-from lasat_ray.runs.load import checkpoint_file, load_checkpointed
-from lasat_ray.runs.trust import check_folder
+from lasat_ray.config.units import format_threat
+from lasat_ray.data.arrays import channels_first
+from lasat_ray.errors import UsageError
+from lasat_ray.models import Classifier
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Predictor:
-    """A net ready for image files: its classes, images (C,H,W), how files are read, and the ``norm`` and
-    ``eps`` (in [0,1] pixels; None: unknown) that it was made to withstand."""
+@dataclass(frozen=True, eq=False)
+class PredictResult:
+    """What a net says of images.
 
-    net: nn.Module
-    classes: tuple[str, ...]
-    image_shape: ImageShape
-    data: DataConfig
-    norm: str
-    eps: float | None
-    device: torch.device
+    ``summary``: a row an image, in their order: ``image`` (its file, or its place counted from 0), ``class``
+    and ``confidence`` (a share of 1); ``class_2``, ``confidence_2`` and so on of the ``top``; under attack
+    also ``class_under_attack``, ``confidence_under_attack`` (what is left for the class that was named) and
+    ``withstands``. ``under``: that attack, None where none was asked for.
+    """
+
+    summary: list[dict[str, Any]]
+    under: UnderAttack | None = None
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The columns of ``cells``."""
+        second = ["then next"] if any("class_2" in row for row in self.summary) else []
+        return ("image", "class", *second, *(["under attack"] if self.under else []))
+
+    @property
+    def title(self) -> str:
+        """The attack in words; nothing where there was none."""
+        return (
+            f"PGD-{self.under.steps}, {format_threat(self.under.norm, self.under.eps)}" if self.under else ""
+        )
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The rows as a person reads them."""
+        return [self._told(row) for row in self.summary]
+
+    def _told(self, row: dict[str, Any]) -> tuple[str, ...]:
+        told = [row["image"], _share(row["class"], row["confidence"])]
+        if "then next" in self.heads:
+            places = range(2, 2 + sum(name.startswith("class_") and name[6:].isdigit() for name in row))
+            told.append(", ".join(_share(row[f"class_{n}"], row[f"confidence_{n}"]) for n in places))
+        if self.under:
+            left = f"{row['class']} keeps {percent(row['confidence_under_attack'])}"
+            told.append(left if row["withstands"] else f"{row['class_under_attack']} ({left})")
+        return tuple(told)
+
+    def __len__(self) -> int:
+        return len(self.summary)
+
+    def __repr__(self) -> str:
+        held = sum(row["withstands"] for row in self.summary) if self.under else 0
+        attacked = f", {held} withstand {self.title}" if self.under else ""
+        return f"PredictResult({len(self)} images{attacked})"
+
+    def _repr_html_(self) -> str:
+        return html_table(self.title, self.heads, self.cells())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class UnderAttack:
-    """PGD with so many steps within ``eps`` (in [0,1] pixels) in ``norm``, away from what the net says."""
-
-    norm: str
-    eps: float
-    steps: int
-    seed: int = 0
+def _share(name: str, confidence: float) -> str:
+    return f"{name} {percent(confidence)}"
 
 
-def predictor(path: Path, *, which: str, trust: bool, device: torch.device) -> Predictor:
-    """The net of a run folder, a checkpoint or an export; its files are read as its run reads them."""
-    check_folder(path, trust)
-    file = checkpoint_file(path, which)
-    net, card = load_checkpointed(file, device=device, trust=trust)
-    told = carried(net, card, file)
-    config = file.parent.parent / "config.json"
-    data = DataConfig()
-    if file.parent.name == "checkpoints" and config.is_file():
-        data = read_config(config, complete=True).data
-    names = tuple(card.get("class_names") or map(str, range(card["num_classes"])))
-    return Predictor(
-        net=net,
-        classes=names,
-        image_shape=tuple(card["image_shape"]),
-        data=data,
-        norm=told.get("norm") or "linf",
-        eps=told.get("eps"),
-        device=device,
+@in_python
+def predict(
+    net: Any,
+    images: Any,
+    /,
+    *,
+    top: int = 1,
+    under_attack: bool = False,
+    eps: float | str | None = None,
+    num_steps: int = 20,
+    batch_size: int = 64,
+    which: str = "best",
+    device: str = "auto",
+    trust: bool = False,
+) -> PredictResult:
+    """Classes of images, how sure the net is, and whether they withstand an attack; what ``python -m
+    lasat_ray.predict`` does.
+
+    ``net``: what ``train`` gave back, a run folder, a checkpoint, an export, or what ``load_model`` gave.
+    ``images``: image files and folders of them, images of PIL, or several of these in a list, of any size:
+    they are read and resized as the run reads its own; or one array or tensor, [N,C,H,W], [N,H,W,C] or
+    [N,H,W], uint8 or floats in [0,1], of the size that the net takes. ``top``: the likeliest classes, so many
+    of them. ``under_attack``: also move every image within ``eps`` (in [0,1] pixels or as "8/255"; None: what
+    the net was made to withstand) away from the class that the net names, by ``num_steps`` steps of PGD.
+    ``batch_size``: images passed at once. ``which``, ``device`` and ``trust`` as for ``load_model``; a net
+    that was loaded stays where it is.
+
+    UsageError or UserError in one line for whatever cannot work.
+    """
+    options = PredictOptions(
+        run=str(path_of(net)[0]) if is_stored(net) else "net",
+        images=(),
+        top=top,
+        under_attack=under_attack,
+        eps=budget("eps", eps),
+        num_steps=num_steps,
+        batch_size=batch_size,
+        which=one_of("which", which, ("best", "last")),
+        device=one_of("device", device, ("auto", "cpu", "cuda")),
+        trust=trust,
     )
+    check_options(options)
+    of = _predictor(net, options)
+    return PredictResult(*predicted(of, _shown(images, of), options))
 
 
-def image_files(places: Sequence[str]) -> list[Path]:
-    """Files as they are named, and all images below a folder in the order of their names.
+def _predictor(net: Any, options: PredictOptions) -> Predictor:
+    if isinstance(net, Classifier) and net.card:
+        where = device_of(net) if options.device == "auto" else choose_device(options.device)
+        assert where is not None, "every classifier has buffers"
+        return predictor_of(net.to(where), net.card, DataConfig(), where)
+    if isinstance(net, nn.Module):
+        raise UsageError(
+            f"net: {type(net).__name__} does not say what its classes and image sizes are; give a run, or "
+            "what load_model gave"
+        )
+    path, trusted = path_of(net)
+    device = choose_device(options.device)
+    return predictor(path, which=options.which, trust=options.trust or trusted, device=device)
 
-    UsageError for a place that is not there, or a folder without images.
-    """
-    files: list[Path] = []
-    for place in map(Path, places):
-        if not place.exists():
-            raise UsageError(f"IMAGE: '{place}' is no file and no folder; check the path")
-        if not place.is_dir():
-            files.append(place)
-            continue
-        below = [
-            Path(folder, name)
-            for folder, _, names in sorted(os.walk(place))
-            for name in sorted(names)
-            if name[0] != "." and Path(name).suffix.lower() in suffixes()
-        ]
-        if not below:
+
+def _shown(images: Any, of: Predictor) -> list[Shown]:
+    """Each image by itself; UsageError or UserError where they are none, or of a size that the net does not
+    take."""
+    if isinstance(images, (str, Path, Image.Image)):
+        images = [images]
+    if isinstance(images, (Tensor, np.ndarray)):
+        x = channels_first(images, "images")
+        if len(x) and tuple(x.shape[1:]) != of.image_shape:
             raise UsageError(
-                f"IMAGE: folder '{place}' holds no image ({', '.join(suffixes())}); name another"
+                f"images: are {tuple(x.shape[1:])} (C,H,W) and the net takes {of.image_shape}; resize them, "
+                "or give images of PIL or files, which are resized here"
             )
-        files += below
-    return files
-
-
-def predictions(
-    of: Predictor, files: Sequence[Path], *, top: int, batch_size: int, under: UnderAttack | None
-) -> Iterator[dict[str, Any]]:
-    """A row a file, in their order: ``image``, ``class``, ``confidence``, and ``class_2``, ``confidence_2``
-    and so on of the ``top`` classes; ``under`` attack also ``class_under_attack``,
-    ``confidence_under_attack`` (what is left for the class that it named) and ``withstands``.
-
-    UserError naming the file that is no image.
-    """
-    shape = of.image_shape
-    for first in range(0, len(files), batch_size):
-        some = files[first : first + batch_size]
-        read = [read_image(f, shape, background=of.data.background, fit=of.data.fit) for f in some]
-        x = torch.stack(read).to(of.device, dtype_of(of.net)).div_(255)
-        with torch.no_grad():
-            p = _probabilities(of.net, x)
-        rows = _rows(some, of.classes, p, min(top, len(of.classes)))
-        if under is not None:
-            _attack(of, x, p.argmax(1), rows, under)
-        yield from rows
-
-
-def _probabilities(net: nn.Module, x: Tensor) -> Tensor:
-    p = net(x).softmax(1)
-    if not bool(p.isfinite().all()):
-        raise UserError("net: gives logits that are not finite; its weights are damaged, train it anew")
-    return p
-
-
-def _rows(files: Sequence[Path], classes: Sequence[str], p: Tensor, top: int) -> list[dict[str, Any]]:
-    best = p.topk(top)
-    rows = []
-    for file, shares, numbers in zip(files, best.values.tolist(), best.indices.tolist(), strict=True):
-        row: dict[str, Any] = {"image": str(file)}
-        for place, (share, number) in enumerate(zip(shares, numbers, strict=True), 1):
-            ending = "" if place == 1 else f"_{place}"
-            row |= {f"class{ending}": classes[number], f"confidence{ending}": share}
-        rows.append(row)
-    return rows
-
-
-def _attack(of: Predictor, x: Tensor, y: Tensor, rows: list[dict[str, Any]], under: UnderAttack) -> None:
-    """Add to the rows what the net says of the images after an attack on what it said."""
-    x_adv = attack(of.net, x, y, eps=under.eps, steps=under.steps, norm=under.norm, seed=under.seed)
-    with torch.no_grad():
-        p = _probabilities(of.net, x_adv)
-    after, left = p.argmax(1).tolist(), p.gather(1, y[:, None])[:, 0].tolist()
-    for row, number, share, own in zip(rows, after, left, y.tolist(), strict=True):
-        row |= {
-            "class_under_attack": of.classes[number],
-            "confidence_under_attack": share,
-            "withstands": number == own,
-        }
+        return list(x)
+    if not isinstance(images, Sequence):
+        raise UsageError(
+            f"images: {type(images).__name__} is no image; give files, images of PIL, or one array [N,H,W,C]"
+        )
+    shown: list[Shown] = []
+    for n, image in enumerate(images):
+        if isinstance(image, Image.Image):
+            shown.append(image)
+        elif isinstance(image, (str, Path)):
+            shown += image_files([image], "images")
+        else:
+            raise UsageError(
+                f"images: item {n} is {type(image).__name__}; give files or images of PIL, or all pixels as "
+                "one array [N,H,W,C]"
+            )
+    return shown

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from lasat_ray.api.words import in_python
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.changes import changed
 from lasat_ray.config.config_file import SUFFIXES, config_of_file
+from lasat_ray.config.json_io import flag
 from lasat_ray.errors import UsageError
-from lasat_ray.recipes import get_recipe
+from lasat_ray.recipes import DEFAULT, get_recipe
+from lasat_ray.runs.trust import check_code, of_a_run
 from lasat_ray.validation import check
 
 
@@ -34,24 +36,38 @@ def recipe(name: str | Path | TrainConfig | None = None, /, **changes: Any) -> T
     return config
 
 
-def base_config(given: str | Path | TrainConfig | None, default: str | None = None) -> TrainConfig:
-    """A recipe's config by name, or the config itself; ``default`` or the program's where None is given."""
+def base_config(given: str | Path | TrainConfig | None, default: str = DEFAULT) -> TrainConfig:
+    """A recipe's config by name, a file's over its recipe, or the config itself; ``default`` is the recipe
+    where none is named."""
     if given is None:
-        return get_recipe(default or TrainConfig().recipe).config
+        return get_recipe(default).config
     if isinstance(given, TrainConfig):
         return given
-    if isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix in SUFFIXES):
-        return config_of_file(Path(given), None, lambda name: get_recipe(name).config)[0]
+    if is_file(given):
+        return config_of_file(Path(given), None, lambda name: get_recipe(name or default).config)[0]
     if isinstance(given, str):
         return get_recipe(given).config
     told = "a mapping; unpack it: **settings" if isinstance(given, Mapping) else "no config"
     raise UsageError(f"config: {type(given).__name__} is {told}, or give a recipe's name or a TrainConfig")
 
 
+def is_file(given: object) -> TypeGuard[str | Path]:
+    """Whether ``given`` is meant as a file of settings, not as a recipe's name."""
+    return isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix in SUFFIXES)
+
+
+def check_trusted(given: object, config: TrainConfig, trust: bool, named: Collection[str]) -> None:
+    """UsageError where ``given`` is a file of a run, maybe somebody else's, that names code, unless it is
+    trusted or the caller, by the dotted names of settings, ``named`` it too."""
+    source = of_a_run(given) if is_file(given) else None
+    if source is not None:
+        check_code(config, source, trust, [flag(path) for path in named])
+
+
 def given_in(given: object) -> set[str]:
     """The settings that a file gives; none where ``given`` is no file."""
-    if isinstance(given, str | Path) and Path(given).suffix in SUFFIXES:
-        return config_of_file(Path(given), None, lambda name: get_recipe(name).config)[1]
+    if is_file(given):
+        return config_of_file(Path(given), None, lambda name: get_recipe(name or DEFAULT).config)[1]
     return set()
 
 

@@ -10,15 +10,15 @@ from typing import Any, get_type_hints
 from rich.console import Console
 
 from lasat_ray.api.results import FolderResult
-from lasat_ray.api.settings import base_config
+from lasat_ray.api.settings import base_config, check_trusted
 from lasat_ray.api.words import in_python
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
-from lasat_ray.config.changes import changed, read_value
+from lasat_ray.config.changes import changed, flattened, read_value
 from lasat_ray.config.hints import expected
 from lasat_ray.errors import UsageError, UserError, unknown_name
 from lasat_ray.models.given import PREFIX
-from lasat_ray.tune.options import Asked, SweepRun, check_run, check_store, fresh_place
+from lasat_ray.tune.options import RECIPE, Asked, SweepRun, check_run, check_store, fresh_place
 from lasat_ray.tune.storage import Store
 
 KINDS = {
@@ -32,7 +32,7 @@ KINDS = {
 @in_python
 def sweep(
     kind: str,
-    config: str | TrainConfig | None = None,
+    config: str | Path | TrainConfig | None = None,
     /,
     *,
     out: str | Path | None = None,
@@ -43,9 +43,9 @@ def sweep(
 
     ``kind``: k (rounds between two updates of the strategy net: ``ks``, ``seeds``), weights (of the reward:
     ``alphas``, ``betas``, ``search``, ``seeds``, ...) or strategy (learned against searched: ``budget``,
-    ``contenders``, ...). ``config``: a recipe's name or a TrainConfig. ``settings``: those of the sweep, of
-    where it runs (``max_concurrent``, ``num_workers``, ...), and changes to the config as ``recipe`` takes
-    them. ``out``: its new folder; None means runs/NAME.
+    ``contenders``, ...). ``config``: a recipe's name, a file of settings or a TrainConfig. ``settings``:
+    those of the sweep, of where it runs (``max_concurrent``, ``num_workers``, ...), and changes to the config
+    as ``recipe`` takes them. ``out``: its new folder; None means runs/NAME.
 
     The result's ``summary`` has a row a contender; ``page`` is results.md in its ``folder``, beside
     results.json, .csv and .png. UsageError or UserError in one line for whatever cannot work, or where a
@@ -57,9 +57,13 @@ def sweep(
     module = importlib.import_module(f"lasat_ray.tune.{command}")
     own, settings = _taken(getattr(module, name), settings)
     run, settings = _taken(SweepRun, {**settings, **({} if out is None else {"out": str(out)})})
-    if run.resume or run.dry_run or run.trust:
-        raise UsageError("resume, dry_run, trust: are the command's; python -m lasat_ray.tune." + command)
-    trained = changed(base_config(config), settings)
+    for option in ("resume", "dry_run", "trust"):
+        if getattr(run, option):
+            raise UsageError(f"{option}: is the command's alone; python -m lasat_ray.tune.{command}")
+    if run.config is not None:
+        raise UsageError("config: stands second and without its name; write sweep(kind, config, ...)")
+    trained = changed(base_config(config, RECIPE), settings)
+    check_trusted(config, trained, False, [path for path, _ in flattened(settings)])
     if trained.model.startswith(PREFIX):
         raise UsageError(f"model: '{trained.model}' cannot be sent to trials; name it as module:function")
     check_run(run, trained)

@@ -13,7 +13,7 @@ from torch import nn
 from lasat_ray.api.given_data import FILE, GivenData, given_data
 from lasat_ray.api.results import TrainResult
 from lasat_ray.api.running import check_all, fitted_to, run_one, trainer, uploads_of
-from lasat_ray.api.settings import base_config, given_in
+from lasat_ray.api.settings import base_config, check_trusted, given_in, is_file
 from lasat_ray.api.words import in_python
 from lasat_ray.cli.run_options import RunOptions
 from lasat_ray.cli.streams import make_console
@@ -23,6 +23,7 @@ from lasat_ray.config.hints import expected
 from lasat_ray.config.json_io import flag, read_config
 from lasat_ray.errors import UsageError
 from lasat_ray.models.given import PREFIX, spell
+from lasat_ray.recipes import DEFAULT
 from lasat_ray.runs.begin import resume_or_start
 from lasat_ray.runs.callbacks import find_callbacks
 from lasat_ray.runs.cleanup import undone_if_refused
@@ -78,14 +79,15 @@ def train(
     continue, with its own settings. ``num_workers``: Ray workers, 0 trains in this process; ``device``: auto,
     cpu or cuda; ``progress``: print a line an epoch; ``log``: of wandb, mlflow; ``callbacks``: objects,
     classes or ``"module:Class"`` with some of ``on_start``, ``on_round``, ``on_epoch``, ``on_checkpoint``,
-    ``on_end``, called with the run's records (``lasat_ray.runs.callbacks.Callback``); ``trust``: with
-    ``resume``, run code that the folder names.
+    ``on_end``, called with the run's records (``lasat_ray.runs.callbacks.Callback``); ``trust``: run
+    code that the folder of ``resume``, or of a run's config.json, names.
 
     UsageError or UserError in one line, naming the argument, for whatever cannot work.
     """
     listeners = find_callbacks([callbacks] if isinstance(callbacks, str) else callbacks)
     where = {"num_workers": num_workers, "device": device, "out": out, "resume": resume, "log": tuple(log)}
-    named = {"callbacks": tuple(name for name, _ in listeners), "trust": trust}
+    file = str(config) if is_file(config) else None
+    named = {"callbacks": tuple(name for name, _ in listeners), "trust": trust, "config": file}
     options, settings = _options({**where, **named}, settings)
     console = make_console() if progress else Console(quiet=True)
     if options.resume is not None:
@@ -97,9 +99,9 @@ def train(
         if parts is None and value is not None:
             raise UsageError(f"{name}: has no effect with named data; give data=(x, y) with it")
     in_file = {flag(path) for path in given_in(config)}
-    config = base_config(config, "images" if parts else None)
     settings = _with_data_and_net(settings, data, net)
-    config = changed(config, settings)
+    source, config = config, changed(base_config(config, "images" if parts else DEFAULT), settings)
+    check_trusted(source, config, trust, [path for path, _ in flattened(settings)])
     if options.out and options.resume_or_start:
         brought(options.out, "--out", begun=False)
     path = options.folder or fresh_path(config)

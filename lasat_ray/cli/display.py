@@ -102,16 +102,15 @@ def waiting(console: Console, for_what: str) -> Iterator[None]:
         yield
 
 
-def next_lines(folder: Path) -> list[str]:
-    """What is done with a run next, each a line of its own; of other tools those that are installed."""
+def next_lines(folder: Path, *, evaluated: bool = False) -> list[str]:
+    """What is done with a run next, each a line of its own; of other tools those that are installed. Once
+    it was ``evaluated``, the report alone."""
     name = shlex.quote(str(folder))
-    lines = [
-        f"python -m lasat_ray.evaluate {name}",
-        f"python -m lasat_ray.report {name} --out {shlex.quote(str(folder / 'report'))}",
-    ]
-    if find_spec("tensorboard"):
-        lines.append(f"tensorboard --logdir {name}")
-    lines.append(f"in Python: lasat_ray.load_model({str(folder)!r})")
+    lines = [f"python -m lasat_ray.report {name} --out {shlex.quote(str(folder / 'report'))}"]
+    if not evaluated:
+        lines.insert(0, f"python -m lasat_ray.evaluate {name}")
+        lines += [f"tensorboard --logdir {name}"] if find_spec("tensorboard") else []
+        lines.append(f"in Python: lasat_ray.load_model({str(folder)!r})")
     return [f"{'Next:' if n == 0 else '':5} {line}" for n, line in enumerate(lines)]
 
 

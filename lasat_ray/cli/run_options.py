@@ -41,7 +41,7 @@ from lasat_ray.errors import UsageError, UserError, check_least, one_line, refus
 from lasat_ray.plugins import blamed
 from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.runs.mirror import brought, local_path
-from lasat_ray.runs.trust import check_code, check_folder
+from lasat_ray.runs.trust import check_code, check_folder, of_a_run
 from lasat_ray.validation import check_name
 
 Switch = Annotated[bool, FlagCreatePairsOff]
@@ -146,7 +146,10 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
         config = read_config(folder / "config.json")
     elif file is not None:
         config, _ = config_of_file(
-            Path(file), recipe, lambda name: get_recipe(name).config, RunOptions.__dataclass_fields__
+            Path(file),
+            recipe,
+            lambda name: get_recipe(name or DEFAULT).config,
+            RunOptions.__dataclass_fields__,
         )
     else:
         config = get_recipe(recipe if recipe is not None else DEFAULT).config
@@ -161,10 +164,10 @@ def parse_train(argv: Sequence[str]) -> tuple[TrainConfig, RunOptions]:
         known=known,
         everyday=TRAINING,
     )
-    source = folder / "config.json" if resume is not None else Path(file) if file is not None else None
-    if source is not None and (source.parent / "manifest.json").exists():  # of a run, maybe somebody else's
+    source = of_a_run(folder / "config.json" if resume is not None else file)
+    if source is not None:
         named = [token.partition("=")[0].replace("_", "-") for token in args]
-        check_code(parsed.train, str(source), parsed.run.trust, named)
+        check_code(parsed.train, source, parsed.run.trust, named)
     if resume is None and parsed.run.resume_or_start and parsed.run.out is not None:
         check_folder(brought(parsed.run.out, "--out", begun=False), parsed.run.trust)
     return parsed.train, parsed.run

@@ -53,14 +53,14 @@ def read_settings(path: Path) -> dict[str, Any]:
 def config_of_file(
     path: Path,
     recipe: str | None,
-    find: Callable[[str], TrainConfig],
+    find: Callable[[str | None], TrainConfig],
     options: Collection[str] = (),
 ) -> tuple[TrainConfig, set[str]]:
     """The config of a file over its recipe, and the dotted names of the settings that it gives.
 
-    ``recipe``: named beside the file; ``find``: a recipe's config by its name; ``options``: names that are
-    the command's. UsageError naming the file for an unknown name, with the nearest, for a value of another
-    type, and for two recipes.
+    ``recipe``: named beside the file; ``find``: a recipe's config by its name, for None that of who names
+    none; ``options``: names that are the command's. UsageError naming the file for an unknown name, with the
+    nearest, for a value of another type, and for two recipes.
     """
     content = read_settings(path)
     if astray := [name for name in content if name in options]:
@@ -71,7 +71,7 @@ def config_of_file(
         raise UsageError(f"{path}: recipe: {own!r} is not accepted; give a name")
     if recipe is not None and own not in (None, recipe):
         raise UsageError(f"--recipe: '{recipe}' stands beside recipe '{own}' of {path}; leave one out")
-    base = find(own or recipe or TrainConfig().recipe)
+    base = find(own or recipe)
     config = changed(base, content, source=str(path))
     return config, {name for name, _ in flattened(content, str(path))}
 

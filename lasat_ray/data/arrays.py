@@ -81,7 +81,7 @@ def channels_first(x: Any, what: str) -> Tensor:
     """[N,C,H,W] on the CPU, of whatever type; UserError for a layout that cannot be told."""
     is_array = not isinstance(x, Tensor)
     try:
-        tensor = torch.from_numpy(np.ascontiguousarray(x)) if is_array else x.detach().cpu()
+        tensor = torch.from_numpy(np.require(x, None, ["C", "W"])) if is_array else x.detach().cpu()
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{what}: images are {_type(x)} ({error}); give one array or tensor of equal sizes"

@@ -133,13 +133,26 @@ def read_image(
     path: Path, shape: tuple[int, int, int], *, background: Background = "white", fit: Fit = "stretch"
 ) -> Tensor:
     """One image file of any size as a net takes it: uint8 [C,H,W], resized by ``fit``."""
-    channels, height, width = shape
     where = str(path)
     with reading(where), opened(read_file(path), where) as image:
-        plain = plain_image(image, where, background, Counter()).convert("L" if channels == 1 else "RGB")
-        if plain.size != (width, height):
-            plain = _resized(plain, height, width, fit)
-        return torch.from_numpy(np.array(plain).reshape(height, width, channels)).permute(2, 0, 1)
+        return fitted(image, where, shape, background=background, fit=fit)
+
+
+def fitted(
+    image: Image.Image,
+    where: str,
+    shape: tuple[int, int, int],
+    *,
+    background: Background = "white",
+    fit: Fit = "stretch",
+) -> Tensor:
+    """An image of PIL, of any size and mode, as a net takes it: uint8 [C,H,W]; ``where``: its name in
+    messages. UserError where it has more than 16 bits."""
+    channels, height, width = shape
+    plain = plain_image(image, where, background, Counter()).convert("L" if channels == 1 else "RGB")
+    if plain.size != (width, height):
+        plain = _resized(plain, height, width, fit)
+    return torch.from_numpy(np.array(plain).reshape(height, width, channels)).permute(2, 0, 1)
 
 
 def _resized(image: Image.Image, height: int, width: int, fit: Fit) -> Image.Image:

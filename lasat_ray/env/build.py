@@ -189,7 +189,8 @@ def make_vector_env(
     The target net starts from its first weights and, with ``train_target``, learns as the game is
     played; without, each reward looks ahead on a copy. ``config`` replaces the recipe's; its seed and its
     precision hold, unless ``seed`` is given. Whoever steps the env is the strategist and is paid for every
-    step, so that UsageError tells of a batch size or an update interval that somebody set otherwise. A single
+    step, so that UsageError tells of a batch size, an update interval, a strategy or a lookahead that
+    somebody set otherwise. A single
     image has no batch to be compared with, and is paid its own terms, not standardized. ``raw_reward``: nor
     are those of any batch, so that a curve of mean returns tells whether a policy improves.
     """
@@ -197,6 +198,10 @@ def make_vector_env(
     if config is not None:
         check_replaced(config, "batch_size", num_envs, f"num_envs={config.batch_size}")
         check_replaced(config, "update_interval", 1, "update_interval=1: every step is paid")
+        check_replaced(config, "strategy", "learned", "strategy='learned': you choose, by the images")
+        if not train_target:
+            remedy = "reward.lookahead='copy', or train_target=True"
+            check_replaced(config, "reward.lookahead", "copy", remedy)
     seed = base.seed if seed is None else seed
     reward = base.reward if train_target else dataclasses.replace(base.reward, lookahead="copy")
     if num_envs == 1 and reward.standardize:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 from torch import nn
 
 from lasat_ray.config import TrainConfig
@@ -31,9 +33,10 @@ def check_for_training(
         check_trainable(net, image_shape, share, Plugin(option, name))
 
 
-def check_replaced(config: TrainConfig, name: str, value: int, remedy: str) -> None:
-    """UsageError where the env decides a setting that somebody chose otherwise; a recipe's own gives way."""
-    asked = getattr(config, name)
-    known = RECIPES.get(config.recipe)
-    if asked not in (value, getattr(known.config, name) if known else value):
+def check_replaced(config: TrainConfig, name: str, value: int | str, remedy: str) -> None:
+    """UsageError where the env decides a setting, by its dotted name, that somebody chose otherwise; a
+    recipe's own gives way."""
+    find, known = attrgetter(name), RECIPES.get(config.recipe)
+    asked = find(config)
+    if asked not in (value, find(known.config) if known else value):
         raise UsageError(f"config.{name}: {asked} would be replaced by {value}; give {remedy}")

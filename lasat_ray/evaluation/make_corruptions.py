@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lasat_ray.data import Images
-from lasat_ray.errors import UsageError
+from lasat_ray.errors import UsageError, install
 from lasat_ray.evaluation.corruptions import COMMON, source_of_clean
 from lasat_ray.evaluation.spec import digest
 
@@ -40,7 +40,7 @@ class MadeSource:
         except PackageNotFoundError as error:
             raise UsageError(
                 f"--corruptions: make needs {PACKAGE}, which is not installed; "
-                "pip install 'lasat-ray[corruptions]', or name a folder of CIFAR-10-C's .npy files"
+                f"{install('corruptions')}, or name a folder of CIFAR-10-C's .npy files"
             ) from error
         _, height, width = self.clean.image_shape
         if min(height, width) < SMALLEST:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from lasat_ray.errors import UsageError, UserError, unknown_name
+from lasat_ray.errors import UsageError, UserError, install, unknown_name
 from lasat_ray.learners.a2c import A2C
 from lasat_ray.learners.base import Learner, LearnerContext, RemembersActing
 from lasat_ray.learners.controls import Curriculum, Fixed, Margin, Random
@@ -91,8 +91,8 @@ def _find_sb3(name: str) -> Callable[[LearnerContext], Learner]:
     try:
         from lasat_ray.learners.sb3 import SB3Learner  # late: an extra that few install
     except ImportError as error:
-        remedy = "pip install 'lasat-ray[sb3]'"
-        raise UsageError(f"--learner: '{name}' needs stable-baselines3 ({error}); {remedy}") from error
+        told = f"--learner: '{name}' needs stable-baselines3 ({error}); {install('sb3')}"
+        raise UsageError(told) from error
     return SB3Learner
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.errors import UsageError, UserError, one_line
+from lasat_ray.errors import UsageError, UserError, install, one_line
 from lasat_ray.models.backbone import ImageShape
 from lasat_ray.plugins import of_the_machine
 
@@ -169,7 +169,7 @@ def timm_builder(spelled: str, *, field: str) -> LibraryBuilder:
     try:
         import timm
     except ImportError as error:
-        raise UsageError(f"{field}: 'timm:{spelled}' needs timm; pip install 'lasat-ray[timm]'") from error
+        raise UsageError(f"{field}: 'timm:{spelled}' needs timm; {install('timm')}") from error
     name, at, tag = spelled.partition("@")
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=4) or [

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from lasat_ray.config.json_io import config_to_json, leaves
+from lasat_ray.errors import install
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.events import step_of
 from lasat_ray.runs.folder import RunFolder
@@ -125,7 +126,7 @@ class Trackers:
     def _drop(self, name: str, error: Exception) -> None:
         self.live.pop(name, None)
         if isinstance(error, ImportError):
-            told = f"is not installed; pip install 'lasat-ray[{name}]'"
+            told = f"is not installed; {install(name)}"
         else:
             told = f"failed ({type(error).__name__}: {' '.join(str(error).split())[:200]})"
         self.warn(f"--log {name}: {told}; training goes on without it")

@@ -23,6 +23,11 @@ def names_code(spelling: str) -> bool:
     return ":" in spelling and not spelling.startswith(_OURS)
 
 
+def of_a_run(file: str | Path | None) -> str | None:
+    """A file of settings that lies in a run folder, which may be somebody else's; None for one's own."""
+    return str(file) if file is not None and (Path(file).parent / "manifest.json").exists() else None
+
+
 def check_code(config: TrainConfig, source: str, trust: bool, named: Collection[str] = ()) -> None:
     """UsageError where a config that came with a folder names code or an address, unless it is trusted.
 

@@ -13,15 +13,18 @@ from tyro.conf import OmitArgPrefixes, arg
 from lasat_ray.cli.parsing import flags_of, parse, value_of
 from lasat_ray.cli.run_options import Switch, check_retry
 from lasat_ray.config import TrainConfig
+from lasat_ray.config.config_file import config_of_file
 from lasat_ray.config.json_io import config_from_json, config_to_json, leaves
 from lasat_ray.errors import UsageError, UserError, check_least
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.same import first_difference, other_settings
-from lasat_ray.runs.trust import check_code, check_folder
+from lasat_ray.runs.trust import check_code, check_folder, of_a_run
 from lasat_ray.tune.storage import TRIALS, Store
 
 S = TypeVar("S")
 DEFINITION = "sweep.json"
+RECIPE = TrainConfig().recipe
+"""What sweeps train where nobody names a recipe: the plain game, whose tables they make."""
 EVERYDAY = (
     *("--recipe", "--dataset", "--model", "--method", "--epochs", "--batch-size", "--num-workers"),
     *("--max-concurrent", "--gpus-per-trial", "--out", "--resume", "--dry-run"),
@@ -47,7 +50,9 @@ class SweepRun:
     resume_or_start: Switch = False
     """Start in --out, continue what was interrupted there, or tell the results: one command to repeat."""
     trust: Switch = False
-    """With --resume: run the code that the sweep names as module:name, and follow its links."""
+    """Run the code that --resume's sweep, or --config's run, names as module:name; follow links."""
+    config: str | None = None
+    """Settings of the trials in a YAML, TOML or JSON file, any run's config.json too; flags win over it."""
     address: str | None = None
     """Running Ray cluster to join: auto, HOST:PORT or ray://HOST:PORT."""
     asha: Switch = False
@@ -88,10 +93,12 @@ class Asked:
 
 
 def parse_sweep(argv: Sequence[str], command: str, settings: type[S], description: str) -> Asked:
-    """Defaults come from --resume's folder, else from --recipe; UsageError in one line."""
-    resume, recipe = value_of("--resume", argv), value_of("--recipe", argv)
-    if resume is not None and recipe is not None:
-        raise UsageError(f"--recipe: '{recipe}' cannot be set with --resume; leave --recipe out")
+    """Defaults come from --resume's folder, else from --config's file or from --recipe; UsageError in one
+    line."""
+    resume, recipe, file = (value_of(option, argv) for option in ("--resume", "--recipe", "--config"))
+    for option, value in (("--recipe", recipe), ("--config", file)):
+        if resume is not None and value is not None:
+            raise UsageError(f"{option}: '{value}' cannot be set with --resume; leave {option} out")
     kind = dataclasses.make_dataclass(
         "Command",
         [
@@ -105,7 +112,7 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
     known = flags_of(TrainConfig) | flags_of(settings) | flags_of(SweepRun)
     everyday = (*flags_of(settings), *EVERYDAY)
     if resume is None:
-        config = get_recipe(recipe if recipe is not None else TrainConfig().recipe).config
+        config = _of_file(file, recipe, settings) if file is not None else get_recipe(recipe or RECIPE).config
         default = kind(train=config, settings=settings(), run=SweepRun())
     else:
         check_folder(Path(resume), "--trust" in argv)
@@ -116,12 +123,19 @@ def parse_sweep(argv: Sequence[str], command: str, settings: type[S], descriptio
     )
     check_run(parsed.run, parsed.train)
     store = Store(resume or parsed.run.out or fresh_place(command))
-    if resume is not None:
+    source = f"{resume}/{DEFINITION}" if resume is not None else of_a_run(file)
+    if source is not None:
         named = [token.partition("=")[0].replace("_", "-") for token in argv]
-        check_code(parsed.train, f"{resume}/{DEFINITION}", parsed.run.trust, named)
+        check_code(parsed.train, source, parsed.run.trust, named)
     asked = Asked(config=parsed.train, settings=parsed.settings, run=parsed.run, store=store, command=command)
     check_store(asked, settings())
     return asked
+
+
+def _of_file(file: str, recipe: str | None, settings: type) -> TrainConfig:
+    """The settings of the trials that a file gives; what is the sweep's or the command's is refused there."""
+    options = {f.name for cls in (settings, SweepRun) for f in dataclasses.fields(cls)}
+    return config_of_file(Path(file), recipe, lambda name: get_recipe(name or RECIPE).config, options)[0]
 
 
 def check_new(store: Store) -> None:
@@ -211,7 +225,7 @@ def check_run(run: SweepRun, config: TrainConfig) -> None:
             f"give {run.num_workers}, or --num-workers 0"
         )
     check_retry(run.resume_or_start, run.out, run.resume)
-    if run.trust and run.resume is None and not run.resume_or_start:
+    if run.trust and not any((run.resume, run.resume_or_start, run.config)):
         raise UsageError("--trust: has nothing to trust without --resume; leave it out")
     if (run.out or run.resume or "").startswith("memory:"):
         raise UsageError(

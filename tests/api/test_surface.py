@@ -16,7 +16,7 @@ import lasat_ray
 from lasat_ray import API
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ("train", "evaluate", "report", "explain")
+COMMANDS = ("train", "evaluate", "report", "explain", "predict")
 
 
 def test_every_name_stands_in_dir_and_help():

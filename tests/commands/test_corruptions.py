@@ -238,7 +238,7 @@ class TestMade:
         monkeypatch.setattr(make_corruptions, "version", absent)
         assert main(self.args(net_run, tmp_path, "a")) == 2
         error = capsys.readouterr().err
-        assert "pip install 'lasat-ray[corruptions]'" in error and error.count("\n") == 1
+        assert "pip install '.[corruptions]' in a clone of lasat-ray" in error and error.count("\n") == 1
 
     def test_the_package_itself(self, net_run, tmp_path):
         pytest.importorskip("imagecorruptions")

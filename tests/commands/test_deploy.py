@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 import lasat_ray
 from lasat_ray import evaluate, predict
-from lasat_ray.api.predicting import image_files
+from lasat_ray.api.predicted import image_files
 from lasat_ray.cluster.local import train_here
 from lasat_ray.errors import UserError
 from lasat_ray.evaluation.carried import carried, header

@@ -220,7 +220,8 @@ def test_a_smaller_evaluation_leaves_the_larger_one_on_top(run, tmp_path, capsys
     low, high = (100 * bound for bound in worst["interval"])
     share = f"{100 * worst['accuracy']:.2f} % (95 %: {low:.2f} to {high:.2f})"
     of = "worst case of pgd-3 on 100 of 359 images, 10 of each of 10 classes, L-inf eps 0.2"
-    assert shown[-1] == f"{of}: {share}"
+    assert shown[-2] == f"{of}: {share}"
+    assert shown[-1] == f"Next: python -m lasat_ray.report {run} --out {run / 'report'}"
     assert main([str(run), "--attacks", "clean", "--n-examples", "10", "--sanity-examples", "10"]) == 0
     told = capsys.readouterr().out
     assert f"{run / 'evaluation.json'} stays the one of 100 images with clean, pgd-3" in told
@@ -273,7 +274,7 @@ def test_figures_of_weights_that_are_gone_do_not_count(run, capsys):
         file.write_text(json.dumps(old | {"started": "2020-01-01T00:00:00+0000"}))
     assert main([str(run), "--attacks", "clean", "--n-examples", "10", "--sanity-examples", "0"]) == 0
     assert json.loads((run / "evaluation.json").read_text())["n"] == 10
-    assert "unreliable" in capsys.readouterr().out.splitlines()[-1]  # the check was left out
+    assert "unreliable" in capsys.readouterr().out.splitlines()[-2]  # the check was left out
 
 
 def test_nets_in_folders_called_evaluations_keep_their_rows(run, tmp_path, capsys):

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import lasat_ray
@@ -144,6 +145,12 @@ def test_from_python_too(elsewhere):
     assert lasat_ray.train(resume=url, progress=False).summary == first.summary
     again = lasat_ray.train("digits", out=url, resume_or_start=True, progress=False, **small)
     assert again.summary == first.summary and again.folder == local_path(url)
+    (elsewhere / "runs").rename(elsewhere / "of a third machine")
+    assert lasat_ray.load_model(url).card["image_shape"] == [1, 8, 8]
+    x = np.zeros((2, 8, 8), dtype=np.uint8)
+    assert lasat_ray.predict(url, x).summary == lasat_ray.predict(first.net, x).summary
+    found = lasat_ray.evaluate(url, attacks="clean", n_examples=40, sanity_examples=0)
+    assert found.summary["n"] == 40
 
 
 def test_a_comparison_goes_on_elsewhere_with_both_of_its_runs(elsewhere, monkeypatch):

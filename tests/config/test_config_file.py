@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def find(name):
-    return RECIPES[name].config
+    """A recipe, or for None that of who names none."""
+    return RECIPES[name or "digits"].config
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -72,6 +74,26 @@ def test_the_config_of_a_run_is_a_file_too_of_older_versions_as_well(tmp_path):
     assert parse_train(["--config", str(tmp_path / "config.json")])[0] == changed(
         config, {"stop_on": "none", "reward.objective": "total"}
     )
+
+
+def test_who_names_no_recipe_has_the_same_from_flags_a_file_and_python(tmp_path):
+    (tmp_path / "a.yaml").write_text("epochs: 3")
+    by_flags, _ = parse_train(["--epochs", "3"])
+    assert parse_train(["--config", str(tmp_path / "a.yaml")])[0] == by_flags
+    assert lasat_ray.recipe(epochs=3) == by_flags == lasat_ray.recipe(tmp_path / "a.yaml")
+
+
+def test_code_that_a_strangers_run_names_needs_trust_from_python_too(tmp_path):
+    config = lasat_ray.recipe("digits", model="evil:net")
+    (tmp_path / "config.json").write_text(spell_settings(config, "json"))
+    (tmp_path / "manifest.json").write_text("{}")
+    told = "its model is code, 'evil:net'; if you trust it, add trust"
+    for call in (lasat_ray.train, partial(lasat_ray.sweep, "k")):
+        with pytest.raises(UserError, match=told):
+            call(tmp_path / "config.json", out=tmp_path / "run")
+    with pytest.raises(UserError, match="evil"):  # trusted, and looked for
+        lasat_ray.train(tmp_path / "config.json", out=tmp_path / "run", trust=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_code_that_a_strangers_run_names_needs_trust(tmp_path):

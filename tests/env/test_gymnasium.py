@@ -13,8 +13,9 @@ from gymnasium.vector import AutoresetMode
 
 import envs
 from lasat_ray.env.build import make_env
+from lasat_ray.env.trial import check_replaced
 from lasat_ray.errors import UsageError
-from lasat_ray.recipes import get_recipe
+from lasat_ray.recipes import RECIPES, get_recipe
 from tests.support.helpers import make_game, make_images, small_config
 
 NAME = f"envs:{envs.ENV_ID}"
@@ -104,8 +105,25 @@ def test_a_configuration_holds_or_is_refused():
         gymnasium.make_vec(NAME, config=config)
     with pytest.raises(UsageError, match=r"config.update_interval: 7 would be replaced by 1"):
         gymnasium.make_vec(NAME, num_envs=16, config=dataclasses.replace(config, update_interval=7))
+    with pytest.raises(UsageError, match=r"config.strategy: fixed would be replaced by learned; give strat"):
+        gymnasium.make_vec(NAME, num_envs=16, config=dataclasses.replace(config, strategy="fixed"))
     # What a recipe names by itself gives way.
     assert gymnasium.make_vec(NAME, num_envs=4, config=get_recipe("digits").config).num_envs == 4
+    fixed = next(recipe.config for recipe in RECIPES.values() if recipe.config.strategy == "fixed")
+    check_replaced(fixed, "strategy", "learned", "")
+
+
+def test_a_lookahead_holds_or_is_refused(monkeypatch):
+    """Without an update of the target only a copy can look ahead; with one either may."""
+    copy = small_config(batch_size=16, update_interval=1, reward__lookahead="copy")
+    real = dataclasses.replace(copy, reward=dataclasses.replace(copy.reward, lookahead="real"))
+    for config, train_target in ((copy, False), (copy, True), (real, True)):
+        env = gymnasium.make_vec(NAME, num_envs=16, config=config, train_target=train_target)
+        assert env.config.reward.lookahead == config.reward.lookahead
+    recipe = dataclasses.replace(RECIPES["digits"], config=copy)
+    monkeypatch.setitem(RECIPES, "digits", recipe)
+    with pytest.raises(UsageError, match=r"config.reward.lookahead: real would be replaced by copy; give re"):
+        gymnasium.make_vec(NAME, num_envs=16, config=real)
 
 
 @pytest.mark.parametrize(

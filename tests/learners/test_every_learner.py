@@ -135,6 +135,6 @@ def test_an_unknown_sb3_algorithm_and_a_missing_extra_are_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "stable_baselines3", None)
     monkeypatch.delitem(sys.modules, "lasat_ray.learners.sb3", raising=False)
     with pytest.raises(
-        UsageError, match=r"'sb3:PPO' needs stable-baselines3 .*pip install 'lasat-ray\[sb3\]'"
+        UsageError, match=r"'sb3:PPO' needs stable-baselines3 .*pip install '\.\[sb3\]' in a clone"
     ):
         find_learner("sb3:PPO")

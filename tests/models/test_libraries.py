@@ -99,7 +99,7 @@ def test_whoever_loads_other_weights_needs_none_of_them():
 
 def test_timm_is_asked_for_where_it_is_not(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UsageError, match=r"needs timm; pip install 'lasat-ray\[timm\]'"):
+    with pytest.raises(UsageError, match=r"needs timm; pip install '\.\[timm\]' in a clone"):
         build_classifier("timm:resnet18", num_classes=3, image_shape=(3, 32, 32))
 
 

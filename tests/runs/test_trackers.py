@@ -125,7 +125,7 @@ def test_a_tracker_that_is_not_installed_is_one_warning(folder, monkeypatch):
     trackers = Trackers(["wandb"], folder, told.append)
     trackers.on_record(RECORDS[0])
     trackers.close()
-    remedy = "is not installed; pip install 'lasat-ray[wandb]'"
+    remedy = "is not installed; pip install '.[wandb]' in a clone of lasat-ray"
     assert told == [f"--log wandb: {remedy}; training goes on without it"]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lasat_ray.config.config_file import spell_settings
 from lasat_ray.errors import UsageError, UserError
+from lasat_ray.recipes import get_recipe
 from lasat_ray.tune import search_strategy, sweep_k, sweep_weights
 from lasat_ray.tune.options import DEFINITION, parse_sweep
 from lasat_ray.tune.search_strategy import SearchStrategy
@@ -36,6 +39,31 @@ def test_table_1_seed_by_seed():
     assert [t.config.update_interval for t in trials[1:3]] == [1, 40]
     assert [t.config.strategy for t in trials[:3]] == ["fixed", "learned", "learned"]
     assert all(t.timed for t in trials)
+
+
+def test_a_file_of_settings_is_the_trials_and_flags_win(tmp_path):
+    (tmp_path / "a.yaml").write_text("epochs: 3\noptim: {lr: 0.07}")
+    words = ("--config", str(tmp_path / "a.yaml"), "--ks", "2")
+    trials = trials_of("sweep_k", *words, "--optim.lr", "0.03")
+    assert {(t.config.recipe, t.config.epochs, t.config.optim.lr) for t in trials} == {("digits", 3, 0.03)}
+    (t, _) = trials_of("sweep_k", *words, "--recipe", "images")
+    assert (t.config.recipe, t.config.epochs) == ("images", 3)
+    (tmp_path / "b.yaml").write_text("ks: [2]")
+    with pytest.raises(UsageError, match=r"b.yaml: ks: is an option of the command, not a setting"):
+        trials_of("sweep_k", "--config", str(tmp_path / "b.yaml"))
+    with pytest.raises(UsageError, match=r"--config: 'a.yaml' cannot be set with --resume"):
+        trials_of("sweep_k", "--config", "a.yaml", "--resume", "x")
+
+
+def test_a_strangers_run_as_a_file_needs_trust_for_its_code(tmp_path):
+    config = dataclasses.replace(get_recipe("digits").config, model="evil:net")
+    (tmp_path / "config.json").write_text(spell_settings(config, "json"))
+    (tmp_path / "manifest.json").write_text("{}")
+    words = ("--config", str(tmp_path / "config.json"), "--ks", "2")
+    with pytest.raises(UsageError, match="its --model is code, 'evil:net'; if you trust it, add --trust"):
+        trials_of("sweep_k", *words)
+    assert trials_of("sweep_k", *words, "--trust")[0].config.model == "evil:net"
+    assert trials_of("sweep_k", *words, "--model", "small_cnn")[0].config.model == "small_cnn"
 
 
 def test_asha_leaves_the_timed_rows_alone():
