@@ -133,6 +133,20 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
+def to_host(tensor: Tensor) -> Tensor:
+    """A tensor [...] on the host, once the device has computed it: the one way in which a round waits on
+    purpose. Into page-locked memory and for that copy alone, so that CUDA's watch for waits
+    (``torch.cuda.set_sync_debug_mode``) sees those that nobody meant."""
+    if not tensor.is_cuda:
+        return tensor
+    there = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    there.copy_(tensor, non_blocking=True)
+    copied = torch.cuda.Event()
+    copied.record()
+    copied.synchronize()
+    return there
+
+
 def numbers_like(like: Tensor, values: Sequence[float]) -> Tensor:
     """The host's numbers beside a tensor [...], in its dtype and on its device, [V], without a wait."""
     return to_device(torch.tensor(values, dtype=like.dtype), like.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -93,6 +94,11 @@ class Bench:
         print(f"{name}: {json.dumps(found)[:300]}", flush=True)
         if self.on_gpu:
             torch.cuda.empty_cache()
+
+    def end(self, name: str) -> None:
+        """Leave with a status that tells of sections that failed."""
+        if failed := [section for section, found in self.record["sections"].items() if "error" in found]:
+            sys.exit(f"{name}: failed: {', '.join(failed)}")
 
     def wait(self) -> None:
         if self.on_gpu:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, to_device, to_host
 from lasat_ray.types import Batch, Strategy
 
 Loan = tuple[int, int, int]
@@ -85,7 +85,7 @@ def _rows_to_lend(group: ProcessGroup, num_steps_B: Tensor, global_size: int) ->
     """This worker's part of the plan; None where nobody lends anything."""
     if group.size == 1:
         return None
-    steps_N = group.gather(num_steps_B, global_size).cpu().numpy()
+    steps_N = to_host(group.gather(num_steps_B, global_size)).numpy()
     spans = [ProcessGroup(rank, group.size).shard_bounds(global_size) for rank in range(group.size)]
     longest = int(steps_N.max()) + 1
     worker_N = np.repeat(np.arange(group.size), [end - first for first, end in spans])
@@ -102,7 +102,8 @@ def _rows_to_lend(group: ProcessGroup, num_steps_B: Tensor, global_size: int) ->
             send[borrower] += 1
             lent.append(with_steps[steps].pop())
     stay, device = np.setdiff1d(np.arange(len(mine_B)), lent), num_steps_B.device
-    return _Rows(torch.from_numpy(stay).to(device), torch.tensor(lent, device=device).long(), send, receive)
+    kept, sent = (to_device(torch.as_tensor(part).long(), device) for part in (stay, lent))
+    return _Rows(kept, sent, send, receive)
 
 
 def _travel(group: ProcessGroup, rows: _Rows, batch: Batch, strategy: Strategy) -> tuple[Batch, Strategy]:

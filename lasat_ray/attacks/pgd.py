@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lasat_ray.attacks.ball import LINF, Ball, per_image
 from lasat_ray.attacks.graphed import graphs_of
 from lasat_ray.attacks.objectives import Objective, PerImage, Rows
-from lasat_ray.process_group import to_device
+from lasat_ray.process_group import to_device, to_host
 from lasat_ray.types import AttackStats, Strategy
 
 
@@ -196,7 +196,7 @@ def _passes(strategy: Strategy, device: torch.device, *, together: bool) -> list
     """
     if strategy.common_steps is not None:
         return [slice(None)] * strategy.common_steps if len(strategy.num_steps) else []
-    steps_B = strategy.num_steps.cpu()
+    steps_B = to_host(strategy.num_steps)
     if not len(steps_B):
         return []
     every, most = torch.arange(len(steps_B)), int(steps_B.max())

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lasat_ray.process_group import to_host
 from lasat_ray.rng import RandomKey
 
 SIGNED = (
@@ -37,7 +38,7 @@ def autoaugment(x: Tensor, index: Tensor, key: RandomKey) -> Tensor:
     Each operation of an image's pair happens with the operation's own probability.
     """
     pairs = policies()
-    u_B5 = key.fold_in("autoaugment").uniform(index, (5,), torch.float64).cpu()
+    u_B5 = to_host(key.fold_in("autoaugment").uniform(index, (5,), torch.float64))
     for stage in (0, 1):
         groups: dict[tuple[str, int, int], list[int]] = defaultdict(list)
         for row, (pair, happens, sign) in enumerate(u_B5[:, [0, 1 + stage, 3 + stage]].tolist()):

@@ -6,7 +6,7 @@ import torch
 
 from lasat_ray.data.images import Images, TrainingImages
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, to_device
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
@@ -65,6 +65,5 @@ class OutcomeBatches:
         first, end = self.group.shard_bounds(self.per_round)
         rows = order[first:end]
         mine = self.images.take(rows)
-        x = mine.x.to(self.device).to(self.dtype) / 255
-        index = (rows + _FIRST_INDEX).to(self.device)
-        return Batch(x=x, y=mine.y.to(self.device), index=index, global_size=self.per_round)
+        x, y, index = (to_device(part, self.device) for part in (mine.x, mine.y, rows + _FIRST_INDEX))
+        return Batch(x=x.to(self.dtype) / 255, y=y, index=index, global_size=self.per_round)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.learners.policy import PolicyLearner, PolicyOutput, Scalars
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Rollout
 
@@ -72,6 +73,8 @@ class EpochLearner(PolicyLearner):
         n = rollout.global_size
         order = RandomKey.of(self.seed, "policy minibatches", self.updates, epoch).permutation(n)
         first, end = self.group.shard_bounds(n)
-        for part in order.tensor_split(min(self.config.minibatches, n)):
-            rows = part[(part >= first) & (part < end)] - first
-            yield Minibatch(rows=rows.to(rollout.x.device), size=len(part))
+        parts = order.tensor_split(min(self.config.minibatches, n))
+        mine = [part[(part >= first) & (part < end)] - first for part in parts]
+        there = to_device(torch.cat(mine), rollout.x.device)  # one copy for all
+        for part, rows in zip(parts, there.split([len(rows) for rows in mine]), strict=True):
+            yield Minibatch(rows=rows, size=len(part))

@@ -37,6 +37,12 @@ def test_torchrl():
     assert re.search(r"steps 8, mean reward -?\d", told)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("skrl") is None, reason="needs skrl")
+def test_skrl():
+    told = run("-m", "examples.skrl_on_our_env", "--steps", "8", "--num-envs", "8")
+    assert re.search(r"images 64, mean reward -?\d", told)
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(any(importlib.util.find_spec(m) is None for m in RLLIB), reason="needs the extra rllib")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -85,6 +86,8 @@ class PretendedGPU:
         self.counts: Counts | None = None
         self.recording: CardGraph | None = None
         self.events = self.reached = 0
+        self.watched = "default"
+        """As ``torch.cuda.set_sync_debug_mode`` was told: warn and error tell of waits."""
 
     @contextlib.contextmanager
     def counting(self) -> Iterator[Counts]:
@@ -105,6 +108,10 @@ class PretendedGPU:
         if self.recording is not None:
             raise RuntimeError(f"CUDA error: operation not permitted when stream is capturing ({kind})")
         self.reached = self.events if until is None else until
+        if self.watched != "default" and kind not in ("event", "synchronize"):  # CUDA tells of no others
+            if self.watched == "error":
+                raise RuntimeError(f"called a synchronizing CUDA operation ({kind})")
+            warnings.warn(f"called a synchronizing CUDA operation ({kind})", stacklevel=3)
         if self.counts is not None:
             self.counts.waits[kind, _place()] += 1
 

@@ -205,7 +205,7 @@ def _stands_ins() -> list[tuple[Any, str, Any]]:
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": lambda *args: _Stream(),
         **dict.fromkeys(("empty_cache", "reset_peak_memory_stats", "manual_seed_all"), nothing),
-        "set_sync_debug_mode": nothing,
+        "set_sync_debug_mode": lambda mode: setattr(GPU, "watched", mode),
     }
     checks = [name for name in dir(torch.optim.Optimizer) if name.endswith("graph_capture_health_check")]
     return [
@@ -229,6 +229,7 @@ def pretended_gpu() -> Iterator[PretendedGPU]:
     with contextlib.ExitStack() as stack:
         for owner, name, value in _stands_ins():
             stack.enter_context(mock.patch.object(owner, name, value))
+        stack.callback(setattr, GPU, "watched", "default")
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, overwrites)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         stack.enter_context(_Calls())
