@@ -9,7 +9,7 @@ import textwrap
 from importlib.util import find_spec
 from pathlib import Path
 
-from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.streams import printed_status
 from lasat_ray.errors import UsageError
 

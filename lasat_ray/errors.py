@@ -25,6 +25,10 @@ class UsageError(UserError):
     status = 2
 
 
+class Fallback(RuntimeWarning):
+    """A setting that holds, but slower or coarser than asked; commands show it as one line."""
+
+
 def told_elsewhere(message: str, status: int) -> UserError:
     """An error that another process told as message and exit status."""
     error = UsageError(message) if status == UsageError.status else UserError(message)

@@ -22,9 +22,9 @@ from lasat_ray.api.evaluation_options import (
     check_options,
     target_of,
 )
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.display import next_lines
 from lasat_ray.cli.parsing import asks_help, flags_of, parse
-from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.errors import UsageError

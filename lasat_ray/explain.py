@@ -21,8 +21,8 @@ from lasat_ray.api.explained import (
     picture,
     smallest_eps,
 )
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import asks_help, parse
-from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
 from lasat_ray.config.units import NORM_NAMES, field_name, format_value

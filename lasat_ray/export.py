@@ -24,8 +24,9 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from tyro.conf import Positional, arg
 
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import asks_help, parse
-from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.run_options import Switch
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config.files import check_local
 from lasat_ray.errors import UsageError, UserError, install

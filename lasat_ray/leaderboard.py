@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +14,13 @@ from rich.box import SIMPLE
 from rich.table import Table
 from tyro.conf import Positional, arg
 
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import parse
-from lasat_ray.cli.run_options import Switch, run_command
+from lasat_ray.cli.run_options import Switch
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config.files import check_local
 from lasat_ray.config.loss import SEVERAL
+from lasat_ray.config.units import NORM_NAMES
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.board import STANDARD, Row, check_classes, find_reports, measured_row
 from lasat_ray.recipes import RECIPES, Recipe
@@ -92,14 +95,23 @@ def _leaderboard(argv: Sequence[str]) -> int:
 def ranked(measured: Sequence[Row], dataset: str, *, reported: bool = True) -> list[Row]:
     """Rows of one data set, best AutoAttack accuracy first.
 
-    Behind them, out of competition, come rows of another budget than the published ones' and rows
-    without AutoAttack.
+    Behind them, out of competition, come rows of another budget (see ``budget_of``) and rows without
+    AutoAttack.
     """
     rows = [row for row in measured if row.dataset == dataset]
     if reported:
         rows += [row for row in reported_rows() if row.dataset == dataset]
-    budget = STANDARD if any(row.source == "reported" for row in rows) else None
+    budget = budget_of(rows)
     return sorted(rows, key=lambda row: (not competes(row, budget), -(row.aa or 0.0), -(row.clean or 0.0)))
+
+
+def budget_of(rows: Sequence[Row]) -> str:
+    """The norm and eps that rows compete under: the published rows', else those of most evaluations with
+    AutoAttack. Accuracies under others are no better or worse."""
+    if any(row.source == "reported" for row in rows):
+        return STANDARD
+    counted = Counter(row.budget for row in rows if row.aa is not None)
+    return min(counted, key=lambda budget: (-counted[budget], budget != STANDARD, budget), default=STANDARD)
 
 
 def reported_rows() -> list[Row]:
@@ -131,20 +143,20 @@ def _architecture(model: str) -> str:
     return model.replace("preact_resnet", "PreActResNet-").replace("resnet", "ResNet-")
 
 
-def competes(row: Row, budget: str | None) -> bool:
-    """True if AutoAttack was run, with ``budget`` where one is set."""
-    return row.aa is not None and budget in (None, row.budget)
+def competes(row: Row, budget: str) -> bool:
+    """True if AutoAttack was run, with ``budget``."""
+    return row.aa is not None and row.budget == budget
 
 
 def _places(rows: Sequence[Row]) -> list[int | None]:
     """1, 2, 3, ... for the rows that compete, None for the others."""
-    budget = STANDARD if any(row.source == "reported" for row in rows) else None
+    budget = budget_of(rows)
     return [rank if competes(row, budget) else None for rank, row in enumerate(rows, 1)]
 
 
-def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
+def _cells(rank: int | None, row: Row, budget: str) -> tuple[str, ...]:
     source = row.source + (f", n = {row.n}" if row.n else "")
-    source += f", {row.budget}" if row.budget != STANDARD else ""
+    source += f", {row.budget}" if row.budget != budget else ""
     source += f", no. {row.published_rank} there" if row.published_rank else ""
     extra = "" if row.extra_data is None else ("yes" if row.extra_data else "no")
     clean, aa = ("" if value is None else f"{100 * value:.2f} %" for value in (row.clean, row.aa))
@@ -167,7 +179,8 @@ def _cells(rank: int | None, row: Row) -> tuple[str, ...]:
 
 def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
     """As ``COLUMNS``, for 80 columns of a terminal: what is unreliable is said beside the method."""
-    title = f"{dataset}: accuracy under AutoAttack, L-inf"
+    norm, _, eps = budget_of(rows).partition(" ")
+    title = f"{dataset}: accuracy under AutoAttack, {NORM_NAMES[norm]} eps {eps}"
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for name in COLUMNS:
         number = name in ("rank", "clean", "AA", "worst case")
@@ -176,7 +189,7 @@ def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
             justify: Literal["left", "right"] = "right" if number else "left"
             table.add_column(name.removesuffix(" data"), justify=justify, no_wrap=whole, overflow="fold")
     for rank, row in zip(_places(rows), rows, strict=True):
-        place, method, clean, aa, worst, unreliable, *rest = _cells(rank, row)
+        place, method, clean, aa, worst, unreliable, *rest = _cells(rank, row, budget_of(rows))
         told = f"{method} (unreliable)" if unreliable == "yes" else method
         style = "bold" if row.source == "measured" else ""
         worsts = [worst] if any(row.worst is not None for row in rows) else []
@@ -195,7 +208,8 @@ def _write(path: Path, rows: dict[str, list[Row]]) -> None:
     lines: list[str] = []
     for name, some in rows.items():
         lines += [f"## {name}", "", _markdown(COLUMNS), _markdown(["---"] * len(COLUMNS))]
-        lines += [_markdown(_cells(rank, row)) for rank, row in zip(_places(some), some, strict=True)] + [""]
+        budget = budget_of(some)
+        lines += [_markdown(_cells(*pair, budget)) for pair in zip(_places(some), some, strict=True)] + [""]
     write_atomically(path, "\n".join(lines).encode())
 
 

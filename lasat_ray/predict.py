@@ -15,8 +15,8 @@ from rich.text import Text
 
 from lasat_ray.api.predicted import PredictOptions, check_options, image_files, predicted, predictor
 from lasat_ray.api.predicting import PredictResult
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import asks_help, parse
-from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config.files import check_local

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lasat_ray.api.reporting import ReportOptions, make_report
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import asks_help, parse
-from lasat_ray.cli.run_options import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.write import PAGE

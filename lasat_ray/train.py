@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.display import (
     chance_line,
     leak_line,
@@ -26,7 +27,6 @@ from lasat_ray.cli.run_options import (
     parse_train,
     render_config,
     render_recipes,
-    run_command,
 )
 from lasat_ray.cli.streams import make_console, printed_status
 from lasat_ray.config import TrainConfig, grid_of
@@ -188,7 +188,8 @@ def _run_all(
         console.print(line, highlight=False, soft_wrap=True)
     display = results[0][1][1]
     if display.first_options and display.last_options and config.strategy != "fixed":
-        console.print(strategy_table(grid_of(config), display.first_options, display.last_options))
+        moved = display.first_options, display.last_options
+        console.print(strategy_table(grid_of(config), *moved, config.attack.norm))
     copied = f", uploaded to {place}" if is_url(place := options.resume or options.out) else ""
     console.print(f"Run folder: {folder.path}{copied}", highlight=False, soft_wrap=True)
     for line in next_lines(folder.path):

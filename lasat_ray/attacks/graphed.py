@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks.ball import Ball
 from lasat_ray.attacks.objectives import PerImage, Rows
-from lasat_ray.errors import one_line
+from lasat_ray.errors import Fallback, one_line
 from lasat_ray.models import AttackNet
 
 BUCKET = 16
@@ -124,5 +124,5 @@ class GraphedAttacks:
         except RuntimeError as error:
             self.works = False
             told = f"--speed.compile graph: {one_line(str(error))[:200]}; attacks go on without graphs"
-            warnings.warn(told, RuntimeWarning, stacklevel=2)
+            warnings.warn(told, Fallback, stacklevel=2)
             return None

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.config.units import Grid, format_budget, format_threat, format_value
+from lasat_ray.config.units import Grid, field_name, format_budget, format_threat, format_value
 
 _FINE = 12  # values of a field, above which its ends stand on a line of their own: 80 columns hold the rest
 
@@ -181,8 +181,11 @@ def leak_line(summary: dict[str, Any]) -> str | None:
     )
 
 
-def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]]) -> Table:
-    """How the distribution of each field moved: its share per value in the first and last epoch."""
+def strategy_table(
+    grid: Grid, first: dict[str, list[float]], last: dict[str, list[float]], norm: str
+) -> Table:
+    """How the distribution of each field moved: its share per value in the first and last epoch; ``norm``:
+    that of the lengths."""
     table = Table(title="Strategies chosen, first epoch -> last epoch")
     table.add_column("field", no_wrap=True)
     table.add_column("mean", justify="right", no_wrap=True)
@@ -195,7 +198,9 @@ def strategy_table(grid: Grid, first: dict[str, list[float]], last: dict[str, li
         ends = f"({format_value(name, values[0])} .. {format_value(name, values[-1])})"
         told = "" if named else " -> ".join(format_mean(values, mean) for mean in means)
         between = "\n" if len(values) > _FINE else "  "
-        table.add_row(name, told, f"{_spark(first[name])} -> {_spark(last[name])}{between}{ends}")
+        table.add_row(
+            field_name(name, norm), told, f"{_spark(first[name])} -> {_spark(last[name])}{between}{ends}"
+        )
     return table
 
 

@@ -1,15 +1,10 @@
-"""The command line of a training run, and what every command does with an error."""
+"""The command line of a training run."""
 
 from __future__ import annotations
 
-import atexit
-import errno
 import re
 import shlex
-import signal
-import sys
-import traceback
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,9 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, arg
 
-from lasat_ray.cli.interrupts import interrupted_once
 from lasat_ray.cli.parsing import (
-    HelpShown,
     budget_spelled_out,
     flags_of,
     parse,
@@ -30,15 +23,13 @@ from lasat_ray.cli.parsing import (
 )
 from lasat_ray.cli.placement import Spread, check_placement
 from lasat_ray.cli.short_help import TRAINING
-from lasat_ray.cli.streams import unfailing_output
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
 from lasat_ray.config.hints import spec_of
 from lasat_ray.config.json_io import flag, leaves, read_config
 from lasat_ray.config.loss import SEVERAL
 from lasat_ray.config.urls import is_url, open_place
-from lasat_ray.errors import UsageError, UserError, check_least, one_line, refusal
-from lasat_ray.plugins import blamed
+from lasat_ray.errors import UsageError, check_least, refusal
 from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.runs.mirror import brought, local_path
 from lasat_ray.runs.trust import check_code, check_folder, of_a_run
@@ -230,50 +221,6 @@ def check_retry(resume_or_start: bool, out: str | None, resume: str | None) -> N
         raise UsageError("--resume-or-start: has no folder to come back to; name one with --out")
 
 
-def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
-    """Run a command and return its exit status; a failure is one line on stderr.
-
-    A traceback appears only with ``debug``, which by default is --debug on this command line. Only --help
-    leaves by SystemExit: of anybody else's it is a mistake.
-    """
-    debug = "--debug" in sys.argv[1:] if debug is None else debug
-    with interrupted_once(), unfailing_output():
-        try:
-            return main()
-        except HelpShown:
-            raise
-        except KeyboardInterrupt:
-            return _fail("interrupted", 130, debug)
-        except UserError as error:
-            return _fail(str(error), error.status, debug)
-        except BaseException as error:
-            return _fail(_words(error), 1, debug)
-
-
-def _words(error: BaseException) -> str:
-    """What went wrong, whose it is, and what to do: code from outside, the machine, or we."""
-    if (known := blamed(error)) is not None:
-        return str(known)
-    told = f"{type(error).__name__}: {error}"
-    if isinstance(error, OSError) and error.errno is not None:
-        place = error.filename if error.filename is not None else "a file"
-        return f"{place}: {error.strerror}; {_REMEDIES.get(error.errno, 'check it and its folder')}"
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return f"memory: not enough is free ({told}); use fewer or smaller images, or a smaller --batch-size"
-    return f"{told} (a bug of ours; rerun with --debug and report what it shows)"
-
-
-_REMEDIES = {
-    errno.EMFILE: "raise the limit of open files, ulimit -n",
-    errno.ENFILE: "end other programs, the machine has no file handle left",
-    errno.ENOSPC: "free space (or inodes) on that disk",
-    errno.EDQUOT: "free space, your quota is used up",
-    errno.EROFS: "name a folder on a disk that can be written",
-    errno.EACCES: "make it accessible, or name another",
-    errno.ENOMEM: "free memory, or use smaller settings",
-}
-
-
 def render_config(config: TrainConfig) -> str:
     """Return every setting as the command line spells it, one per line; it reads back to the same config."""
     hints = flags_of(TrainConfig)
@@ -297,15 +244,6 @@ def render_recipes() -> Table:
         named = Text.assemble(recipe.name, "\n", (source + asked, "dim"))
         table.add_row(named, numbers or recipe.summary)
     return table
-
-
-def _fail(message: str, status: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exc()
-    sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
-    if status == 128 + signal.SIGINT:  # else a second Ctrl-C would show a traceback of Python's own end
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
-    return status
 
 
 def _render(option: str, hint: Any, value: Any) -> str:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from rich.console import Console
+
+from lasat_ray.errors import Fallback
 
 
 def make_console(*, stderr: bool = False) -> Console:
@@ -94,6 +97,24 @@ def _tell_lost(failure: OSError | None) -> None:
     if failure is not None and failure.errno != errno.EPIPE:  # the reader of a pipe has what it wanted
         sys.stderr.write(f"lasat-ray: warning: stdout cannot be written ({failure.strerror})\n")
         sys.stderr.flush()
+
+
+@contextmanager
+def fallbacks_in_one_line() -> Iterator[None]:
+    """``lasat-ray: warning: ...`` for our own Fallback, without the place in the source; other warnings as
+    Python shows them."""
+    before = warnings.formatwarning
+
+    def shown(message: Any, category: type[Warning], *where: Any, **line: Any) -> str:
+        if issubclass(category, Fallback):
+            return f"lasat-ray: warning: {message}\n"
+        return before(message, category, *where, **line)
+
+    warnings.formatwarning = shown
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def printed_status() -> int:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lasat_ray.config.json_io import config_to_json
-from lasat_ray.config.units import NORM_NAMES, format_budget
+from lasat_ray.config.units import NORM_NAMES, field_name, format_budget
 from lasat_ray.reporting.scores import pareto_front
 from lasat_ray.runs.folder import provenance
 from lasat_ray.tune.options import Asked
@@ -33,9 +33,9 @@ _HEADS = {
     "relative_passes": "passes / {base}",
     "updates": "updates",
     "trials": "trials",
-    "strategy": "kept strategy",
+    "strategy": "kept strategy{lengths}",
     "front": "Pareto front",
-    "eps": "mean eps",
+    "eps": "mean eps{lengths}",
     "steps": "mean steps",
 }
 
@@ -182,10 +182,13 @@ def cells(record: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     robust = list(
         dict.fromkeys(key for row in record["rows"] for key in row if key.startswith("robust_acc_"))
     )
+    norm = record["definition"]["config"].get("attack", {}).get("norm", "linf")
+    lengths = field_name("eps", norm).removeprefix("eps")
     heads = ["", "seeds"]
     for column in columns:
         names = [key.replace("robust_acc_pgd", "PGD-") for key in robust]
-        heads += names if column == "robust" else [_HEADS[column].format(base=base)]
+        head = _HEADS.get(column, "").format(base=base, lengths=lengths)
+        heads += names if column == "robust" else [head]
     rows = []
     for row in record["rows"]:
         line = [row["row"], str(len(row["seeds"]))]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.streams import make_console
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError

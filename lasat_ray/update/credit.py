@@ -11,6 +11,7 @@ This credit is the project's own; docs/method.md places it beside the paper's.
 from __future__ import annotations
 
 import functools
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,14 +23,17 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lasat_ray.config import LossConfig
-from lasat_ray.errors import UserError, one_line
+from lasat_ray.errors import Fallback, UserError, one_line
 from lasat_ray.models import eval_mode, full_precision
+from lasat_ray.plugins import of_the_machine
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.update.task import Task
 
 Weights = dict[str, Tensor]
 LossOfWeights = Callable[[Weights], Tensor]
 """Weights by name -> loss of each image, [B]."""
+_NO_FORWARD_MODE = re.compile(r"forward[- ](ad|mode|grad)|\bjvp\b|tangent|dual|derivative", re.IGNORECASE)
+"""What PyTorch says, as a mere RuntimeError, of an operation without a forward derivative."""
 
 
 def influence(
@@ -78,7 +82,7 @@ def outcome_gradient(net: nn.Module, outcome_B: Tensor, global_size: int, group:
 @torch.no_grad()
 def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Weights) -> Tensor:
     """d/dt loss(weights + t direction) at 0 for each image, [B]: forward mode, or, where a layer
-    has none, a central difference. Failures of the device (memory, hardware) are raised as they are."""
+    has none, a central difference. Any other failure is raised as it is."""
     with full_precision(), _plain_attention():
         try:
             with fwd.dual_level(), warnings.catch_warnings():
@@ -87,14 +91,20 @@ def directional_derivative(loss: LossOfWeights, weights: Weights, direction: Wei
                 tangent = fwd.unpack_dual(loss(duals)).tangent
             assert tangent is not None
             return tangent
-        except (torch.OutOfMemoryError, torch.AcceleratorError):
-            raise  # RuntimeErrors too, but no sign of a layer without a forward formula
         except (RuntimeError, UserError) as error:
             cause = error.__cause__ if isinstance(error, UserError) else error  # of a net from outside
-            if not isinstance(cause, RuntimeError):
+            if cause is None or not _lacks_forward_mode(cause):
                 raise
             _tell_fallback(one_line(str(cause))[:120])
             return central_difference(loss, weights, direction)
+
+
+def _lacks_forward_mode(error: BaseException) -> bool:
+    """Whether an operation has no forward derivative; failures of memory, hardware or the net itself are
+    none, and a difference would only hide them."""
+    if of_the_machine(error) or not isinstance(error, RuntimeError):
+        return False
+    return isinstance(error, NotImplementedError) or bool(_NO_FORWARD_MODE.search(str(error)))
 
 
 @contextmanager
@@ -113,7 +123,7 @@ def _plain_attention() -> Iterator[None]:
 def _tell_fallback(cause: str) -> None:
     """Once a process, for warnings forget what they told whenever a filter changes."""
     told = f"--reward.credit: a layer has no forward derivative ({cause}); a central difference is used"
-    warnings.warn(told, RuntimeWarning, stacklevel=3)
+    warnings.warn(told, Fallback, stacklevel=3)
 
 
 @torch.no_grad()

@@ -14,7 +14,8 @@ from lasat_ray import evaluate, explain, export, leaderboard, predict, report
 from lasat_ray.__main__ import GROUPS, purpose, render_commands
 from lasat_ray.__main__ import main as list_commands
 from lasat_ray.api.reporting import ReportOptions
-from lasat_ray.cli import run_options
+from lasat_ray.cli import command
+from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import parse
 from lasat_ray.cli.run_options import (
     RunOptions,
@@ -22,7 +23,6 @@ from lasat_ray.cli.run_options import (
     parse_train,
     render_config,
     render_recipes,
-    run_command,
 )
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import write_config
@@ -254,7 +254,7 @@ def _raise(error):
     ],
 )
 def test_a_failing_command_says_one_line_and_its_status(error, status, told, capsys, monkeypatch):
-    monkeypatch.setattr(run_options, "blamed", lambda error: None)  # this file stands for one of ours
+    monkeypatch.setattr(command, "blamed", lambda error: None)  # this file stands for one of ours
     assert run_command(lambda: _raise(error), debug=False) == status
     shown = capsys.readouterr().err
     assert shown.startswith(told)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lasat_ray import train
-from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.command import run_command
 
 ROOT = Path(__file__).parents[2]
 TINY = (

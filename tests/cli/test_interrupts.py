@@ -11,7 +11,7 @@ from lasat_ray.cli import interrupts
 
 COMMAND = """
 import contextlib, os, signal, sys, time
-from lasat_ray.cli.run_options import run_command
+from lasat_ray.cli.command import run_command
 
 @contextlib.contextmanager
 def cleaned_up():

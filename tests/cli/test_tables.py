@@ -59,7 +59,7 @@ def test_an_evaluation_with_an_attack_of_somebodys() -> None:
 def test_the_published_grid() -> None:
     grid = {"eps": tuple(n / 255 for n in range(3, 16)), "num_steps": tuple(map(float, range(3, 15)))}
     counts = {name: [1.0] * len(values) for name, values in grid.items()}
-    text = shown(strategy_table(grid, counts, counts))
+    text = shown(strategy_table(grid, counts, counts, "linf"))
     assert "9.0/255 -> 9.0/255" in text and "(3/255 .. 15/255)" in text and "(3 .. 14)" in text
 
 

@@ -1,6 +1,10 @@
 """Code from outside that breaks its contract is told in one line with its name, wherever it is called."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +12,7 @@ import torch
 from lasat_ray import evaluate, train
 from tests.support import plugins
 
+ROOT = Path(__file__).parents[2]
 HERE = "tests.support.plugins"
 TINY = ["--recipe", "digits", "--epochs", "1", "--batch-size", "32", "--data.max-train", "160"]
 TINY += ["--model", "mlp", "--strategy-model", "mlp", "--evaluation.val-num-steps", "1"]
@@ -77,6 +82,48 @@ def test_a_share_of_one_image_is_tried_in_train_mode(failing, monkeypatch, capsy
     words = ["--batch-size", "1", "--model", "torchvision:resnet18", "--strategy", "fixed"]
     error = told(monkeypatch, capsys, train.main, *TINY, *words, "--out", str(tmp_path / "x"))
     assert "--model: 'torchvision:resnet18' cannot be trained on shares of one image" in error
+
+
+BF16 = ["--precision", "bf16", "--reward.credit", "influence"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("memory", "--device: the GPU's memory is full with --batch-size 32"),
+        ("hardware", "--device: the GPU failed (AcceleratorError: CUDA error: an illegal"),
+        ("host", "memory: not enough is free (RuntimeError: DefaultCPUAllocator: can't allocate memory"),
+        (
+            "own",
+            f"--model: '{HERE}:tuned__own' given images (32, 1, 8, 8) raised RuntimeError: no such",
+        ),
+    ],
+)
+def test_a_failure_in_the_influence_credit_is_no_fallback(monkeypatch, capsys, tmp_path, fault, words):
+    model = ["--model", f"{HERE}:tuned__{fault}", "--out", str(tmp_path / "run")]
+    assert words in told(monkeypatch, capsys, train.main, *TINY, *BF16, *model)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("model", [f"{HERE}:tuned__layer", "resnet18-8"])
+def test_a_fallback_of_the_influence_credit_is_told_once_in_one_line(model, tmp_path):
+    """As the command line shows it; the ResNet needs none, with BatchNorm in bf16 neither."""
+    words = [*TINY, *BF16, "--model", model, "--out", "run"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "lasat_ray.train", *words],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    if model == "resnet18-8":
+        assert done.stderr == ""
+    else:
+        assert done.stderr.startswith("lasat-ray: warning: --reward.credit: a layer has no forward deriv")
+        assert done.stderr.count("\n") == 1
 
 
 def test_lazy_layers_find_their_sizes_before_they_are_used(monkeypatch, capsys, tmp_path):

@@ -7,6 +7,7 @@ import threading
 from dataclasses import replace
 
 import torch
+import torch.autograd.forward_ad as fwd
 from torch import nn
 
 from lasat_ray.attacks.pgd import Rule
@@ -57,6 +58,45 @@ def net_with(fault, after=6):
         return kind(num_classes, image_shape)
 
     return build
+
+
+class _NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad
+
+
+IN_FORWARD_MODE = {
+    "layer": None,
+    "memory": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    "hardware": torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCUDA kernel"),
+    "host": RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    "own": RuntimeError("no such table"),
+}
+
+
+class Tuned(nn.Module):
+    """With BatchNorm; fails where forward mode is asked of it, and nowhere else."""
+
+    def __init__(self, num_classes, image_shape, fault):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(image_shape[0], 8, 3), nn.BatchNorm2d(8)
+        self.head, self.fault = nn.LazyLinear(num_classes), fault
+
+    def forward(self, x):
+        error = IN_FORWARD_MODE[self.fault]
+        if error and fwd._current_level >= 0 and fwd.unpack_dual(self.conv.weight).tangent is not None:
+            raise error
+        logits = self.head(self.norm(self.conv(x)).relu().flatten(1))
+        return logits if error else _NoForwardMode.apply(logits)
+
+
+def fails_in_forward_mode(fault):
+    return lambda *, num_classes, image_shape: Tuned(num_classes, image_shape, fault)
 
 
 class Norm(nn.Module):
@@ -285,6 +325,7 @@ def __getattr__(name):
     """``net__rows``, ``act__none``, ...: made as they are asked for."""
     kind, _, fault = name.partition("__")
     makers = {"net": net_with, "loss": method_with, "hook": method_hooked, "attack": attack_with}
+    makers["tuned"] = fails_in_forward_mode
     if kind in makers and fault:
         return makers[kind](fault.replace("_", "-"))
     if kind in ("act", "update", "state") and fault:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 
 import pytest
@@ -12,10 +13,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lasat_ray.attacks.objectives import cross_entropy
 from lasat_ray.config import LossConfig, RewardConfig
+from lasat_ray.errors import Fallback
 from lasat_ray.methods import METHODS
 from lasat_ray.models import FrozenNets, build_classifier
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import Batch, RewardTerms, Strategy
+from lasat_ray.update import credit
 from lasat_ray.update.credit import central_difference, directional_derivative, influence, outcome_gradient
 from lasat_ray.update.reward import combine, reward_terms
 from lasat_ray.update.task import Task
@@ -191,9 +194,61 @@ def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
 
     task = task_of("pgd-at", batch, x_adv, strategy)
     plain = influence_on(net, task, x_ref)
-    fallen = influence_on(Refuses(), task, x_ref)
+    credit._tell_fallback.cache_clear()
+    with pytest.warns(Fallback, match="no forward derivative .You must implement the jvp"):
+        fallen = influence_on(Refuses(), task, x_ref)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is told once a process
+        influence_on(Refuses(), task, x_ref)
     # A difference over a step that short keeps six of float64's digits, on some processors five.
     torch.testing.assert_close(fallen, plain, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        MemoryError(),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("the net's own: no such table"),
+        KeyError("forward AD"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_other_failure_passes_as_it_is(error: Exception) -> None:
+    """Each is a RuntimeError or in words like one; a difference would hide it or meet it again."""
+
+    def loss(_: dict[str, Tensor]) -> Tensor:
+        raise error
+
+    weight = {"w": torch.ones(2)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(type(error)) as raised:
+            directional_derivative(loss, weight, weight)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("name", ["resnet18-8", "preact_resnet18-8", "small_cnn_bn"])
+def test_bf16_nets_with_batch_norm_have_the_credit_of_full_precision(name: str) -> None:
+    """The weights are float32 in both; forward mode would raise under autocast's casts."""
+    torch.manual_seed(0)
+    x, y = torch.rand(6, 1, 8, 8), torch.randint(5, (6,))
+    found = []
+    for precision in ("bf16", "fp32"):
+        torch.manual_seed(1)
+        net = build_classifier(name, num_classes=5, image_shape=(1, 8, 8), precision=precision).eval()
+        weights = {key: p.detach() for key, p in net.named_parameters()}
+
+        def loss(values: dict[str, Tensor], net: nn.Module = net) -> Tensor:
+            return cross_entropy(torch.func.functional_call(net, values, (x,)), y)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found.append(directional_derivative(loss, weights, {key: w.sign() for key, w in weights.items()}))
+    assert torch.equal(*found)
+    assert float(found[0].abs().min()) > 0
 
 
 def test_it_costs_at_most_1_3_training_passes_of_the_images_it_looks_at() -> None:
@@ -209,8 +264,8 @@ def test_it_costs_at_most_1_3_training_passes_of_the_images_it_looks_at() -> Non
     plain = flops(lambda: tied_outcome(net, batch, x_ref).sum().backward())
     tied = tied_outcome(net, batch, x_ref)  # the reward's own forward passes
     task = task_of("pgd-at", batch, x_adv, strategy)
-    credit = flops(lambda: influence(net, task, tied, LOSS, ProcessGroup()))
-    assert 0.9 < credit / plain <= 1.3
+    extra = flops(lambda: influence(net, task, tied, LOSS, ProcessGroup()))
+    assert 0.9 < extra / plain <= 1.3
 
 
 def test_influence_leaves_mode_gradients_and_statistics_alone() -> None:

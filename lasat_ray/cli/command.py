@@ -1,0 +1,78 @@
+"""How every command ends: its exit status, and one line on stderr for whatever went wrong."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from lasat_ray.cli.interrupts import interrupted_once
+from lasat_ray.cli.parsing import HelpShown
+from lasat_ray.cli.streams import fallbacks_in_one_line, unfailing_output
+from lasat_ray.errors import UserError, one_line
+from lasat_ray.plugins import blamed, of_the_machine
+
+
+def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
+    """Run a command and return its exit status; a failure is one line on stderr.
+
+    A traceback appears only with ``debug``, which by default is --debug on this command line. Only --help
+    leaves by SystemExit: of anybody else's it is a mistake.
+    """
+    debug = "--debug" in sys.argv[1:] if debug is None else debug
+    with interrupted_once(), unfailing_output(), fallbacks_in_one_line():
+        try:
+            return main()
+        except HelpShown:
+            raise
+        except KeyboardInterrupt:
+            return _fail("interrupted", 130, debug)
+        except UserError as error:
+            return _fail(str(error), error.status, debug)
+        except BaseException as error:
+            return _fail(_words(error), 1, debug)
+
+
+def _words(error: BaseException) -> str:
+    """What went wrong, whose it is, and what to do: code from outside, the machine, or we."""
+    if (known := blamed(error)) is not None:
+        return str(known)
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, OSError) and error.errno is not None:
+        place = error.filename if error.filename is not None else "a file"
+        return f"{place}: {error.strerror}; {_REMEDIES.get(error.errno, 'check it and its folder')}"
+    if of_the_machine(error):
+        return _of_the_machine(error, one_line(told.partition("\n")[0]))
+    return f"{told} (a bug of ours; rerun with --debug and report what it shows)"
+
+
+def _of_the_machine(error: BaseException, told: str) -> str:
+    kind = type(error).__name__
+    if kind == "AcceleratorError":
+        return f"--device: the GPU failed ({told}); begin again, with --device cpu if that does not help"
+    if kind == "OutOfMemoryError":
+        return f"--device: the GPU's memory is full ({told}); use a smaller --batch-size, or --device cpu"
+    return f"memory: not enough is free ({told}); use fewer or smaller images, or a smaller --batch-size"
+
+
+_REMEDIES = {
+    errno.EMFILE: "raise the limit of open files, ulimit -n",
+    errno.ENFILE: "end other programs, the machine has no file handle left",
+    errno.ENOSPC: "free space (or inodes) on that disk",
+    errno.EDQUOT: "free space, your quota is used up",
+    errno.EROFS: "name a folder on a disk that can be written",
+    errno.EACCES: "make it accessible, or name another",
+    errno.ENOMEM: "free memory, or use smaller settings",
+}
+
+
+def _fail(message: str, status: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
+    if status == 128 + signal.SIGINT:  # else a second Ctrl-C would show a traceback of Python's own end
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    return status
