@@ -67,12 +67,19 @@ class Plugin:
                 raise
             place = _place(error)
             at = f" ({place})" if place else ""
-            told = one_line(f"{type(error).__name__}: {error}")[:300]
-            raise self.fault(f"{what} raised {told}{at}") from error
+            raise self.fault(f"{what} raised {_told(error)}{at}") from error
 
     def fault(self, told: str, remedy: str = "correct that code") -> UserError:
         """``--learner: 'mine:Learner' act returned None; ...``: what is wrong with it, in one line."""
         return UserError(f"{self.option}: '{self.name}' {told}; {remedy}")
+
+
+def _told(error: BaseException) -> str:
+    """Kind and message of an exception in one line; of one that a loader's worker sent on, its last line."""
+    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if "Original Traceback" in told:
+        told = told.rstrip().rpartition("\n")[2]
+    return one_line(told)[:300]
 
 
 def of_the_machine(error: BaseException) -> bool:

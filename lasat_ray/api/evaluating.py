@@ -22,7 +22,7 @@ from lasat_ray.config.json_io import read_config
 from lasat_ray.data import Images, load_dataset
 from lasat_ray.data.arrays import Given
 from lasat_ray.data.classes import classes_of_names, match, relabelled
-from lasat_ray.data.objects import TESTS, is_mapping, one_part
+from lasat_ray.data.objects import TESTS, is_mapping, one_part, part_of
 from lasat_ray.data.subsets import coverage, even_order, subset
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.evaluate_net import evaluate_net
@@ -187,10 +187,7 @@ def _several(numbers: float | Sequence[float]) -> tuple[float, ...]:
 def _test_part(data: Any, class_names: Sequence[str] | None) -> Given:
     """The test images of whatever was given; of several parts the test part."""
     if is_mapping(data):
-        found = [name for name in TESTS if name in data]
-        if not found:
-            raise UserError(f"data: has parts {', '.join(map(str, data))}; one has to be called 'test'")
-        data = data[found[0]]
+        data = part_of(data, TESTS, "")
     return one_part(data, class_names)
 
 

@@ -6,7 +6,7 @@ channels (1 or 3) tells. Pixels are uint8, or floats in [0,1], which are rounded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from lasat_ray.data.classes import Classes
+from lasat_ray.data.guard import MAX_CLASSES
 from lasat_ray.data.images import Images
 from lasat_ray.errors import UserError
+from lasat_ray.plugins import shown
 
 CHANNELS = (1, 3)
 _EXACT = 1e-4
@@ -38,7 +40,7 @@ def from_arrays(x: Any, y: Any, class_names: Sequence[str] | None = None, what: 
     pixels, note = read_pixels(x, what)
     labels = read_labels(y, len(pixels), what)
     count = int(labels.max()) + 1 if len(labels) else 0
-    classes = Classes.numbered(count) if class_names is None else Classes(tuple(map(str, class_names)))
+    classes = Classes.numbered(count) if class_names is None else Classes(_names(class_names))
     if count > len(classes):
         row = int(labels.argmax())
         raise UserError(
@@ -46,6 +48,13 @@ def from_arrays(x: Any, y: Any, class_names: Sequence[str] | None = None, what: 
             "class"
         )
     return Given(Images(pixels, labels), classes, (note,) if note else ())
+
+
+def _names(given: Any) -> tuple[str, ...]:
+    """Class names as somebody gave them; UserError for one text, whose letters they are not."""
+    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
+        raise UserError(f"class_names: {given!r} is {shown(given)}; give a list with the name of every class")
+    return tuple(map(str, given))
 
 
 def read_pixels(x: Any, what: str) -> tuple[Tensor, str]:
@@ -120,6 +129,12 @@ def read_labels(y: Any, count: int, what: str) -> Tensor:
     if count and int(labels.min()) < 0:
         row = int(labels.argmin())
         raise UserError(f"{what}: image {row} has label {int(labels[row])}; labels start at 0")
+    if count and int(labels.max()) >= MAX_CLASSES:
+        row = int(labels.argmax())
+        raise UserError(
+            f"{what}: image {row} has label {int(labels[row])}; labels are at most {MAX_CLASSES - 1}, number "
+            "the classes from 0"
+        )
     return labels.long()
 
 

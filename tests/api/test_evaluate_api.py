@@ -184,8 +184,8 @@ LINES = [
     (lambda net: lasat_ray.evaluate(net, (X, Y), norm="l1"), "norm: 'l1' is unknown"),
     (lambda net: lasat_ray.evaluate(net, (X, Y), num_workers=-1), "num_workers: -1 is out of range"),
     (lambda net: lasat_ray.evaluate(net, (X, Y), weights="a"), "weights: needs the name of a net, not Net"),
-    (lambda net: lasat_ray.evaluate(net, Sizes()), "data: image 1 is [1, 9, 8]"),
-    (lambda net: lasat_ray.evaluate(net, [(X[0],)] * 3), "data: item 0 is tuple"),
+    (lambda net: lasat_ray.evaluate(net, Sizes()), "data: 'Sizes' image 1 is float32 [1, 9, 8], the first"),
+    (lambda net: lasat_ray.evaluate(net, [(X[0],)] * 3), "data: 'list' item 0 is a tuple of 1; a data set"),
     (lambda net: lasat_ray.evaluate(net, "digit"), "dataset: 'digit' is unknown"),
     (lambda net: lasat_ray.evaluate(net, "digits", class_names=["a"]), "class_names: has no effect"),
 ]  # fmt: skip
