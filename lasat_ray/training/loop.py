@@ -27,7 +27,7 @@ from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
 from lasat_ray.training.inputs import Inputs, load_config_dataset, split_images
-from lasat_ray.training.machine import machine_state, moved
+from lasat_ray.training.machine import keep_first_threads, machine_state, moved, note_first_machine
 from lasat_ray.training.overfitting_watch import watch_overfitting
 from lasat_ray.training.policy_watch import watch_policy
 from lasat_ray.training.recovery import Recovery
@@ -45,6 +45,7 @@ class Trainer:
         self.context = context
         if context.device.type == "cuda":
             torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
+        keep_first_threads(context)
         self.dataset = dataset or load_config_dataset(config)
         self.inputs = Inputs(config, self.dataset, context)
         images = split_images(config, self.dataset)
@@ -291,6 +292,8 @@ class Trainer:
         if self.actions:
             self.recorder.by_first(partial(self.actions.rewind, state["round"] if state else 0))
         self.recorder.by_first(lambda: self.inputs.write_manifest(self.context, changed))
+        if state is None:
+            self.recorder.by_first(partial(note_first_machine, self.context))
         for warning in [*lost, *moved(state, self.context)]:
             self.recorder.write(warning)
         if state is not None:

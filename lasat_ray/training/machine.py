@@ -32,6 +32,25 @@ def keep_threads(saved: dict[str, Any] | None, same_workers: bool) -> None:
         torch.set_num_threads(threads)
 
 
+def keep_first_threads(context: RunContext) -> None:
+    """Of a run that died before its first checkpoint the manifest says with how many threads it began; it
+    begins anew with them. Before anything is computed, and before the first worker notes its own machine."""
+    folder = context.folder
+    if folder.has_checkpoint() or not (folder.path / "manifest.json").is_file():
+        return
+    saved = folder.read_json("manifest.json").get("machine")
+    if isinstance(saved, dict):
+        keep_threads(saved, saved.get("workers") == context.group.size)
+
+
+def note_first_machine(context: RunContext) -> None:
+    """Where the first round is played, in the manifest. By the first worker."""
+    if (context.folder.path / "manifest.json").is_file():
+        manifest = context.folder.read_json("manifest.json")
+        manifest["machine"] = {**machine_state(context.device), "workers": context.group.size}
+        context.folder.write_json("manifest.json", manifest)
+
+
 def differences(saved: dict[str, Any] | None, here: dict[str, Any]) -> str | None:
     """One line on what differs from the machine of a checkpoint; None where nothing does, or where the
     checkpoint is of a version that did not say."""

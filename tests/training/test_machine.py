@@ -58,6 +58,38 @@ def test_the_number_of_threads_is_kept(stopped):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_killed_before_its_first_checkpoint_begins_anew_with_its_threads(tmp_path, workers):
+    """Not where another number of workers splits the sums anew anyway."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(record):
+        if record["kind"] == "round" and record["round"] == 1:
+            raise Killed
+
+    before = torch.get_num_threads()
+    folder = RunFolder.create(tmp_path / "run", small_config())
+    try:
+        torch.set_num_threads(before + 1)
+        with pytest.raises(Killed):
+            train_here(folder.config(), folder, device="cpu", listener=kill)
+        assert not folder.has_checkpoint()
+        manifest = folder.read_json("manifest.json")
+        assert (manifest["machine"]["threads"], manifest["machine"]["workers"]) == (before + 1, 1)
+        folder.write_json(
+            "manifest.json", {**manifest, "machine": {**manifest["machine"], "workers": workers}}
+        )
+        torch.set_num_threads(before)
+        train_here(folder.config(), folder, device="cpu", stop_after=2)
+        kept = before + (workers == 1)
+        assert torch.get_num_threads() == kept
+        assert load_checkpoint(folder.checkpoints / "last.safetensors")["machine"]["threads"] == kept
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_checkpoint_that_does_not_say_is_no_difference():
     here = machine_state(torch.device("cpu"))
     assert differences(None, here) is None and differences({}, here) is None
