@@ -31,6 +31,7 @@ from lasat_ray.models import batch_norm_buffers, build_classifier
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.folder import provenance
+from lasat_ray.runs.numerics import RoundStatus
 from lasat_ray.training.inputs import load_config_dataset
 from lasat_ray.training.round import play_round
 
@@ -94,11 +95,13 @@ def forward_counts(model: str) -> tuple[float, int]:
     return float(flops.get_total_flops()), kernels.count
 
 
-def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int]]:
+def messages(model: str, strategy_model: str = "resnet18", *, synced: bool = False) -> dict[str, list[int]]:
     """Bytes of each all-reduce of a round of LAS-AT: one that only trains, and one that is rewarded.
 
     The round is that of the first of two workers, one small image each (weights are the same for any
-    size), attacks of one step; nobody answers.
+    size), attacks of one step; nobody answers. The vote with which the loop ends a round is its last. The
+    first rewarded round, in which the strategy net's BatchNorm layers take over what they see one after the
+    other, is not counted. ``synced``: with --optim.sync-batch-norm.
     """
     base = get_recipe("table1-cifar10-resnet18-las-at-k40").config
     short = {name: values if name != "num_steps" else (1.0,) for name, values in grid_of(base).items()}
@@ -110,6 +113,7 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
         update_interval=2,
         attack=replace(base.attack, grid=short),
         reward=replace(base.reward, ref_num_steps=1),
+        optim=replace(base.optim, sync_batch_norm=synced),
         data=replace(base.data, max_train=None),
     )
     sent: list[int] = []
@@ -120,11 +124,12 @@ def messages(model: str, strategy_model: str = "resnet18") -> dict[str, list[int
     with patch.object(dist, "broadcast"), patch.object(dist, "all_reduce", note):
         env, learner = make_round(config, random_images(10, side=16), group=ProcessGroup(0, 2))
         found = {}
-        for kind in ("trains", "rewarded"):
+        for kind in ("trains", "first", "trains", "rewarded"):
             sent.clear()
-            play_round(env, learner)
+            report = play_round(env, learner)
+            RoundStatus(report, stop=False, failed=False, group=ProcessGroup(0, 2)).read()
             found[kind] = list(sent)
-    return found
+    return {kind: found[kind] for kind in ("trains", "rewarded")}
 
 
 def learned_draws(rounds: int) -> tuple[list[int], list[int]]:
@@ -180,7 +185,7 @@ def count(options: Options) -> dict[str, Any]:
             flops=flops,
             kernels=kernels,
             gradient_bytes=summed_bytes(model),
-            small_messages=len(sent["trains"]) - 1 + 1 + more,  # and the trainer's vote after each round
+            small_messages=len(sent["trains"]) - 1 + more,
             strategy_flops=strategy_flops,
         )
     return {"nets": {model: asdict(net) for model, net in nets.items()}, "messages": sent}

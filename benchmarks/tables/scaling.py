@@ -65,7 +65,10 @@ def counted(record: dict[str, Any]) -> str:
         )
     head = ["net", "GFLOP a pass", "operations a pass", "GFLOP an image, plain", "LAS-AT, k=40", "ratio"]
     sent = {kind: len(found) for kind, found in record["messages"].items()}
-    told = f"A round sends {sent['trains']} message, a rewarded one {sent['rewarded']} (ResNet-18)."
+    told = (
+        f"A round sends {sent['trains']} messages, a rewarded one {sent['rewarded']} (ResNet-18), with the "
+        "vote that ends a round."
+    )
     return markdown([*head, "MB summed a round"], rows, told)
 
 

@@ -179,6 +179,8 @@ class SpeedConfig:
     """Keep images and weights with the channel as the fastest axis; nets narrower than 8 stay as they are."""
     compile: Literal["none", "graph", "eager", "aot_eager", "inductor", "cudagraphs"] = "none"
     """graph: a PGD step as one CUDA graph; else torch.compile; cudagraphs: inductor with CUDA graphs."""
+    tf32: Literal["none", "convolutions", "all"] = "convolutions"
+    """What a GPU multiplies in TF32, with 10 bits of mantissa for 23, where nets are fp32."""
     bucket: int = 0
     """Attack so many images or a multiple of it, finished ones along, so that few sizes occur; 0: off."""
     balance: bool = False

@@ -57,6 +57,7 @@ def config_to_json(config: TrainConfig) -> dict[str, Any]:
 BEFORE: dict[str, Any] = {
     "budget_passes": 0.0,
     "budget_minutes": 0.0,
+    "speed.tf32": "convolutions",
     "stop_on": "none",
     "stop_patience": 5,
     "new_head": False,

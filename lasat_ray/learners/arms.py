@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.learners.base import LearnerContext
+from lasat_ray.learners.base import LearnerContext, sums_by
 from lasat_ray.types import LearnerReport, Rollout
 
 
@@ -37,8 +37,8 @@ class JointArms:
         """Forget a little, then count the round; metric: the estimated best arm's mean reward."""
         reward = rollout.reward.double()
         arm = self.arm_of(rollout.action)
-        zeros = torch.zeros_like(self.count)
-        seen = torch.cat([zeros.index_add(0, arm, torch.ones_like(reward)), zeros.index_add(0, arm, reward)])
+        arms = len(self.count)
+        seen = torch.cat([sums_by(arm, torch.ones_like(reward), arms), sums_by(arm, reward, arms)])
         count, total = self.group.sum(seen).chunk(2)
         square = self.group.sum((reward**2).sum())
         keep = self.config.discount

@@ -132,3 +132,10 @@ def draw(log_probs: list[Tensor], index: Tensor, key: RandomKey) -> Action:
     """Sample every head, [B,V_k] each -> index [B,K]; a draw depends on its image's ``index`` [B] alone."""
     action = sample(log_probs, key.uniform(index, (len(log_probs),), torch.float64))
     return Action(index=action, log_prob=log_prob(log_probs, action))
+
+
+def sums_by(place_B: Tensor, value_B: Tensor, size: int) -> Tensor:
+    """The sum of the values [B] at each of the places 0 .. ``size`` - 1; [size]. In a fixed order: on a GPU
+    ``index_add`` adds in that of its threads, and has other last bits each time."""
+    here = place_B[:, None] == torch.arange(size, device=place_B.device)
+    return torch.where(here, value_B[:, None], 0.0).sum(0)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.learners.base import LearnerContext, draw
+from lasat_ray.learners.base import LearnerContext, draw, sums_by
 from lasat_ray.rng import RandomKey
 from lasat_ray.strategy.net import divergence, entropies, explored
 from lasat_ray.types import Action, LearnerReport, Rollout
@@ -20,8 +20,7 @@ def exp3_step(log_weight_V: Tensor, p_V: Tensor, taken_B: Tensor, reward_B: Tens
 
     ``reward_B`` in [0,1]; all pulls were drawn from ``p_V``.
     """
-    estimate = torch.zeros_like(log_weight_V).index_add(0, taken_B, reward_B / p_V[taken_B])
-    return gamma / len(p_V) * estimate
+    return gamma / len(p_V) * sums_by(taken_B, reward_B / p_V[taken_B], len(log_weight_V))
 
 
 class Exp3:

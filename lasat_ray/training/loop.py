@@ -27,7 +27,13 @@ from lasat_ray.training.context import RunContext
 from lasat_ray.training.early_stopping import EarlyStopping
 from lasat_ray.training.evaluator import Evaluator, model_card
 from lasat_ray.training.inputs import Inputs, load_config_dataset, split_images
-from lasat_ray.training.machine import keep_first_threads, machine_state, moved, note_first_machine
+from lasat_ray.training.machine import (
+    choose_arithmetic,
+    keep_first_threads,
+    machine_state,
+    moved,
+    note_first_machine,
+)
 from lasat_ray.training.overfitting_watch import watch_overfitting
 from lasat_ray.training.policy_watch import watch_policy
 from lasat_ray.training.recovery import Recovery
@@ -43,8 +49,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, context: RunContext, dataset: ImageDataset | None = None):
         self.config = config
         self.context = context
-        if context.device.type == "cuda":
-            torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
+        choose_arithmetic(config.speed.tf32, context.device)
         keep_first_threads(context)
         self.dataset = dataset or load_config_dataset(config)
         self.inputs = Inputs(config, self.dataset, context)

@@ -10,15 +10,26 @@ import torch
 from lasat_ray.training.context import RunContext
 
 
+def choose_arithmetic(tf32: str, device: torch.device) -> None:
+    """How a GPU computes from here on in this process: the same bits each time, and of float32 what
+    ``--speed.tf32`` names in TF32 on its tensor cores. Nothing on a processor."""
+    if device.type == "cuda":
+        torch.backends.cudnn.deterministic = True  # a resumed run has the same bits
+        torch.backends.cudnn.allow_tf32 = tf32 != "none"
+        torch.set_float32_matmul_precision("high" if tf32 == "all" else "highest")
+
+
 def machine_state(device: torch.device) -> dict[str, Any]:
     """Threads, dtype, versions and instruction set: where all are equal, a resumed run has the same bits."""
     gpu = device.type == "cuda"
+    tf32 = {"convolutions": "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"} if gpu else {}
     return {
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if gpu else "cpu",
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "dtype": str(torch.get_default_dtype()),
         "matmul": torch.get_float32_matmul_precision(),
+        **tf32,
         "torch": torch.__version__,
         "numpy": np.__version__,
     }

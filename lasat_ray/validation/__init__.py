@@ -354,6 +354,9 @@ def _check_optim(config: TrainConfig) -> None:
 
 def _check_speed(config: TrainConfig) -> None:
     speed = config.speed
+    if speed.tf32 != "convolutions" and config.precision == "fp64":
+        what = "has no effect with --precision fp64, which TF32 never replaces"
+        raise refusal("--speed.tf32", f"'{speed.tf32}'", what, "leave it out")
     if speed.compile == "cudagraphs" and not speed.bucket:
         what = "records a CUDA graph for every number of images still attacked"
         raise refusal("--speed.compile", "'cudagraphs'", what, "add --speed.bucket 16, say")

@@ -1,8 +1,12 @@
 """The arithmetic of docs/scaling.md on numbers small enough to do by hand, and what it counts."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 
+from benchmarks.common import read_record
 from benchmarks.scaling.scaling import messages, summed_bytes
 from benchmarks.scaling.scaling_model import (
     Cluster,
@@ -16,9 +20,20 @@ from benchmarks.scaling.scaling_model import (
     uniform,
     update_seconds,
 )
+from lasat_ray.models import build_classifier
 
+ROOT = Path(__file__).parents[2]
+VOTE = 3 * 8
+"""Bytes: three counts in float64."""
 NET = Net(flops=1e9, kernels=10, gradient_bytes=40_000_000, small_messages=2.0, strategy_flops=5e8)
 FAST = Cluster(tflops=1.0, launch_us=0.0, node_gbytes=100.0, network_gbytes=10.0, latency_us=0.0)
+
+
+def layers_of(model):
+    """How many BatchNorm layers a net has."""
+    with torch.device("meta"):
+        net = build_classifier(model, num_classes=10, image_shape=(3, 32, 32))
+    return sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in net.modules())
 
 
 def test_an_attack_costs_two_passes_for_each_step_that_an_image_takes():
@@ -64,5 +79,25 @@ def test_policies_are_distributions():
 
 def test_one_message_carries_gradients_and_batch_statistics():
     sent = messages("small_cnn_bn", "small_cnn")
-    assert sent["trains"] == [summed_bytes("small_cnn_bn")]
-    assert sent["rewarded"][0] == sent["trains"][0] and len(sent["rewarded"]) > 1
+    assert sent["trains"] == [summed_bytes("small_cnn_bn"), VOTE]
+    assert sent["rewarded"][0] == sent["trains"][0] and len(sent["rewarded"]) > 2
+
+
+def test_the_page_tells_as_many_messages_as_a_round_sends():
+    """At the nets of the page, whose strategy net has BatchNorm layers: their statistics are one message."""
+    sent = messages("resnet18")
+    assert sent == read_record("scaling")["messages"]
+    page = " ".join((ROOT / "docs" / "scaling.md").read_text().split())
+    trains, rewarded = len(sent["trains"]), len(sent["rewarded"])
+    assert f"A round sends {trains} messages, a rewarded one {rewarded} (ResNet-18)" in page
+    assert (trains, rewarded) == (2, 5)
+
+
+def test_synchronized_batch_norm_sends_two_messages_a_layer():
+    plain, synced = (messages("small_cnn_bn", "small_cnn", synced=s)["trains"] for s in (False, True))
+    layers = {name: layers_of(name) for name in ("small_cnn_bn", "resnet18", "wrn-34-10")}
+    assert len(synced) - len(plain) == 2 * layers["small_cnn_bn"]
+    page = " ".join((ROOT / "docs" / "scaling.md").read_text().split())
+    assert f"A ResNet-18 has {layers['resnet18']} such layers" in page
+    assert f"sends {2 * layers['resnet18']} small messages" in page
+    assert f"a WRN-34-10 with its {layers['wrn-34-10']} layers {2 * layers['wrn-34-10']}" in page

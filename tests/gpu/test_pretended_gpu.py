@@ -177,6 +177,30 @@ def test_every_method_plays_on_the_card(gpu: PretendedGPU, name: str, tmp_path):
     equal(played("cuda"), played("cpu"))
 
 
+@pytest.fixture
+def arithmetic():
+    """Leaves the process as it was."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+    yield
+    torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = before
+    torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.usefixtures("arithmetic")
+@pytest.mark.parametrize(
+    ("tf32", "convolutions", "matmul"),
+    [("none", "ieee", "highest"), ("convolutions", "tf32", "highest"), ("all", "tf32", "high")],
+)
+def test_what_is_multiplied_in_tf32_is_chosen_and_told(gpu, tmp_path, tf32, convolutions, matmul):
+    config = small_config(precision="fp32", strategy="fixed", speed__tf32=tf32)
+    folder = RunFolder.create(tmp_path / "run", config)
+    Trainer(config, RunContext(group=ProcessGroup(), device=indexed("cuda"), folder=folder)).run(1)
+    assert torch.backends.cudnn.allow_tf32 == (convolutions == "tf32") and torch.backends.cudnn.deterministic
+    assert torch.get_float32_matmul_precision() == matmul
+    told = folder.read_json("manifest.json")["machine"]
+    assert (told["device"], told["convolutions"], told["matmul"]) == ("pretended", convolutions, matmul)
+
+
 @pytest.mark.parametrize("on_nan", ["skip", "rollback"])
 def test_a_run_validates_records_resumes_and_ends_as_on_the_cpu(gpu: PretendedGPU, on_nan: str, tmp_path):
     config = small_config(precision="fp64", numerics__on_nan=on_nan)

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from lasat_ray.learners.base import sums_by
 from lasat_ray.learners.exp3 import exp3_step
 from lasat_ray.learners.ucb import allot, ucb_index
 from lasat_ray.rng import RandomKey
@@ -20,6 +21,13 @@ def told(learner, arms, rewards):
     x = torch.zeros(len(arms), 1, 8, 8)
     acted = type("Acted", (), {"index": action, "log_prob": torch.zeros(len(arms))})
     return learner.update(rollout_of(x, acted, torch.tensor(rewards)))
+
+
+def test_sums_by_place_are_those_of_index_add():
+    rng = torch.Generator().manual_seed(0)
+    place, value = torch.randint(0, 7, (50,), generator=rng), torch.randn(50, dtype=F64, generator=rng)
+    close(sums_by(place, value, 9), torch.zeros(9, dtype=F64).index_add(0, place, value))
+    assert sums_by(place[:0], value[:0], 3).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("name", ["ucb", "thompson"])

@@ -30,6 +30,12 @@ def test_cuda_graphs_want_few_batch_sizes():
     check(changed(get_recipe("digits").config, {"speed.compile": "cudagraphs", "speed.bucket": 16}))
 
 
+def test_tf32_changes_nothing_in_float64():
+    told = refusal({"speed.tf32": "none", "precision": "fp64"})
+    assert told.startswith("--speed.tf32: 'none' has no effect with --precision fp64")
+    check(changed(get_recipe("digits").config, {"speed.tf32": "all", "precision": "fp32"}))
+
+
 @pytest.mark.parametrize("changes", [{"strategy": "fixed"}, {"strategy": "curriculum"}, {"method": "fat"}])
 def test_attacks_are_balanced_only_where_their_steps_differ_and_are_known(changes):
     told = refusal({**changes, "speed.balance": True})
