@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.common import ROOT, read_record
 from benchmarks.faults import fault_campaign
 from benchmarks.gpu import launches
+from benchmarks.speed import first_net
 from benchmarks.studies import (
     bandit_study,
     compute_plane,
@@ -34,6 +35,7 @@ PAGES: dict[str, tuple[Tables, ...]] = {
     "README.md": (learning_curves.tables,),
     "benchmarks/README.md": (speed.tables, precision_study.tables, launches.tables),
     "docs/learners.md": (bandit_study.tables,),
+    "docs/own/data.md": (first_net.told,),
     "docs/methods.md": (methods_table.tables,),
     "docs/reliability.md": (fault_campaign.tables,),
     "docs/scaling.md": (scaling.tables,),
