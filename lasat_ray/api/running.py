@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from lasat_ray.cli.display import TrainingDisplay, waiting
-from lasat_ray.cli.placement import labels_of
 from lasat_ray.cli.run_options import RunOptions, check_run
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.learners import LEARNERS, find_learner
@@ -104,11 +103,6 @@ def trainer(options: RunOptions, console: Console) -> Iterator[Train]:
     from lasat_ray.cluster.ray_train import train_on_ray
     from lasat_ray.cluster.session import ray_session
 
-    placement = Placement(
-        accelerator_type=options.accelerator_type,
-        node_labels=labels_of(options.node_labels),
-        spread=options.placement,
-    )
     with contextlib.ExitStack() as stack:
         with waiting(console, "Ray"):
             stack.enter_context(ray_session(options.address, options.start_timeout))
@@ -119,7 +113,7 @@ def trainer(options: RunOptions, console: Console) -> Iterator[Train]:
             min_workers=options.min_workers,
             cpus_per_worker=options.cpus_per_worker,
             gpus_per_worker=options.gpus_per_worker,
-            placement=placement,
+            placement=Placement.of(options),
             device=options.device,
             max_failures=options.max_failures,
             start_failures=options.max_failures if options.address or options.min_workers else 0,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Annotated, Literal, Protocol
 
+from lasat_ray.config.loss import SEVERAL
 from lasat_ray.errors import UsageError, refusal
 
 Spread = Literal["pack", "spread", "strict-pack", "strict-spread"]
@@ -15,8 +17,22 @@ _KEY = re.compile(rf"(?:{_NAME}/)?{_NAME}")
 _VALUE = re.compile(rf"!?(?:{_NAME}|in\({_NAME}(?:, ?{_NAME})*\))")
 
 
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """How many workers, and where they may lie; the same words for a run and for the trials of a sweep."""
+
+    num_workers: int = 0
+    """Ray Train workers; 0: none."""
+    accelerator_type: str | None = None
+    """Workers go to machines with this GPU, as Ray names it: H100, A100, L4, ..."""
+    node_labels: Annotated[tuple[str, ...], SEVERAL] = ()
+    """Workers go to machines that Ray was started on with such labels: region=eu disk=!slow."""
+    placement: Spread = "pack"
+    """Workers lie close together or apart; strict: on one machine, or each on its own."""
+
+
 class Asked(Protocol):
-    """The options that this file looks at."""
+    """The options of a run that this file looks at."""
 
     @property
     def num_workers(self) -> int: ...

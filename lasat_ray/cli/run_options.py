@@ -21,7 +21,7 @@ from lasat_ray.cli.parsing import (
     value_of,
     workers_spelled_out,
 )
-from lasat_ray.cli.placement import Spread, check_placement
+from lasat_ray.cli.placement import WorkerOptions, check_placement
 from lasat_ray.cli.short_help import TRAINING
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
@@ -39,7 +39,7 @@ Switch = Annotated[bool, FlagCreatePairsOff]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(WorkerOptions):
     """Where and how a run executes; nothing here changes what it computes."""
 
     num_workers: int = 0
@@ -50,12 +50,6 @@ class RunOptions:
     """Processor cores each worker reserves; None shares what the machine has."""
     gpus_per_worker: float = 1.0
     """A fraction lets runs of one worker each share a GPU."""
-    accelerator_type: str | None = None
-    """Workers go to machines with this GPU, as Ray names it: H100, A100, L4, ..."""
-    node_labels: Annotated[tuple[str, ...], SEVERAL] = ()
-    """Workers go to machines that Ray was started on with such labels: region=eu disk=!slow."""
-    placement: Spread = "pack"
-    """Workers lie close together or apart; strict: on one machine, or each on its own."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto takes a GPU where there is one."""
     address: str | None = None

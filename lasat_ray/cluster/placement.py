@@ -9,7 +9,7 @@ from typing import Any
 
 import ray
 
-from lasat_ray.cli.placement import Spread
+from lasat_ray.cli.placement import Spread, WorkerOptions, labels_of
 from lasat_ray.errors import UsageError
 
 Resources = Mapping[str, float]
@@ -26,10 +26,24 @@ class Placement:
     node_labels: Mapping[str, str] = field(default_factory=dict)
     spread: Spread = "pack"
 
+    @classmethod
+    def of(cls, options: WorkerOptions) -> Placement:
+        """As the command line says it; UsageError for labels that are none."""
+        return cls(
+            accelerator_type=options.accelerator_type,
+            node_labels=labels_of(options.node_labels),
+            spread=options.placement,
+        )
+
     @property
     def strategy(self) -> str:
         """Ray's word for ``spread``."""
         return self.spread.replace("-", "_").upper()
+
+    @property
+    def resource(self) -> dict[str, float]:
+        """What a process reserves to lie beside the GPU type; nothing where none is asked for."""
+        return {f"{_GPU_TYPE}{self.accelerator_type}": 0.001} if self.accelerator_type else {}
 
 
 ANYWHERE = Placement()
@@ -53,20 +67,7 @@ def check_placed(
 ) -> None:
     """UsageError naming what the cluster lacks where ``num_workers`` workers that take ``each`` can never lie
     as asked. ``nodes``: as ``ray.nodes()`` gives them (default: the connected cluster's)."""
-    alive = [node for node in (ray.nodes() if nodes is None else nodes) if node["Alive"]]
-    kind = placement.accelerator_type
-    known = sorted({name.removeprefix(_GPU_TYPE) for node in alive for name in _gpu_types(node)})
-    if kind is not None and kind not in known:
-        told = f"no machine of this cluster has '{kind}' (found {', '.join(known) or 'no GPU'})"
-        raise UsageError(f"--accelerator-type: {told}; name one that is there, or add such machines")
-    fitting = [node for node in alive if matches(node["Labels"], placement.node_labels)]
-    if not fitting:
-        asked = " ".join(f"{key}={value}" for key, value in placement.node_labels.items())
-        told = f"'{asked}' fits none of the {len(alive)} machines of this cluster"
-        raise UsageError(f"--node-labels: {told}; see their labels with ray.nodes()")
-    if kind is not None:
-        fitting = [node for node in fitting if f"{_GPU_TYPE}{kind}" in node["Resources"]]
-    room = [_room(node["Resources"], each) for node in fitting]
+    room = [_room(node["Resources"], each) for node in fitting(placement, nodes)]
     have = {
         "strict-pack": max(room, default=0),
         "strict-spread": sum(count > 0 for count in room),
@@ -80,6 +81,27 @@ def check_placed(
             f"{option}: {num_workers} workers of {need} do not fit {where}, {have} do; ask for fewer workers "
             "or another place"
         )
+
+
+def fitting(
+    placement: Placement, nodes: Iterable[Mapping[str, Any]] | None = None
+) -> list[Mapping[str, Any]]:
+    """The machines of ``nodes`` (default: the connected cluster's) with the GPU type and labels that are
+    asked for; UsageError naming what none has."""
+    alive = [node for node in (ray.nodes() if nodes is None else nodes) if node["Alive"]]
+    kind = placement.accelerator_type
+    known = sorted({name.removeprefix(_GPU_TYPE) for node in alive for name in _gpu_types(node)})
+    if kind is not None and kind not in known:
+        told = f"no machine of this cluster has '{kind}' (found {', '.join(known) or 'no GPU'})"
+        raise UsageError(f"--accelerator-type: {told}; name one that is there, or add such machines")
+    found = [node for node in alive if matches(node["Labels"], placement.node_labels)]
+    if not found:
+        asked = " ".join(f"{key}={value}" for key, value in placement.node_labels.items())
+        told = f"'{asked}' fits none of the {len(alive)} machines of this cluster"
+        raise UsageError(f"--node-labels: {told}; see their labels with ray.nodes()")
+    if kind is not None:
+        found = [node for node in found if f"{_GPU_TYPE}{kind}" in node["Resources"]]
+    return found
 
 
 def _gpu_types(node: Mapping[str, Any]) -> list[str]:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, TypeVar
 from tyro.conf import OmitArgPrefixes, arg
 
 from lasat_ray.cli.parsing import flags_of, parse, value_of
+from lasat_ray.cli.placement import WorkerOptions, labels_of
 from lasat_ray.cli.run_options import Switch, check_retry
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.config_file import config_of_file
 from lasat_ray.config.json_io import config_from_json, config_to_json, leaves
-from lasat_ray.errors import UsageError, UserError, check_least
+from lasat_ray.errors import UsageError, UserError, check_least, refusal
 from lasat_ray.recipes import get_recipe
 from lasat_ray.runs.same import first_difference, other_settings
 from lasat_ray.runs.trust import check_code, check_folder, of_a_run
@@ -32,7 +33,7 @@ EVERYDAY = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepRun:
+class SweepRun(WorkerOptions):
     """Where and how the trials execute; nothing here changes what a finished trial computed."""
 
     num_workers: int = 0
@@ -224,6 +225,7 @@ def check_run(run: SweepRun, config: TrainConfig) -> None:
             f"--gpus-per-trial: {run.num_workers} workers cannot share a GPU (NCCL wants one each); "
             f"give {run.num_workers}, or --num-workers 0"
         )
+    _check_where(run)
     check_retry(run.resume_or_start, run.out, run.resume)
     if run.trust and not any((run.resume, run.resume_or_start, run.config)):
         raise UsageError("--trust: has nothing to trust without --resume; leave it out")
@@ -237,6 +239,17 @@ def check_run(run: SweepRun, config: TrainConfig) -> None:
             f"--out: '{run.out or run.resume}' is a URL, but the workers of a trial share a folder; "
             "give a path that all machines share, or --num-workers 0"
         )
+
+
+def _check_where(run: SweepRun) -> None:
+    """Refuse wishes about machines that would change nothing; a trial in one process is placed too."""
+    labels_of(run.node_labels)
+    if run.accelerator_type and not run.gpus_per_trial:
+        what, remedy = "has no effect on the processor", "add --gpus-per-trial N"
+        raise refusal("--accelerator-type", f"'{run.accelerator_type}'", what, remedy)
+    if run.placement != "pack" and not run.num_workers:
+        what = "has no effect on trials of one process"
+        raise refusal("--placement", f"'{run.placement}'", what, "add --num-workers N")
 
 
 def check_untouched(config: TrainConfig, paths: Sequence[str], remedy: str) -> None:

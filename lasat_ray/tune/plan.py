@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from lasat_ray.cli.placement import Spread
+from lasat_ray.cluster.placement import Placement
 from lasat_ray.cluster.session import SMALLEST_SHARE
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import indexed
@@ -66,17 +68,28 @@ def bundles_of(run: SweepRun, cpus: float) -> list[Resources]:
     """What Ray must reserve for one trial, a bundle a process; ``cpus``: of each working process."""
     gpus = run.gpus_per_trial / max(run.num_workers, 1)
     work = {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}
+    work |= Placement.of(run).resource
     return [{"CPU": _DRIVER_CPU}, *[work] * run.num_workers] if run.num_workers else [work]
 
 
-def how_many_fit(nodes: Sequence[Resources], bundles: Sequence[Resources], most: int = 10_000) -> int:
-    """Trials that can run at the same time; a bundle must lie on one machine."""
+def how_many_fit(
+    nodes: Sequence[Resources], bundles: Sequence[Resources], most: int = 10_000, spread: Spread = "pack"
+) -> int:
+    """Trials that can run at the same time; a bundle must lie on one machine, with ``strict-pack`` all
+    workers of a trial, with ``strict-spread`` no two of them."""
+    own, work = bundles[:-1][:1], list(bundles[len(bundles[:-1][:1]) :])
+    if spread == "strict-pack":
+        work = [{name: sum(bundle[name] for bundle in work) for name in work[0]}]
     free = [dict(node) for node in nodes]
     for count in range(most):
-        for bundle in bundles:
-            room = next((node for node in free if _holds(node, bundle)), None)
+        taken: list[Resources] = []
+        for n, bundle in enumerate([*own, *work]):
+            apart = taken if spread == "strict-spread" and n >= len(own) else []
+            fits = (node for node in free if _holds(node, bundle) and not any(node is o for o in apart))
+            room = next(fits, None)
             if room is None:
                 return count
+            taken += [room] if n >= len(own) else []
             for name, amount in bundle.items():
                 room[name] -= amount
     return most
@@ -103,12 +116,13 @@ def decide(run: SweepRun, nodes: Sequence[Resources], trials: Sequence[Trial]) -
     timed = any(trial.timed for trial in trials)
     concurrent = 1 if run.max_concurrent is None and timed else run.max_concurrent
     bundles = bundles_of(run, cpus_of_process(run, nodes, concurrent))
-    fit = how_many_fit(nodes, bundles, most=max(len(trials), 1))
+    fit = how_many_fit(nodes, bundles, max(len(trials), 1), run.placement)
     work = _spell(bundles[-1])
     need = f"{_spell(bundles[0])} + {run.num_workers} times {work}" if run.num_workers else work
     have = ", ".join(_spell(node) for node in nodes)
     if fit == 0:
         option = "--gpus-per-trial" if run.gpus_per_trial and not any(n.get("GPU") for n in nodes) else None
+        option = option or ("--placement" if run.placement.startswith("strict") else None)
         option = option or ("--num-workers" if run.num_workers else "--cpus-per-trial")
         raise UsageError(f"{option}: a trial needs {need}, Ray's machines have {have}; ask for less")
     if run.max_concurrent is not None and run.max_concurrent > fit and run.max_concurrent <= len(trials):
@@ -129,6 +143,7 @@ def place_of(run: SweepRun, bundles: Sequence[Resources], out: str) -> TrialReso
         cpus=work["CPU"],
         gpus=work.get("GPU", 0.0),
         max_failures=run.max_failures,
+        placement=Placement.of(run),
     )
 
 

@@ -15,6 +15,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from lasat_ray.cluster.placement import Placement, fitting
 from lasat_ray.cluster.session import ray_session, wait_free
 from lasat_ray.errors import UserError, told_elsewhere
 from lasat_ray.learners import LEARNERS
@@ -55,7 +56,7 @@ def run_sweep(asked: Asked, sweep: Trials, console: Console) -> dict[str, Outcom
         contextlib.nullcontext() if asked.run.dry_run else asked.store.alone(DEFINITION),
         ray_session(asked.run.address, asked.run.start_timeout, dashboard=bool(workers)),
     ):
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in fitting(Placement.of(asked.run))]
         plan = make_plan(sweep, known, asked.run, nodes, asked.store.out, measure_on_ray)
         plan.show(console, asked.store.out)
         if asked.run.dry_run:
@@ -111,7 +112,11 @@ def measure_on_ray(config: Any, place: TrialResources, bundles: list[dict[str, f
     work = bundles[-1]
     need = {name: sum(bundle.get(name, 0.0) for bundle in bundles) for name in work}
     wait_free(1, need)
-    remote = ray.remote(num_cpus=work["CPU"], num_gpus=work.get("GPU", 0.0), max_retries=0)(_probe)
+    where = {
+        "accelerator_type": place.placement.accelerator_type,
+        "label_selector": dict(place.placement.node_labels) or None,
+    }
+    remote = ray.remote(num_cpus=work["CPU"], num_gpus=work.get("GPU", 0.0), max_retries=0, **where)(_probe)
     told = ray.get(remote.remote(config, place))
     if isinstance(told, UserError):
         raise told
@@ -133,7 +138,9 @@ def _tune(
 ) -> dict[str, Outcome]:
     feed = TuneSearcher(sweep, known, place=plan.place, concurrent=plan.concurrent, heard=board)
     epochs = max(trial.config.epochs for trial in plan.trials)
-    bundles = tune.PlacementGroupFactory(plan.bundles[:1])
+    # The process of a trial that has workers computes nothing and may lie anywhere.
+    labels = {} if plan.place.num_workers else dict(plan.place.placement.node_labels)
+    bundles = tune.PlacementGroupFactory(plan.bundles[:1], bundle_label_selector=[labels] if labels else None)
     with _scratch() as scratch:
         tune.Tuner(
             tune.with_resources(run_job, bundles),

@@ -21,6 +21,7 @@ import torch
 from ray import tune
 
 from lasat_ray.cluster.local import train_here
+from lasat_ray.cluster.placement import ANYWHERE, Placement
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.cluster.session import wait_free, worker_resources
 from lasat_ray.errors import UserError
@@ -41,7 +42,8 @@ START = "start.json"
 class TrialResources:
     """Where and with what a trial runs; nothing here changes what it computes.
 
-    ``cpus``, ``gpus``: of the trial (in one process) or of each of its ``num_workers``.
+    ``cpus``, ``gpus``: of the trial (in one process) or of each of its ``num_workers``; ``placement``: on
+    which machines these may lie.
     """
 
     out: str
@@ -50,12 +52,18 @@ class TrialResources:
     cpus: float = 1.0
     gpus: float = 0.0
     max_failures: int = 3
+    placement: Placement = ANYWHERE
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> TrialResources:
+        """What ``asdict`` made of one."""
+        return cls(**{**told, "placement": Placement(**told["placement"])})
 
 
 def run_job(job: dict[str, Any]) -> None:
     """The trainable. Its last report carries the outcome; an error is an outcome too, since Tune would
     only repeat it. A process that dies is Tune's to start again."""
-    trial, place = Trial.from_json(json.loads(job["trial"])), TrialResources(**job["place"])
+    trial, place = Trial.from_json(json.loads(job["trial"])), TrialResources.of(job["place"])
     if os.path.isdir(place.cwd):
         os.chdir(place.cwd)  # relative paths of data and plug-ins mean what the user meant
     try:
@@ -123,6 +131,7 @@ def _train(
         num_workers=place.num_workers,
         cpus_per_worker=place.cpus,
         gpus_per_worker=place.gpus or 1.0,
+        placement=place.placement,
         device=device,
         max_failures=place.max_failures,
         listener=listen,

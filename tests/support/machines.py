@@ -27,8 +27,8 @@ class Machines:
     address: str
     env: Mapping[str, str]
     """The environment it was started in: of an account without files of its own, in Ray's default mode."""
-    join: Callable[[int], subprocess.Popen[bytes]]
-    """Adds a machine with so many cores; ``end`` takes it away."""
+    join: Callable[..., subprocess.Popen[bytes]]
+    """Adds a machine with so many cores, and labels as ``ray start`` takes them; ``end`` takes it away."""
     others: tuple[subprocess.Popen[bytes], ...] = ()
     """The machines beside the head."""
 
@@ -49,9 +49,13 @@ def ray_machines(*cpus: int, dashboard: bool = False, token: str | None = None) 
     try:
         address = start_head(processes, temp, env, cpus[0], dashboard)
 
-        def join(cores: int) -> subprocess.Popen[bytes]:
+        def join(cores: int, labels: str | None = None) -> subprocess.Popen[bytes]:
             mode = {"RAY_AUTH_MODE": "token"} if token else {}  # a head finds its token without, others not
-            flags = [f"--address={address}", f"--num-cpus={cores}"]
+            flags = [
+                f"--address={address}",
+                f"--num-cpus={cores}",
+                *([f"--labels={labels}"] if labels else []),
+            ]
             processes.append(ray_start(temp / "join.log", {**env, **mode}, *flags))
             return processes[-1]
 

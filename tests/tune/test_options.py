@@ -101,6 +101,13 @@ def test_a_grid_of_weights_and_optunas_first_generation():
         ("sweep_k", ["--recipe", "digit"], "--recipe: 'digit' is unknown"),
         ("sweep_k", ["--max-concurrent", "0"], "--max-concurrent: 0 is out of range"),
         ("sweep_k", ["--gpus-per-trial", "1.5"], "--gpus-per-trial: 1.5 GPUs a process cannot be"),
+        ("sweep_k", ["--accelerator-type", "L4"], "--accelerator-type: 'L4' has no effect on the processor"),
+        ("sweep_k", ["--node-labels", "eu"], "--node-labels: 'eu' is no label; write KEY=VALUE"),
+        (
+            "sweep_k",
+            ["--placement", "spread"],
+            "--placement: 'spread' has no effect on trials of one",
+        ),
         ("sweep_k", ["--gpus-per-trial", "1", "--num-workers", "2"], "2 workers cannot share a GPU"),
         (
             "sweep_k",

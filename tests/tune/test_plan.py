@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import re
 
 import pytest
 from rich.console import Console
 
+from lasat_ray.cluster.placement import Placement
 from lasat_ray.errors import UsageError
 from lasat_ray.training.estimate import spell_seconds
 from lasat_ray.tune.options import SweepRun
@@ -19,6 +22,7 @@ from lasat_ray.tune.plan import (
     how_many_fit,
     make_plan,
     measure_here,
+    place_of,
     trial_passes,
 )
 from lasat_ray.tune.trainable import TrialResources
@@ -119,3 +123,36 @@ def test_a_budget_is_what_a_trial_spends_however_many_epochs_it_names():
 @pytest.mark.parametrize(("seconds", "told"), [(5, "5 s"), (600, "10 min"), (9000, "2.5 h")])
 def test_time_is_spelled_as_people_say_it(seconds, told):
     assert spell_seconds(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("spread", "nodes", "fit"),
+    [
+        ("pack", [{"CPU": 3.1}, {"CPU": 3.1}], 3),
+        ("strict-pack", [{"CPU": 3.1}, {"CPU": 3.1}], 2),
+        ("strict-pack", [{"CPU": 1.5}, {"CPU": 1.5}], 0),
+        ("strict-spread", [{"CPU": 3.1}, {"CPU": 1.0}], 1),
+        ("strict-spread", [{"CPU": 9.0}], 0),
+    ],
+)
+def test_strict_placements_keep_the_workers_of_a_trial_together_or_apart(spread, nodes, fit):
+    bundles = [{"CPU": 0.05}, {"CPU": 1.0}, {"CPU": 1.0}]
+    assert how_many_fit(nodes, bundles, spread=spread) == fit
+
+
+def test_the_wishes_of_a_sweep_reach_its_trials():
+    nodes = [{"CPU": 8.0, "GPU": 2.0, "accelerator_type:L4": 1.0}, {"CPU": 8.0, "GPU": 2.0}]
+    run = SweepRun(gpus_per_trial=1.0, accelerator_type="L4", node_labels=("region=eu", "disk=!slow"))
+    concurrent, bundles = decide(run, nodes, trials())
+    assert (concurrent, bundles) == (2, [{"CPU": 1.0, "GPU": 1.0, "accelerator_type:L4": 0.001}])
+    place = place_of(run, bundles, "out")
+    assert place.placement == Placement(accelerator_type="L4", node_labels={"region": "eu", "disk": "!slow"})
+    assert TrialResources.of(json.loads(json.dumps(dataclasses.asdict(place)))) == place
+
+
+def test_workers_that_no_machine_holds_together_are_one_line():
+    run = SweepRun(num_workers=3, cpus_per_trial=3.0, placement="strict-pack")
+    with pytest.raises(
+        UsageError, match=r"^--placement: a trial needs 0.05 CPU \+ 3 times 1 CPU, Ray's mach"
+    ):
+        decide(run, [{"CPU": 2.0}, {"CPU": 2.0}], trials())
