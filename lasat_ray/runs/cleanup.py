@@ -69,8 +69,12 @@ def _remove_new(path: Path, before: set[Path]) -> None:
             for lock in locks:
                 if lock not in before:
                     lock.unlink(missing_ok=True)
-    except (UserError, OSError):
+    except InUse:
         return
+    except (UserError, OSError):
+        if path in before:
+            return
+        remove_ours(path, before)  # no inode is left for a lock, in a folder that was made just now
     if path not in before:
         with suppress(OSError):
             path.rmdir()

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,15 @@ def locked(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
     with file:
         _acquire(file, path, patience_s)
         # Only now: what a refused process reads here is who holds the lock.
-        file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
-        file.flush()
+        _sign(file.fileno())
         yield
+
+
+def _sign(number: int) -> None:
+    """Who holds the lock; on a full disk the lock holds without a name, and what was begun can be removed."""
+    with suppress(OSError):
+        os.ftruncate(number, 0)
+        os.pwrite(number, (json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n").encode(), 0)
 
 
 def _acquire(file: Any, path: Path, patience_s: float) -> None:

@@ -95,3 +95,41 @@ def test_a_failed_creation_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="No space left"), undone_if_refused(tmp_path / "run"):
         RunFolder.create(tmp_path / "run", small_config())
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("lacks", [".run.lock", ".writer.lock", "bytes"])
+def test_a_disk_without_room_for_a_lock_gets_rid_of_the_folder_all_the_same(tmp_path, monkeypatch, lacks):
+    """Inodes for the lock files, or bytes for the name in them."""
+    path, opening = tmp_path / "run", os.open
+
+    def full(place, *args, **kwargs):
+        if str(place).endswith(lacks):
+            raise OSError(28, "No space left on device", str(place))
+        return opening(place, *args, **kwargs)
+
+    def no_bytes(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ValueError), undone_if_refused(path):  # noqa: PT012 - the block is what fails
+        RunFolder.create(path, small_config())
+        if lacks == "bytes":
+            monkeypatch.setattr(os, "pwrite", no_bytes)
+        monkeypatch.setattr(os, "open", full)
+        raise ValueError
+    monkeypatch.undo()
+    assert names(tmp_path) == []
+
+
+def test_a_folder_that_was_there_stays_where_no_lock_can_be_had(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    path.mkdir()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ValueError), undone_if_refused(path):  # noqa: PT012 - the block is what fails
+        (path / "config.json").touch()
+        monkeypatch.setattr(os, "open", full)
+        raise ValueError
+    monkeypatch.undo()
+    assert names(path) == ["config.json"]
