@@ -27,6 +27,7 @@ from lasat_ray.cli.display import next_lines
 from lasat_ray.cli.parsing import asks_help, flags_of, parse
 from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
+from lasat_ray.config.files import place_of_results
 from lasat_ray.errors import UsageError
 from lasat_ray.evaluation import SPELLINGS
 from lasat_ray.evaluation.corruptions import REPORT as CORRUPTIONS
@@ -83,7 +84,7 @@ def _evaluate(options: EvaluateOptions) -> int:
         return _corruptions(options, console)
     device = choose_device(options.device)
     subject = target_of(options)
-    out = Path(options.out) if options.out else subject.out
+    out = Path(options.out) if options.out else place_of_results(subject.out)
     if options.export_robustbench:
         check_exportable(subject)
     for line in subject.facts.get("notes", ()):
@@ -112,7 +113,7 @@ def _corruptions(options: EvaluateOptions, console: Console) -> int:
     say = partial(console.print, highlight=False, markup=False, soft_wrap=True)
     where = options.corruptions or MAKE
     subject = target_of(replace(options, dataset=options.dataset or spelling_of(where)))
-    out = Path(options.out) if options.out else subject.out
+    out = Path(options.out) if options.out else place_of_results(subject.out)
     report = evaluate_corruptions(
         subject,
         where,

@@ -24,7 +24,7 @@ from lasat_ray.api.explained import (
 from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.streams import make_console
-from lasat_ray.config.files import check_local
+from lasat_ray.config.files import check_local, place_of_results
 from lasat_ray.config.units import NORM_NAMES, field_name, format_value
 from lasat_ray.errors import UsageError
 from lasat_ray.reporting.to_png import to_png
@@ -47,13 +47,13 @@ def _explain(argv: Sequence[str]) -> int:
     description = "Prediction, chosen strategy and smallest fooling eps of single images."
     options = parse(ExplainOptions, args, prog="python -m lasat_ray.explain", description=description)
     options = replace(options, run=named_run(options.run))
+    check_local("--out", options.out)
+    out = Path(options.out) if options.out else place_of_results(Path(options.run)) / "explain.png"
     found = explained(options)
     console = make_console()
     console.print(_image_table(options, found))
     for table in _strategy_tables(found, console.width):
         console.print(table)
-    check_local("--out", options.out)
-    out = Path(options.out) if options.out else Path(options.run) / "explain.png"
     make_folder(out.parent)
     write_atomically(out, to_png(picture(found)))
     console.print(f"picture: {out}", highlight=False, soft_wrap=True)

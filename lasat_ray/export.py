@@ -28,11 +28,12 @@ from lasat_ray.cli.command import run_command
 from lasat_ray.cli.parsing import asks_help, parse
 from lasat_ray.cli.run_options import Switch
 from lasat_ray.cli.streams import make_console
-from lasat_ray.config.files import check_local
+from lasat_ray.config.files import check_local, place_of_results
 from lasat_ray.errors import UsageError, UserError, install
 from lasat_ray.evaluation.carried import carried, header
 from lasat_ray.models import architecture, build_classifier, dtype_of
 from lasat_ray.reporting.model_card import hub_files, model_card
+from lasat_ray.reporting.write import make_folder
 from lasat_ray.rng import RandomKey
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.load import EXPORTED, checkpoint_file, load_checkpointed
@@ -116,9 +117,11 @@ def _place(options: ExportOptions, path: Path) -> Path:
         raise UsageError(f"--tolerance: {options.tolerance:g} is out of range; give 0 or more, say 1e-4")
     folder = path if path.is_dir() else path.parent
     check_local("--out", options.out)
-    out = Path(options.out) if options.out else folder / NAMES[options.format]
+    out = Path(options.out) if options.out else place_of_results(folder) / NAMES[options.format]
     if out.exists():
         raise UsageError(f"--out: '{out}' already exists; choose another file")
+    if not options.out:
+        make_folder(out.parent)  # beside a run that cannot be written
     if not out.parent.is_dir():
         raise UsageError(f"--out: the folder '{out.parent}' is not there; make it, or choose another file")
     return out

@@ -18,6 +18,7 @@ from lasat_ray.api.words import in_python
 from lasat_ray.cli.streams import make_console
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import DataConfig, TrainConfig
+from lasat_ray.config.files import place_of_results
 from lasat_ray.config.json_io import read_config
 from lasat_ray.data import Images, load_dataset
 from lasat_ray.data.arrays import Given
@@ -100,7 +101,7 @@ def evaluate(
     check_options(options)
     target = _target(net, data, class_names, which, weights, mean, std, n_examples, trust)
     own = is_stored(net) and (data is None or isinstance(data, str))
-    folder = Path(out) if out is not None else target.out if own else None
+    folder = Path(out) if out is not None else place_of_results(target.out, "out") if own else None
     where = device_of(net) if device == "auto" and not num_workers else None
     console = make_console() if progress else Console(quiet=True)
     report = carry_out(options, target, folder, where or choose_device(device), console)

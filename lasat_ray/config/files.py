@@ -26,3 +26,22 @@ def check_local(option: str, path: str | None) -> None:
     if path is not None and "://" in path:
         what = "is an address, and files are written to this machine"
         raise refusal(option, f"'{path}'", what, "name a folder, perhaps of a mounted bucket")
+
+
+def place_of_results(run: Path, option: str = "--out") -> Path:
+    """Where what is made from a run lies when nobody names a place: in ``run``, or, where that cannot be
+    written (an archive, a colleague's), in RUN-results of the present folder. UsageError, before anything is
+    computed, where neither can."""
+    if _can_be_written(run):
+        return run
+    beside = Path(f"{run.resolve().name}-results")
+    if _can_be_written(beside):
+        return beside
+    raise refusal(option, f"'{run}'", "cannot be written, nor the present folder", f"name one with {option}")
+
+
+def _can_be_written(folder: Path) -> bool:
+    """Whether files can be made there, or the folder itself; nothing is made. False on a read-only disk,
+    for its owner too."""
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
