@@ -185,3 +185,32 @@ def test_two_machines_share_the_trials(tmp_path):
     record = json.loads((out / "results.json").read_text())
     assert len({trial["place"]["node"] for trial in record["trials"]}) == 2
     assert {trial["status"] for trial in record["trials"]} == {"finished"}
+
+
+def test_trials_go_to_machines_with_the_labels_that_are_asked_for(tmp_path):
+    """The head has room for both trials; the one machine with the label takes them in turn."""
+    argv = [*TINY, "--ks", "2", "5", "--max-failures", "0"]
+    with ray_machines(2) as machines:
+        machines.join(1, labels="disk=fast")
+        argv += ["--address", machines.address]
+        refused = sweep_k(
+            *argv, "--node-labels", "disk=tape", "--out", str(tmp_path / "no"), env=machines.env
+        )
+        _, errors = refused.communicate(timeout=250)
+        assert errors.startswith("lasat-ray: error: --node-labels: 'disk=tape' fits none of the ")
+        assert refused.returncode == 2 and not (tmp_path / "no").exists()
+        out = tmp_path / "s"
+        for _ in range(60):  # the second machine needs a moment to be seen
+            done = sweep_k(*argv, "--node-labels", "disk=fast", "--out", str(out), env=machines.env)
+            told, errors = done.communicate(timeout=250)
+            if "fits none of" not in errors:
+                break
+            time.sleep(1)
+    assert done.returncode == 0, errors
+    assert "Ray has 1 CPU on 1 machine" in told.replace(", 0 GPU", "")
+    record = json.loads((out / "results.json").read_text())
+    assert {trial["status"] for trial in record["trials"]} == {"finished"}
+    assert len({trial["place"]["node"] for trial in record["trials"]}) == 1
+    assert {tuple(trial["place"]["placement"]["node_labels"].items()) for trial in record["trials"]} == {
+        (("disk", "fast"),)
+    }
