@@ -17,6 +17,7 @@ from unittest import mock
 
 import torch
 import torch._dynamo  # before anything is replaced: it lists torch's functions
+import torch.autograd.forward_ad as fwd
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -185,6 +186,16 @@ def _grouped(lists: list[list[Any]], with_indices: bool = False) -> dict[Any, An
     return {(CARD if on_card else device, dtype): group for (device, dtype), group in found.items()}
 
 
+_make_dual = fwd.make_dual
+
+
+def _dual(tensor: Tensor, tangent: Tensor, **kwargs: Any) -> Tensor:
+    """Forward mode is not pretended: a dual of the card's tensor would be one of the host's."""
+    if isinstance(tensor, CardTensor):
+        raise NotImplementedError("forward mode is not pretended")
+    return _make_dual(tensor, tangent, **kwargs)
+
+
 def _stands_ins() -> list[tuple[Any, str, Any]]:
     """(owner, name, what stands there while the card is pretended)."""
     nothing: Callable[..., None] = lambda *args, **kwargs: None  # noqa: E731
@@ -212,6 +223,7 @@ def _stands_ins() -> list[tuple[Any, str, Any]]:
         *((torch.cuda, name, value) for name, value in cuda.items()),
         *((torch.optim.Optimizer, name, nothing) for name in checks),
         (torch, "autocast", _Autocast),
+        (fwd, "make_dual", _dual),
         (torch.utils._foreach_utils, "_foreach_supported_types", [torch.Tensor, CardTensor]),
         (
             sys.modules["torch.optim.optimizer"],
