@@ -3,7 +3,7 @@
     python -m benchmarks.studies.compute_plane --jobs 2
     python -m benchmarks.studies.compute_plane --budgets 1000 --rows constant-3 rate-heldout --seeds 10 11
     python -m benchmarks.studies.small_images parquet:PATH_TO_CIFAR10 cifar10_16.npz
-    python -m benchmarks.studies.compute_plane --plane cifar10 --dataset npz:cifar10_16.npz --budgets 200
+    python -m benchmarks.studies.compute_plane --plane cifar10 --dataset npz:cifar10_16.npz --budgets 350
     python -m benchmarks.tables docs/strategy_learning.md
 
 Passes are forward passes of both nets per training image, counted by the budget itself; a run ends within

@@ -26,13 +26,14 @@ class Plane:
 
 _STEP = {1: 0.25, 2: 0.15, 3: 0.1, 5: 0.1, 10: 0.05}
 """Step size of the constants, in [0,1] pixels: what served each number of steps best on seeds 0 to 2."""
-_GRID = "eps=0.2,0.25 num_steps=1,2,3,5,10 step_size=0.05,0.1,0.15,0.2,0.25"
+_GRID = "eps=0.25 num_steps=1,2,3,5,10 step_size=0.1,0.15,0.2,0.25"
 _BY_STEPS = "eps=0.2 num_steps=1,2,3,5,10 step_size=0.1"
 _PAID = (
     *("--learner", "ppo", "--reward.credit", "influence", "--reward.standardize", "--reward.l1-weight", "0"),
-    *("--attack.grid", _GRID, "--policy.lr", "2e-3", "-k", "10"),
+    *("--attack.grid", _GRID, "--policy.lr", "2e-3", "-k", "20"),
 )
-"""Chosen on seed 0 among k = 5 and 10, rates of 1e-3 and 2e-3, and this grid against all of 1 to 10 steps."""
+"""Chosen on seeds 0 to 3 (0 to 5 for the grid) among k = 5, 10 and 20, rates of 1e-3, 2e-3 and 5e-3, and grids
+with eps of 0.2, 0.25 and 0.3 alone and mixed, with and without steps of 0.05."""
 _LEARNED = ("--strategy", "learned", "--strategy-model", "tiny_cnn", *_PAID)
 _HELDOUT = ("--reward.outcome", "heldout")
 _RATE = ("--reward.objective", "rate")
@@ -45,6 +46,8 @@ def _constant(steps: int, size: float | str) -> tuple[str, ...]:
 _DIGITS = Plane(
     rows={
         **{f"constant-{steps}": _constant(steps, size) for steps, size in _STEP.items()},
+        "constant-2-wide": (*_constant(2, _STEP[2]), "--attack.eps", "0.25"),
+        "constant-10-wide": (*_constant(10, _STEP[10]), "--attack.eps", "0.25"),
         # 1.25 eps from a uniform start, constant-1, is random-start FGSM already.
         "n-fgsm": (
             *(*_constant(1, 0.2), "--attack.start", "uniform"),
@@ -57,6 +60,9 @@ _DIGITS = Plane(
         "margin": ("--strategy", "margin", "--attack.grid", _BY_STEPS),
         "random": ("--strategy", "random", "--attack.grid", _GRID),
         "class-wise": ("--strategy", "class-wise", *_PAID, *_RATE, *_HELDOUT),
+        "class-wise-priced": (
+            *("--strategy", "class-wise", *_PAID, *_RATE, *_HELDOUT, "--policy.initial-price", "2"),
+        ),
         "total-batch": _LEARNED,
         "total-heldout": (*_LEARNED, *_HELDOUT),
         "rate-batch": (*_LEARNED, *_RATE),
@@ -65,6 +71,8 @@ _DIGITS = Plane(
     },
     told={
         "constant-1": "constant, 1 step (random-start FGSM)",
+        "constant-2-wide": "constant, 2 steps, trained at eps 0.25",
+        "constant-10-wide": "constant, 10 steps, trained at eps 0.25",
         "n-fgsm": "noise FGSM",
         "fat": "FAT, up to 10 steps",
         "free": "free training, 8 replays",
@@ -74,6 +82,7 @@ _DIGITS = Plane(
         "margin": "by the clean image's margin, 1 to 10 steps",
         "random": "random",
         "class-wise": "learned table per class, rate, outcome held out",
+        "class-wise-priced": "learned table per class, cheap attacks first",
         "total-batch": "learned, total, outcome on the batch",
         "total-heldout": "learned, total, outcome held out",
         "rate-batch": "learned, rate, outcome on the batch",
@@ -87,13 +96,13 @@ _DIGITS = Plane(
 )
 
 _OWN = (
-    *("--model", "small_cnn", "--batch-size", "64", "--data.max-train", "2000", "--data.max-test", "1000"),
+    *("--model", "resnet18-16", "--batch-size", "64"),
     *("--data.crop-padding", "2", "--evaluation.every", "5", "--evaluation.test-num-steps", "10"),
 )
 
 
 def _own_images(of: str, shared: tuple[str, ...]) -> Plane:
-    """The recipes for images of one's own, and rivals, on 2,000 images of 16x16 pixels."""
+    """The recipes for images of one's own, and rivals, on images of 16x16 pixels."""
     grid = "eps=8/255 num_steps=1,2,3,5,10 step_size=4/255"
     return Plane(
         rows={
