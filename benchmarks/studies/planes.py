@@ -32,8 +32,8 @@ _PAID = (
     *("--learner", "ppo", "--reward.credit", "influence", "--reward.standardize", "--reward.l1-weight", "0"),
     *("--attack.grid", _GRID, "--policy.lr", "2e-3", "-k", "20"),
 )
-"""Chosen on seeds 0 to 3 (0 to 5 for the grid) among k = 5, 10 and 20, rates of 1e-3, 2e-3 and 5e-3, and grids
-with eps of 0.2, 0.25 and 0.3 alone and mixed, with and without steps of 0.05."""
+"""Chosen on seeds 0 to 3 (0 to 5 for the grid) among k = 5, 10 and 20, rates of 1e-3, 2e-3 and 5e-3, and
+grids with eps of 0.2, 0.25 and 0.3 alone and mixed, with and without steps of 0.05."""
 _LEARNED = ("--strategy", "learned", "--strategy-model", "tiny_cnn", *_PAID)
 _HELDOUT = ("--reward.outcome", "heldout")
 _RATE = ("--reward.objective", "rate")

@@ -2,8 +2,8 @@
 
 Each sibling keeps its recipe's data, net, method, schedule and reference attack. What differs is what the
 strategy net is paid for (its gain on held-out images less the price of the attack), how it learns, and a
-grid that begins at one step: where an attack's length has a price, there have to be short ones to choose. They
-are given a larger eps than the reference attack, since few steps do not use all of it.
+grid that begins at one step: where an attack's length has a price, there have to be short ones to choose.
+They are given a larger eps than the reference attack, since few steps do not use all of it.
 """
 
 from __future__ import annotations
