@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping
+
+REMEDIES = {
+    errno.EMFILE: "raise the limit of open files, ulimit -n",
+    errno.ENFILE: "end other programs, the machine has no file handle left",
+    errno.ENOSPC: "free space (or inodes) on that disk",
+    errno.EDQUOT: "free space, your quota is used up",
+    errno.EROFS: "name a folder on a disk that can be written",
+    errno.EACCES: "make it accessible, or name another",
+    errno.ENOMEM: "free memory, or use smaller settings",
+}
+"""What helps where the machine refuses a file."""
 
 
 class UserError(ValueError):
@@ -34,6 +46,15 @@ def told_elsewhere(message: str, status: int) -> UserError:
     error = UsageError(message) if status == UsageError.status else UserError(message)
     error.status = status
     return error
+
+
+def not_written(place: object, error: OSError, *, then: str = "") -> UserError:
+    """The error for a file or folder that the machine did not let us write; ``then``: how to go on, in a
+    run that is kept."""
+    missing = error.errno == errno.ENOENT
+    usual = "make its folder first" if missing else "free space or make the folder writable"
+    remedy = REMEDIES.get(error.errno or 0, usual)
+    return UserError(f"{place}: cannot be written ({error.strerror or error}); {remedy}{then}")
 
 
 def unknown_name(field: str, value: str, allowed: object) -> UsageError:

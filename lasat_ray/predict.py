@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -25,6 +26,8 @@ from lasat_ray.reporting.write import csv_of
 from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.mirror import named_run
 
+_FORMATS: dict[str, Literal["csv", "json"]] = {".csv": "csv", ".json": "json", ".jsonl": "json"}
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; exit status 0, 1 (run time) or 2 (usage)."""
@@ -39,6 +42,8 @@ def _predict(argv: Sequence[str]) -> int:
         )
     description = "Classes of image files, and whether they withstand an attack."
     options = parse(PredictOptions, args, prog="python -m lasat_ray.predict", description=description)
+    if options.out is not None and not any(arg.split("=")[0] == "--format" for arg in args):
+        options = replace(options, format=_FORMATS.get(Path(options.out).suffix.lower(), "table"))
     check_options(options)
     _check_out(options)
     files = image_files(options.images)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import errno
 import signal
 import sys
 import traceback
@@ -12,7 +11,7 @@ from collections.abc import Callable
 from lasat_ray.cli.interrupts import interrupted_once
 from lasat_ray.cli.parsing import HelpShown
 from lasat_ray.cli.streams import fallbacks_in_one_line, unfailing_output
-from lasat_ray.errors import UserError, one_line
+from lasat_ray.errors import REMEDIES, UserError, one_line
 from lasat_ray.plugins import blamed, of_the_machine
 
 
@@ -43,7 +42,7 @@ def _words(error: BaseException) -> str:
     told = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno is not None:
         place = error.filename if error.filename is not None else "a file"
-        return f"{place}: {error.strerror}; {_REMEDIES.get(error.errno, 'check it and its folder')}"
+        return f"{place}: {error.strerror}; {REMEDIES.get(error.errno, 'check it and its folder')}"
     if of_the_machine(error):
         return _of_the_machine(error, one_line(told.partition("\n")[0]))
     return f"{told} (a bug of ours; rerun with --debug and report what it shows)"
@@ -56,17 +55,6 @@ def _of_the_machine(error: BaseException, told: str) -> str:
     if kind == "OutOfMemoryError":
         return f"--device: the GPU's memory is full ({told}); use a smaller --batch-size, or --device cpu"
     return f"memory: not enough is free ({told}); use fewer or smaller images, or a smaller --batch-size"
-
-
-_REMEDIES = {
-    errno.EMFILE: "raise the limit of open files, ulimit -n",
-    errno.ENFILE: "end other programs, the machine has no file handle left",
-    errno.ENOSPC: "free space (or inodes) on that disk",
-    errno.EDQUOT: "free space, your quota is used up",
-    errno.EROFS: "name a folder on a disk that can be written",
-    errno.EACCES: "make it accessible, or name another",
-    errno.ENOMEM: "free memory, or use smaller settings",
-}
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

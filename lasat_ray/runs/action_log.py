@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config.units import Grid
-from lasat_ray.errors import UserError
+from lasat_ray.errors import not_written
 from lasat_ray.types import Batch, RewardReport, Rollout
 
 FOLDER = "actions"
@@ -78,8 +78,7 @@ class ActionLog:
             pq.write_table(table, part)
             part.replace(path)
         except OSError as error:
-            told = f"cannot be written ({error.strerror or error}); free space, then --resume the run"
-            raise UserError(f"{path}: {told}") from error
+            raise not_written(path, error, then=", then --resume the run") from error
         self._rounds, self._parts = [], []
 
     def forget(self) -> None:

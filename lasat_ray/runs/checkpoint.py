@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lasat_ray.config.files import check_regular
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, not_written
 
 FORMAT = "lasat-ray checkpoint 1"
 
@@ -93,9 +93,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):  # a disk that turned read-only keeps it; the next command removes it
             temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free space or change --out"
-        ) from error
+        raise not_written(path, error) from error
 
 
 def sync_folder(folder: Path) -> None:

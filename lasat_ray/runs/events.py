@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lasat_ray.config.units import Grid
 
+_SHARED = "/dev/shm"
 CLOSE_S = 30.0
 """Most seconds that the last events may take to reach the disk."""
 
@@ -106,12 +107,17 @@ class Events:
             from tensorboardX import SummaryWriter  # late: a second of imports
 
             again = any(self.folder.glob("*tfevents*"))
-            self._writer = SummaryWriter(
-                str(self.folder),
-                purge_step=self.first_round if again else None,
-                # Names carry whole seconds only; a quick restart must not write over its forerunner.
-                filename_suffix=f".{self.first_round:09d}.{os.getpid()}.{self._files}",
-            )
+            try:
+                self._writer = SummaryWriter(
+                    str(self.folder),
+                    purge_step=self.first_round if again else None,
+                    # Names carry whole seconds only; a quick restart must not write over its forerunner.
+                    filename_suffix=f".{self.first_round:09d}.{os.getpid()}.{self._files}",
+                )
+            except OSError as error:
+                if error.filename is None and not os.access(_SHARED, os.W_OK):  # its queue's semaphores
+                    raise OSError(error.errno, error.strerror, _SHARED) from error
+                raise
         elif not self._writer.file_writer.event_writer._worker.is_alive():
             raise OSError(errno.EIO, "the thread that writes events has died", str(self.folder))
         return self._writer

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.config.units import Grid
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, not_written
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
@@ -26,6 +26,7 @@ from lasat_ray.types import RoundReport
 
 RecordListener = Callable[[dict[str, Any]], None]
 _QUANTILES = (5, 25, 50, 75, 95)
+_RESUME = ", then --resume the run"
 _BLOCKS = 20  # writes an epoch: one host sync and one small all-reduce each
 
 
@@ -138,9 +139,13 @@ class Recorder:
         try:
             with open(self.folder.metrics, "a") as file:
                 file.write(json.dumps(record) + "\n")
-            self.events.write(record)
         except OSError as error:
             self.failure = self.failure or self._refused(error)
+        try:
+            self.events.write(record)
+        except OSError as error:
+            place = error.filename or self.events.folder
+            self.failure = self.failure or not_written(place, error, then=_RESUME)
         self.tell(record)
 
     def tell(self, record: dict[str, Any]) -> None:
@@ -149,8 +154,7 @@ class Recorder:
             self.listener(record)
 
     def _refused(self, error: OSError) -> UserError:
-        told, remedy = error.strerror or error, "free space or make the folder writable, then --resume it"
-        return UserError(f"{self.folder.metrics}: cannot be written ({told}); {remedy}")
+        return not_written(self.folder.metrics, error, then=_RESUME)
 
     def by_first(self, action: Callable[[], object]) -> None:
         """Let the first worker do what only one may; UserError on every worker where it cannot, or could
@@ -169,9 +173,7 @@ class Recorder:
         try:
             self.events.close()
         except OSError as error:
-            raise UserError(
-                f"{self.events.folder}: cannot be written ({error.strerror}); free space"
-            ) from error
+            raise not_written(self.events.folder, error) from error
 
 
 def _deviations(means: dict[str, float]) -> dict[str, float]:

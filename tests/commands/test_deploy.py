@@ -209,6 +209,8 @@ def test_images_are_told_in_each_format(run, tmp_path, capsys):
     table = told(capsys, run, *files, "--top", "2")
     assert all(row["class"] in table for row in rows) and "then next" in table
     assert told(capsys, run, *files, "--format", "csv", "--out", tmp_path / "a.csv") == ""
+    assert told(capsys, run, *files, "--out", tmp_path / "b.csv") == "", "its suffix says the format"
+    assert (tmp_path / "b.csv").read_bytes() == (tmp_path / "a.csv").read_bytes()
     with open(tmp_path / "a.csv", newline="") as file:
         written = list(csv.DictReader(file))
     assert [row["class"].lstrip("'") for row in written] == [row["class"] for row in rows]
@@ -257,7 +259,7 @@ def test_under_attack_the_class_it_named_is_attacked_within_the_budget(run, caps
         (["nowhere", "{png}"], 1, "no such run folder"),
         (["{run}", "{png}", "--eps", "0.1"], 2, "--eps: 0.1 has no effect without --under-attack"),
         (["{run}", "{png}", "--top", "0"], 2, "--top: 0 is out of range"),
-        (["{run}", "{png}", "--out", "x.csv"], 2, "--out: 'x.csv' takes no table"),
+        (["{run}", "{png}", "--out", "x.txt"], 2, "--out: 'x.txt' takes no table"),
         (["{run}", "{png}", "--format", "json", "--out", "{png}"], 2, "already exists"),
     ],
 )

@@ -1,5 +1,6 @@
 """TensorBoard shows every step of a run once, also after a resume, with histograms and pictures."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorboardX
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lasat_ray.cluster.local import train_here
+from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
 from tests.support.helpers import small_config
 
@@ -96,3 +99,16 @@ def test_a_writer_that_hangs_keeps_no_process_at_its_end(tmp_path):
         timeout=120,
     )
     assert done.stdout == "the thread that writes events does not end\n" and done.returncode == 0, done.stderr
+
+
+def test_shared_memory_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """The writer's queue lives there, and the system says no name."""
+
+    def refuse(*args, **more):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tensorboardX, "SummaryWriter", refuse)
+    monkeypatch.setattr("lasat_ray.runs.events.os.access", lambda place, mode: place != "/dev/shm")
+    with pytest.raises(OSError, match="Read-only") as caught:
+        Events(tmp_path, {}).write({"kind": "round", "round": 0, "loss": 1.0})
+    assert caught.value.filename == "/dev/shm"

@@ -1,6 +1,7 @@
 """metrics.jsonl: means over the global batch, once a round, and a reader that hears every line."""
 
 import dataclasses
+import errno
 import json
 import os
 import threading
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from lasat_ray.errors import UserError
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.recorder import Recorder, follow
@@ -105,6 +107,28 @@ def test_only_the_first_worker_writes(folder):
     recorder = make_recorder(folder, ProcessGroup(rank=1, size=2), heard.append)
     recorder.write({"kind": "epoch", "round": 1})
     assert not folder.metrics.exists() and not heard
+
+
+@pytest.mark.parametrize(
+    ("number", "place", "told"),
+    [
+        (errno.EROFS, "/dev/shm", "/dev/shm: cannot be written (Read-only file system); name a folder on a"),
+        (errno.EMFILE, None, "tensorboard: cannot be written (Too many open files); raise the limit of open"),
+        (errno.EIO, None, "tensorboard: cannot be written (Input/output error); free space or make"),
+    ],
+)
+def test_what_the_machine_refuses_is_named_with_its_own_remedy(folder, monkeypatch, number, place, told):
+    recorder = make_recorder(folder)
+
+    def refuse(record):
+        raise OSError(number, os.strerror(number), place)
+
+    monkeypatch.setattr(recorder.events, "write", refuse)
+    recorder.write({"kind": "round", "round": 0})
+    with pytest.raises(UserError) as caught:
+        recorder.by_first(lambda: None)
+    assert told in str(caught.value) and str(caught.value).endswith(", then --resume the run")
+    assert len(lines_of(folder)) == 1, "the record itself was written"
 
 
 def test_rewinding_cuts_where_the_checkpoint_was_taken(folder):

@@ -115,7 +115,7 @@ COMMAND_LINES = [
     Bad(f"{PREDICT} run run/config.json", "run/config.json: is no image", 1),
     Bad(f"{PREDICT} nowhere image.png", "nowhere: no such run folder", 1),
     Bad(f"{PREDICT} run image.png --eps 0.1", "--eps: 0.1 has no effect without --under-attack"),
-    Bad(f"{PREDICT} run image.png --out classes.csv", "--out: 'classes.csv' takes no table"),
+    Bad(f"{PREDICT} run image.png --out classes.txt", "--out: 'classes.txt' takes no table"),
     Bad(EXPORT, "RUN is missing"),
     Bad(f"{EXPORT} nowhere", "nowhere: no such run folder", 1),
     Bad(f"{EXPORT} run --format pickle", "--format: 'pickle' is not accepted"),
