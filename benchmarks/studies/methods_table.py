@@ -37,6 +37,11 @@ class Row:
     strategies: tuple[str, ...] = ("fixed", "learned")
 
 
+def _steps(count: int, size: float) -> tuple[str, ...]:
+    """The fixed attack of a cheap method; a learned strategy has its grid."""
+    return ("--attack.num-steps", str(count), "--attack.step-size", str(size))
+
+
 ROWS: dict[str, Row] = {
     "clean": Row(method="clean", strategies=("fixed",)),
     **{name: Row(method=name) for name in ("pgd-at", "trades", "mart", "fat", "fat-trades", "fat-mart")},
@@ -47,8 +52,9 @@ ROWS: dict[str, Row] = {
     "hat": Row(method="hat", source="clean"),
     "ltd": Row(method="ltd", source="clean"),
     **{name: Row(method=name) for name in ("ikl", "adr", "adr-trades", "te")},
-    "free": Row(method="free", strategies=("fixed",)),  # its strategies have no steps to choose
-    "atas-steps": Row(method="atas-steps"),
+    # Eight replays; its strategies have no steps to choose.
+    "free": Row(method="free", flags=_steps(8, 0.2), strategies=("fixed",)),
+    "atas-steps": Row(method="atas-steps", flags=_steps(1, 0.4)),
     "hydra": Row(method="hydra", source="pgd-at", source_flag="--init-from"),
 }
 
