@@ -11,7 +11,7 @@ REMEDIES = {
     errno.ENFILE: "end other programs, the machine has no file handle left",
     errno.ENOSPC: "free space (or inodes) on that disk",
     errno.EDQUOT: "free space, your quota is used up",
-    errno.EROFS: "name a folder on a disk that can be written",
+    errno.EROFS: "make that disk writable, or name a folder elsewhere",
     errno.EACCES: "make it accessible, or name another",
     errno.ENOMEM: "free memory, or use smaller settings",
 }

@@ -147,7 +147,7 @@ def test_a_disk_that_turns_read_only_costs_no_checkpoint(folder, monkeypatch):
 
     monkeypatch.setattr(checkpoint.os, "replace", read_only)
     monkeypatch.setattr(checkpoint.Path, "unlink", read_only)
-    with pytest.raises(UserError, match=r"cannot be written \(Read-only file system\); free space or change"):
+    with pytest.raises(UserError, match=r"cannot be written \(Read-only file system\); make that disk"):
         folder.save_last({"round": 2})
     monkeypatch.undo()
     folder.sweep()

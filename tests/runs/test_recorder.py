@@ -112,7 +112,7 @@ def test_only_the_first_worker_writes(folder):
 @pytest.mark.parametrize(
     ("number", "place", "told"),
     [
-        (errno.EROFS, "/dev/shm", "/dev/shm: cannot be written (Read-only file system); name a folder on a"),
+        (errno.EROFS, "/dev/shm", "/dev/shm: cannot be written (Read-only file system); make that disk"),
         (errno.EMFILE, None, "tensorboard: cannot be written (Too many open files); raise the limit of open"),
         (errno.EIO, None, "tensorboard: cannot be written (Input/output error); free space or make"),
     ],
