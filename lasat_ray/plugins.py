@@ -85,9 +85,16 @@ def _told(error: BaseException) -> str:
 def of_the_machine(error: BaseException) -> bool:
     """Whether memory or hardware gave out, which is nobody's code; by name, since torch may not be loaded."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    return bool(kinds & {"MemoryError", "OutOfMemoryError", "AcceleratorError"}) or (
-        "can't allocate memory" in str(error)
+    words = str(error).lower()
+    return bool(kinds & {"MemoryError", "OutOfMemoryError", "AcceleratorError"}) or any(
+        said in words for said in _NO_MEMORY
     )
+
+
+_NO_MEMORY = (
+    *("can't allocate memory", "cannot allocate memory", "bad_alloc"),
+    *("failed to map segment", "unable to mmap"),  # a library that is being imported
+)
 
 
 def shown(value: Any) -> str:

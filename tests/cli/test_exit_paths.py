@@ -102,6 +102,11 @@ def test_a_plug_in_that_leaves_when_called_is_named(field, name, tmp_path, monke
         (OSError(24, "Too many open files", "x.npz"), "x.npz: Too many open files; raise the limit"),
         (OSError(28, "No space left on device"), "a file: No space left on device; free space"),
         (MemoryError(), "memory: not enough is free"),
+        (
+            ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+            "memory: not enough is free (ImportError: libtorch_cpu.so",
+        ),
+        (SystemError("unable to mmap 8 bytes: Cannot allocate memory (12)"), "memory: not enough is free"),
         (SystemExit(0), "SystemExit: 0"),
     ],
 )
