@@ -200,10 +200,7 @@ def run(bench: Bench) -> None:
 
 
 def main() -> None:
-    options = tyro.cli(Options, description=__doc__)
-    if options.device == "cuda":
-        torch.backends.cudnn.deterministic = True  # what a training run sets
-    bench = Bench(options)
+    bench = Bench(tyro.cli(Options, description=__doc__))
     run(bench)
     bench.end("first_checks")
 

@@ -57,6 +57,7 @@ class Bench:
         told = {**asdict(options), "out": None, "dataset": options.dataset and "given"}
         self.record: dict[str, Any] = {**provenance(), "settings": told, "sections": {}}
         if self.on_gpu:
+            torch.backends.cudnn.deterministic = True  # what a training run sets
             properties = torch.cuda.get_device_properties(self.device)
             self.record["device"] = {"name": properties.name, "memory_gib": properties.total_memory / 2**30}
         self.images, self.classes = self._images()

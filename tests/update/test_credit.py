@@ -23,6 +23,7 @@ from lasat_ray.update.credit import central_difference, directional_derivative, 
 from lasat_ray.update.reward import combine, reward_terms
 from lasat_ray.update.task import Task
 from tests.support.helpers import attacked
+from tests.support.plugins import NoForwardMode
 
 CONFIG = RewardConfig(credit="influence", standardize=True, alpha=1.3, beta=0.7)
 LOSS = LossConfig(label_smoothing=0.1)
@@ -171,16 +172,6 @@ def test_differences_are_near_on_a_trained_net_with_relu_and_batch_norm(
     assert float(difference.norm() / exact.norm()) < error
 
 
-class _NoForwardMode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x):
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad
-
-
 def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
     net, (batch, x_adv, x_ref, strategy) = smooth_net(), case()
 
@@ -190,7 +181,7 @@ def test_a_layer_without_forward_mode_falls_back_to_a_difference() -> None:
             self.net = net
 
         def forward(self, x: Tensor) -> Tensor:
-            return _NoForwardMode.apply(self.net(x))
+            return NoForwardMode.apply(self.net(x))
 
     task = task_of("pgd-at", batch, x_adv, strategy)
     plain = influence_on(net, task, x_ref)
