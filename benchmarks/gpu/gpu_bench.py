@@ -20,6 +20,7 @@ from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.learners import Learner
 from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.runs.folder import provenance
+from lasat_ray.training.machine import choose_arithmetic
 
 ROOM = 20.0  # seconds kept back for writing and leaving
 
@@ -56,8 +57,8 @@ class Bench:
         self.file = options.out or RECORDS / f"{options.record}.json"
         told = {**asdict(options), "out": None, "dataset": options.dataset and "given"}
         self.record: dict[str, Any] = {**provenance(), "settings": told, "sections": {}}
+        choose_arithmetic(SpeedConfig().tf32, self.device)
         if self.on_gpu:
-            torch.backends.cudnn.deterministic = True  # what a training run sets
             properties = torch.cuda.get_device_properties(self.device)
             self.record["device"] = {"name": properties.name, "memory_gib": properties.total_memory / 2**30}
         self.images, self.classes = self._images()
