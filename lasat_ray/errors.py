@@ -14,6 +14,7 @@ REMEDIES = {
     errno.EROFS: "make that disk writable, or name a folder elsewhere",
     errno.EACCES: "make it accessible, or name another",
     errno.ENOMEM: "free memory, or use smaller settings",
+    errno.EAGAIN: "end other programs, or raise the limit of processes, ulimit -u",
 }
 """What helps where the machine refuses a file."""
 

@@ -86,6 +86,9 @@ def of_the_machine(error: BaseException) -> bool:
     """Whether memory or hardware gave out, which is nobody's code; by name, since torch may not be loaded."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
     words = str(error).lower()
+    # What C++ says of a thread that has no room; of a file that is locked the system says it too.
+    if words.endswith("resource temporarily unavailable") and not isinstance(error, OSError):
+        return True
     return bool(kinds & {"MemoryError", "OutOfMemoryError", "AcceleratorError"}) or any(
         said in words for said in _NO_MEMORY
     )
@@ -94,6 +97,7 @@ def of_the_machine(error: BaseException) -> bool:
 _NO_MEMORY = (
     *("can't allocate memory", "cannot allocate memory", "bad_alloc"),
     *("failed to map segment", "unable to mmap"),  # a library that is being imported
+    *("can't start new thread", "thread creation failed", "pthread_create failed"),
 )
 
 

@@ -45,7 +45,7 @@ LEVELS: tuple[dict[str, str], ...] = (
         "reporting": "figures, tables, the HTML page",
     },
     {"tune": "sweeps and searches on Ray Tune"},
-    {"api": "the functions of lasat_ray, from Python"},
+    {"api": "functions from Python, the commands' work"},
     {
         "train": "a run, here or on workers",
         "evaluate": "accuracy of a net under attack",

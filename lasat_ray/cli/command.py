@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import atexit
+import errno
+import importlib
+import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lasat_ray.cli.interrupts import interrupted_once
 from lasat_ray.cli.parsing import HelpShown
 from lasat_ray.cli.streams import fallbacks_in_one_line, unfailing_output
 from lasat_ray.errors import REMEDIES, UserError, one_line
 from lasat_ray.plugins import blamed, of_the_machine
+
+
+def command(module: str) -> Callable[..., int]:
+    """``main(argv=None)`` of a command whose work is ``run(argv)`` of ``module``.
+
+    The module is imported when the command runs, so that what happens while PyTorch loads (memory that gives
+    out, Ctrl-C) ends as one line too.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        """The command; exit status 0, 1 (run time) or 2 (usage)."""
+        words = sys.argv[1:] if argv is None else argv
+        return run_command(lambda: importlib.import_module(module).run(words))
+
+    return main
 
 
 def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
@@ -41,7 +59,8 @@ def _words(error: BaseException) -> str:
         return str(known)
     told = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError) and error.errno is not None:
-        place = error.filename if error.filename is not None else "a file"
+        unnamed = "memory" if error.errno in (errno.ENOMEM, errno.EAGAIN) else "a file"
+        place = error.filename if error.filename is not None else unnamed
         return f"{place}: {error.strerror}; {REMEDIES.get(error.errno, 'check it and its folder')}"
     if of_the_machine(error):
         return _of_the_machine(error, one_line(told.partition("\n")[0]))
@@ -54,7 +73,17 @@ def _of_the_machine(error: BaseException, told: str) -> str:
         return f"--device: the GPU failed ({told}); begin again, with --device cpu if that does not help"
     if kind == "OutOfMemoryError":
         return f"--device: the GPU's memory is full ({told}); use a smaller --batch-size, or --device cpu"
-    return f"memory: not enough is free ({told}); use fewer or smaller images, or a smaller --batch-size"
+    return f"memory: not enough is free ({told}); {_more_memory(error)}"
+
+
+def _more_memory(error: BaseException) -> str:
+    """What helps: a higher limit of this shell; else, where only a library was loaded or a thread started,
+    fewer other programs; else smaller settings."""
+    if (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        return f"raise the limit ulimit -v, which is {limit // 1024}"
+    if isinstance(error, ImportError) or "thread" in str(error):
+        return "end other programs, or give this container more memory or processes"
+    return "use fewer or smaller images, or a smaller --batch-size"
 
 
 def _fail(message: str, status: int, debug: bool) -> int:

@@ -20,7 +20,6 @@ from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError, check_least
 from lasat_ray.recipes.compared import compared
 from lasat_ray.tune.options import Asked, check_seeds, check_untouched, check_unused, parse_sweep
-from lasat_ray.tune.search import epoch_cost, population, random_search, tpe_search
 from lasat_ray.tune.trial import Outcomes, Trial, Trials
 
 DESCRIPTION = "A learned strategy against searched ones at equal cost in forward passes (LAS-AT, Figure 3)."
@@ -100,6 +99,8 @@ def _check(settings: SearchStrategy, config: TrainConfig) -> None:
 
 
 def _contest(config: TrainConfig, settings: SearchStrategy, outcomes: Outcomes, seed: int) -> list[Trial]:
+    from lasat_ray.tune.search import epoch_cost, population, random_search, tpe_search
+
     config = dataclasses.replace(config, seed=seed, strategy="learned")
     fixed = compared(config, config.method)
     budget = settings.budget * config.epochs * epoch_cost(fixed)
@@ -121,6 +122,8 @@ def _contest(config: TrainConfig, settings: SearchStrategy, outcomes: Outcomes, 
 
 def stretched(config: TrainConfig, budget: float) -> TrainConfig:
     """The run as long as ``budget`` allows, its learning-rate milestones in proportion."""
+    from lasat_ray.tune.search import epoch_cost  # late: NumPy
+
     epochs = max(1, int(budget / epoch_cost(config) + 1e-9))
     share = epochs / config.epochs
     milestones = tuple(milestone * share for milestone in config.optim.milestones)

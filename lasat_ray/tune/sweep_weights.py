@@ -27,7 +27,6 @@ from lasat_ray.tune.options import (
     check_unused,
     parse_sweep,
 )
-from lasat_ray.tune.search import propose
 from lasat_ray.tune.trial import Outcomes, Trial, Trials
 
 DESCRIPTION = "Sweep of the weights of the reward L1 + alpha L2 + beta L3 (LAS-AT, eq. 7 and Table 6)."
@@ -142,6 +141,8 @@ def _trial(config: TrainConfig, row: str, alpha: float, beta: float, seed: int) 
 def _optuna(config: TrainConfig, settings: SweepWeights, outcomes: Outcomes) -> list[Trial]:
     """Proposals generation by generation; a pair is as good as the mean over its seeds."""
     from optuna.distributions import FloatDistribution
+
+    from lasat_ray.tune.search import propose
 
     ends = {"alpha": settings.alphas, "beta": settings.betas}
     spaces = {name: FloatDistribution(min(v), max(v), log=True) for name, v in ends.items()}

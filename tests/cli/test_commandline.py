@@ -13,6 +13,7 @@ from rich.console import Console
 from lasat_ray import evaluate, explain, export, leaderboard, predict, report
 from lasat_ray.__main__ import GROUPS, purpose, render_commands
 from lasat_ray.__main__ import main as list_commands
+from lasat_ray.api.commands.evaluate import parse_evaluate
 from lasat_ray.api.reporting import ReportOptions
 from lasat_ray.cli import command
 from lasat_ray.cli.command import run_command
@@ -27,7 +28,6 @@ from lasat_ray.cli.run_options import (
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import write_config
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.evaluate import parse_evaluate
 from lasat_ray.recipes import DEFAULT, RECIPES, get_recipe
 from lasat_ray.tune import search_strategy, sweep_k, sweep_weights
 

@@ -6,10 +6,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from lasat_ray.api.commands.explain import _strategy_tables
 from lasat_ray.api.explained import Explained
 from lasat_ray.cli.display import result_table, strategy_table
 from lasat_ray.evaluation.show import attack_table
-from lasat_ray.explain import _strategy_tables
 
 LONG = "examples.own_attack:noise_of_somebody_who_likes_long_names"
 

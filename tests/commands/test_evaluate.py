@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
+from lasat_ray.api.commands.evaluate import parse_evaluate
+from lasat_ray.api.commands.leaderboard import find_reports, measured_row
 from lasat_ray.config.json_io import write_config
-from lasat_ray.evaluate import main, parse_evaluate
-from lasat_ray.leaderboard import find_reports, measured_row
+from lasat_ray.evaluate import main
 from lasat_ray.leaderboard import main as leaderboard
 from lasat_ray.recipes import get_recipe
 from lasat_ray.reporting.study import read_run

@@ -6,8 +6,9 @@ import torch
 from PIL import Image
 from torch import nn
 
+from lasat_ray.api.commands.explain import ExplainOptions, format_eps, smallest_eps
 from lasat_ray.cluster.local import train_here
-from lasat_ray.explain import ExplainOptions, format_eps, main, smallest_eps
+from lasat_ray.explain import main
 from lasat_ray.runs.folder import RunFolder
 from tests.support.helpers import small_config
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from lasat_ray.api.commands.export import FORMATS, export, probe_images
 from lasat_ray.cluster.local import train_here
 from lasat_ray.errors import UserError
-from lasat_ray.export import FORMATS, export, main, probe_images
+from lasat_ray.export import main
 from lasat_ray.models import build_classifier
 from lasat_ray.models.classifier import channel_values
 from lasat_ray.runs.folder import RunFolder

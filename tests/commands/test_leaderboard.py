@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from lasat_ray.api.commands.leaderboard import find_reports, measured_row, ranked, reported_rows
 from lasat_ray.errors import UserError
-from lasat_ray.leaderboard import find_reports, main, measured_row, ranked, reported_rows
+from lasat_ray.leaderboard import main
 from tests.support.published_rows import LEADERBOARDS, TABLES
 
 

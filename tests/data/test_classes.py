@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from lasat_ray.api.commands.leaderboard import check_classes
 from lasat_ray.data import load_extra
 from lasat_ray.data.classes import Classes, check_same, classes_of_names, match, relabelled
 from lasat_ray.data.subsets import coverage, even_order, subset
 from lasat_ray.errors import UserError
-from lasat_ray.leaderboard import check_classes
 
 ABC = Classes(("a", "b", "c"))
 

@@ -25,12 +25,12 @@ import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from lasat_ray.api.commands.leaderboard import measured_row, ranked
 from lasat_ray.cli.parsing import flags_of
 from lasat_ray.cli.run_options import parse_train
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, leaves, read_config
 from lasat_ray.errors import UserError
-from lasat_ray.leaderboard import measured_row, ranked
 from lasat_ray.runs.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from lasat_ray.runs.load import load_model, read_weights
 from lasat_ray.validation import check

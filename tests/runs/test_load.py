@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import lasat_ray
+from lasat_ray.api.commands.export import write_safetensors
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.export import write_safetensors
 from lasat_ray.models import build_classifier
 from lasat_ray.runs.checkpoint import save_checkpoint
 from lasat_ray.runs.foreign import load_foreign

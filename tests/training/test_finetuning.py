@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lasat_ray import evaluate, load_model
+from lasat_ray.api.commands.export import FORMATS
 from lasat_ray.cluster.local import train_here
-from lasat_ray.export import FORMATS, main
+from lasat_ray.export import main
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.load import load_checkpointed

@@ -1,0 +1,1 @@
+"""What the commands beside this package do; each is loaded inside the boundary of ``cli.command``."""
