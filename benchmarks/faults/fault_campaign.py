@@ -34,7 +34,7 @@ import tyro
 from benchmarks.common import RECORDS, made_by
 from benchmarks.faults.local_faults import FAULTS, THREADS, TWICE, UPLOAD, damage
 from benchmarks.faults.local_faults import STATUS as STATUS_HERE
-from benchmarks.faults.ray_faults import DRIVER, RAY_FAULTS, TwoNodes, calm_on_ray, strike_on_ray, two_nodes
+from benchmarks.faults.ray_faults import BY_HAND, RAY_FAULTS, TwoNodes, calm_on_ray, strike_on_ray, two_nodes
 from benchmarks.faults.strikes import ROUNDS, campaign_config
 from benchmarks.tables.marked import markdown
 from lasat_ray.cluster import local
@@ -51,7 +51,8 @@ TIMES = ("train_seconds", "img_per_second")
 EVERY, HANG_S = 2, 5.0
 
 ALL = (*FAULTS, *RAY_FAULTS)
-STATUS = STATUS_HERE | {fault: 0 for fault in RAY_FAULTS if fault != DRIVER}  # mended while the driver waits
+# Mended while the driver waits, but where it ended.
+STATUS = STATUS_HERE | {fault: 0 for fault in RAY_FAULTS if fault not in BY_HAND}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,9 @@ HEAD, OTHER = "127.0.0.2", "127.0.0.3"  # Ray takes 127.0.0.1 for the machine's 
 AWAY_S = 8.0  # how long a killed machine stays away
 
 DRIVER, NODE = "Ray: SIGKILL of the driver", "Ray: SIGKILL of a node, which returns"
+NODE_TWICE, RAYLET = "Ray: SIGKILL of a node twice, which returns", "Ray: SIGKILL of a raylet alone"
+GCS, STORE = "Ray: SIGKILL of the cluster's own server (GCS)", "Ray: object store full"
+STORE_BYTES = 80 * 2**20  # Ray takes no less than 75 MiB
 RAY_FAULTS: dict[str, Fault] = {
     "Ray: SIGKILL of a worker in an attack": at_round,
     "Ray: SIGKILL of a worker in an all-reduce": at_all_reduce,
@@ -40,7 +43,15 @@ RAY_FAULTS: dict[str, Fault] = {
     ),
     DRIVER: at_round,
     NODE: at_round,
+    NODE_TWICE: at_round,
+    RAYLET: at_round,
+    GCS: at_round,
+    STORE: at_round,
 }
+BY_HAND = (DRIVER, GCS)
+"""Faults that end the driver, so that the campaign starts another."""
+WAITS = (NODE, NODE_TWICE, RAYLET, GCS)
+"""Faults that come from outside, while the worker at the round waits for them."""
 
 
 class TwoNodes:
@@ -56,13 +67,18 @@ class TwoNodes:
         self._log = (folder / "ray.log").open("w")
         port = self.address.rpartition(":")[2]
         head = [f"--node-ip-address={HEAD}", "--head", f"--port={port}", f"--temp-dir={self._temp}"]
-        self._head = self._start(*head, "--dashboard-host=127.0.0.1")
+        self._options = [*head, "--dashboard-host=127.0.0.1"]
+        self._begin()
+
+    def _begin(self) -> None:
+        self._head = self._start(*self._options)
         self._wait_for_head()
         self._other = self._join()
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         ray = str(Path(sys.executable).parent / "ray")
-        command = [ray, "start", "--block", "--num-cpus=1", *options]
+        store = f"--object-store-memory={STORE_BYTES}"
+        command = [ray, "start", "--block", "--num-cpus=1", store, *options]
         return subprocess.Popen(command, start_new_session=True, stdout=self._log, stderr=self._log)
 
     def _join(self) -> subprocess.Popen[bytes]:
@@ -82,11 +98,35 @@ class TwoNodes:
         time.sleep(AWAY_S)
         self._other = self._join()
 
+    def lose_raylet(self) -> None:
+        """The second machine's raylet is gone; what is left there ends by itself, or with it."""
+        _kill_child(self._other, "raylet")
+        time.sleep(AWAY_S)
+        _kill_tree(self._other)
+        self._other = self._join()
+
+    def lose_gcs(self) -> None:
+        """The server that knows the cluster is gone, and so is the cluster: Ray keeps no copy of it here."""
+        _kill_child(self._head, "gcs_server")
+
+    def renew(self) -> None:
+        """A new cluster at the same address."""
+        for node in (self._other, self._head):
+            _kill_tree(node)
+        self._begin()
+
     def close(self) -> None:
         for node in (self._other, self._head):
             _kill_tree(node)
         self._log.close()
         shutil.rmtree(self._temp, ignore_errors=True)
+
+
+def _kill_child(process: subprocess.Popen[bytes], name: str) -> None:
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.name().startswith(name):
+            return child.kill()
+    raise RuntimeError(f"no {name} runs")
 
 
 def _kill_tree(process: subprocess.Popen[bytes]) -> None:
@@ -121,22 +161,26 @@ def struck_loop(plan: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
 
 def struck_trainer(plan: dict[str, Any]) -> type[Trainer]:
     """A trainer that notes its rounds and, unless the marker tells that it did, is struck."""
-    marker, log = Path(plan["marker"]), Path(plan["log"])
+    log = Path(plan["log"])
+    marks = [mark for mark in marks_of(plan) if not mark.exists()]
 
     def strike() -> None:
-        marker.write_text(str(time.time()))
+        marks[0].write_text(str(time.time()))
         if plan["fault"] == DRIVER:
             os.kill(plan["driver"], signal.SIGKILL)
-        elif plan["fault"] == NODE:
-            time.sleep(600)  # until the machine goes
+        elif plan["fault"] == STORE:
+            fill_store()
+        elif plan["fault"] in WAITS:
+            time.sleep(600)
         else:
             die()
 
     class Struck(Trainer):
         def restore(self) -> None:
             super().restore()
-            if plan["fault"] and self.context.group.rank == plan["rank"] and not marker.exists():
-                RAY_FAULTS[plan["fault"]](self, plan["round"], strike)
+            if plan["fault"] and self.context.group.rank == plan["rank"] and marks:
+                later = 2 * (len(marks_of(plan)) - len(marks))
+                RAY_FAULTS[plan["fault"]](self, plan["round"] + later, strike)
 
         def play(self) -> Any:
             report = super().play()
@@ -146,6 +190,24 @@ def struck_trainer(plan: dict[str, Any]) -> type[Trainer]:
             return report
 
     return Struck
+
+
+def marks_of(plan: dict[str, Any]) -> list[Path]:
+    """The files that tell when a fault struck, one for each time that it does."""
+    times = 2 if plan["fault"] == NODE_TWICE else 1
+    return [Path(f"{plan['marker']}-{n}") for n in range(times)]
+
+
+KEPT: list[Any] = []
+
+
+def fill_store() -> None:
+    """Objects of twice the store's size, which this process keeps."""
+    import numpy as np
+    import ray
+
+    piece = STORE_BYTES // 8
+    KEPT.extend(ray.put(np.full(piece, n, np.uint8)) for n in range(16))
 
 
 def drive(address: str, path: Path, plan: dict[str, Any]) -> None:
@@ -174,13 +236,13 @@ def drive(address: str, path: Path, plan: dict[str, Any]) -> None:
 
 
 def driver(address: str, path: Path, plan: dict[str, Any], on_mark: Callable[[], None]) -> int | None:
-    """Run ``drive`` in a process of its own; its exit status. ``on_mark``: called once, at the strike."""
+    """Run ``drive`` in a process of its own; its exit status. ``on_mark``: called at every strike."""
     child = multiprocessing.get_context("spawn").Process(target=drive, args=(address, path, plan))
     child.start()
-    marker, deadline, told = Path(plan["marker"]), time.monotonic() + 400, False
+    marks, deadline = marks_of(plan), time.monotonic() + 400
     while child.is_alive() and time.monotonic() < deadline:
-        if not told and marker.exists():
-            told = True
+        if marks and marks[0].exists():
+            marks.pop(0)
             on_mark()
         child.join(0.1)
     child.kill()
@@ -200,17 +262,26 @@ def calm_on_ray(nodes: TwoNodes, out: Path) -> RunFolder:
 
 def strike_on_ray(nodes: TwoNodes, fault: str, round: int, out: Path) -> dict[str, Any]:
     """One fault and what it takes until the run is finished: statuses, rounds played, recovery."""
-    folder, marker, log = RunFolder.create(out / "run", campaign_config()), out / "struck", out / "log"
+    folder, log = RunFolder.create(out / "run", campaign_config()), out / "log"
     # Checkpoints are written by the first worker, and it depends on Ray which machine has which.
     rank = 0 if "checkpoint" in fault else random.Random(f"{fault}/{round}").randrange(2)
-    plan = {"fault": fault, "rank": rank, "round": round, "marker": str(marker), "log": str(log)}
-    lose = nodes.lose_other if fault == NODE else lambda: None
-    status = driver(nodes.address, folder.path, plan, lose)
-    last = driver(nodes.address, folder.path, plan, lambda: None) if fault == DRIVER else status
+    plan = {"fault": fault, "rank": rank, "round": round, "marker": str(out / "struck"), "log": str(log)}
+    lose = {NODE: nodes.lose_other, NODE_TWICE: nodes.lose_other, RAYLET: nodes.lose_raylet}
+    lose[GCS] = nodes.lose_gcs
+    status = last = driver(nodes.address, folder.path, plan, lose.get(fault, lambda: None))
+    if fault in BY_HAND:
+        if fault == GCS:
+            nodes.renew()
+        last = driver(nodes.address, folder.path, {**plan, "fault": None}, lambda: None)
+    struck_at = [float(mark.read_text()) for mark in marks_of(plan) if mark.exists()]
     lines = [line.split() for line in log.read_text().splitlines()]
-    struck = float(marker.read_text()) if marker.exists() else None
+    struck = struck_at[-1] if struck_at else None
     before = {pid for _, when, pid in lines if struck is None or float(when) < struck}
     again = [float(when) for _, when, pid in lines if pid not in before]
+    if fault == STORE and struck:  # nothing is started anew
+        again = [float(when) for _, when, _ in lines if float(when) > struck]
+    if len(struck_at) < len(marks_of(plan)):
+        again = []  # it was not struck
     return {
         "folder": folder,
         "status": status,
