@@ -34,7 +34,15 @@ import tyro
 from benchmarks.common import RECORDS, made_by
 from benchmarks.faults.local_faults import FAULTS, THREADS, TWICE, UPLOAD, damage
 from benchmarks.faults.local_faults import STATUS as STATUS_HERE
-from benchmarks.faults.ray_faults import BY_HAND, RAY_FAULTS, TwoNodes, calm_on_ray, strike_on_ray, two_nodes
+from benchmarks.faults.ray_faults import (
+    BY_HAND,
+    GCS,
+    RAY_FAULTS,
+    TwoNodes,
+    calm_on_ray,
+    strike_on_ray,
+    two_nodes,
+)
 from benchmarks.faults.strikes import ROUNDS, campaign_config
 from benchmarks.tables.marked import markdown
 from lasat_ray.cluster import local
@@ -52,7 +60,7 @@ EVERY, HANG_S = 2, 5.0
 
 ALL = (*FAULTS, *RAY_FAULTS)
 # Mended while the driver waits, but where it ended.
-STATUS = STATUS_HERE | {fault: 0 for fault in RAY_FAULTS if fault not in BY_HAND}
+STATUS = STATUS_HERE | {fault: 0 for fault in RAY_FAULTS if fault not in BY_HAND} | {GCS: 1}
 
 
 @dataclass(frozen=True, kw_only=True)

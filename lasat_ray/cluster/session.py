@@ -17,6 +17,7 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from lasat_ray.cluster.authentication import authentication
+from lasat_ray.cluster.store import store_bytes
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.runs.cleanup import undisturbed
 
@@ -69,6 +70,7 @@ def ray_session(address: str | None, start_timeout: float, *, dashboard: bool = 
 def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
     """Join ``address`` or start a cluster here, which a busy machine may be too slow for at first."""
     try:
+        sizes = {} if address else {"object_store_memory": store_bytes()}
         with nullcontext() if address else _on_loopback():
             # address="local": a plain init() would join whatever cluster some file names, or wait for it.
             ray.init(
@@ -77,6 +79,7 @@ def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
                 logging_level=logging.ERROR,
                 include_dashboard=None if address else dashboard,
                 dashboard_host="127.0.0.1",  # it takes jobs, that is code; a joined cluster's is not ours
+                **sizes,
             )
     except Exception as error:
         ray.shutdown()

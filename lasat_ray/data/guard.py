@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lasat_ray.config.files import check_regular
+from lasat_ray.data.memory import free_bytes
 from lasat_ray.errors import UserError
 
 MAX_PIXELS = 64 * 1024 * 1024
@@ -25,8 +26,6 @@ FREE_EXPANSION = 16 * 2**20
 
 MAX_CLASSES = 65_536
 """Largest number of classes without names; one damaged label must not make a net of a billion outputs."""
-
-_FALLBACK_BYTES = 16 * 2**30
 
 
 @contextmanager
@@ -107,31 +106,6 @@ def check_bytes(count: int, where: str) -> None:
             f"{where}: needs {count / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of memory is free; "
             "use fewer or smaller images"
         )
-
-
-def free_bytes() -> int:
-    """Memory that the kernel says is available, to this container where it has a limit of its own; 16 GiB
-    where it does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            table = dict(line.split(":", 1) for line in lines)
-        free = int(table["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        free = _FALLBACK_BYTES
-    return min([free, *_container_bytes(Path("/sys/fs/cgroup"))])
-
-
-def _container_bytes(root: Path) -> list[int]:
-    """What is left below each limit of control groups (version 2, 1) in ``root``."""
-    left = []
-    pairs = [("memory.max", "memory.current")]
-    pairs += [("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes")]
-    for limit, used in pairs:
-        try:
-            left.append(max(0, int((root / limit).read_text()) - int((root / used).read_text())))
-        except (OSError, ValueError):  # none of that version, or "max"
-            continue
-    return left
 
 
 def check_labels(label_N: np.ndarray, num_classes: int | None, where: Callable[[int], str]) -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lasat_ray.cluster.local import train_here
-from lasat_ray.data.guard import _container_bytes
 from lasat_ray.reporting.write import csv_of
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint
 from lasat_ray.runs.folder import RunFolder
@@ -103,15 +102,6 @@ def test_records_without_a_checkpoint_are_not_trained_over(stopped):
     with pytest.raises(ValueError, match="holds no checkpoint, but records reach round 4; put last"):
         train_here(stopped.config(), stopped, device="cpu")
     assert stopped.metrics.read_bytes() == before
-
-
-def test_the_limit_of_a_container_counts(tmp_path):
-    assert _container_bytes(tmp_path) == []
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert _container_bytes(tmp_path) == []
-    (tmp_path / "memory.max").write_text("4000\n")
-    assert _container_bytes(tmp_path) == [3000]
 
 
 def test_no_cell_of_a_csv_is_a_formula():
