@@ -1,7 +1,8 @@
-"""Every method with a fixed attack and with a learned strategy, on equal rounds: what the tables of
-docs/methods.md are made of.
+"""Every method with a fixed attack and with a learned strategy, on equal rounds and at equal passes: what the
+tables of docs/methods.md are made of.
 
     python -m benchmarks.studies.methods_table --jobs 2
+    python -m benchmarks.studies.methods_table --study digits-passes --jobs 2
     python -m benchmarks.studies.methods_table --study cifar10 --dataset parquet:PATH --jobs 2
 
 Seed after seed; the record is written after each, so the command can be killed and repeated. All
@@ -52,6 +53,11 @@ ROWS: dict[str, Row] = {
     "hat": Row(method="hat", source="clean"),
     "ltd": Row(method="ltd", source="clean"),
     **{name: Row(method=name) for name in ("ikl", "adr", "adr-trades", "te")},
+    "kd-swa": Row(
+        method="kd-swa",
+        flags=("--robust-teacher", "@pgd-at-fixed", "--optim.swa-start", "22"),
+        source="clean",
+    ),
     # Eight replays; its strategies have no steps to choose.
     "free": Row(method="free", flags=_steps(8, 0.2), strategies=("fixed",)),
     "atas-steps": Row(method="atas-steps", flags=_steps(1, 0.4)),
@@ -75,17 +81,33 @@ class Study:
         return [f"{row}-{strategy}" for row in self.rows for strategy in ROWS[row].strategies]
 
 
+NEW = ("pgd-at", "trades", "ikl", "adr", "adr-trades", "te", "kd-swa", "free", "atas-steps")
+"""Those that have come since 2022, or are cheap, beside the two that all others are measured by."""
 STUDIES = {
     "digits": Study(
         flags=(
             *("--recipe", "digits", "--learner", "reinforce", "--model", "mlp", "--strategy-model", "mlp"),
             *("--epochs", "20", "--evaluation.every", "4", "--evaluation.test-num-steps", "10"),
         ),
-        rows=tuple(ROWS),
+        rows=tuple(row for row in ROWS if row != "kd-swa"),
         seeds=(0, 1, 2, 3, 4),
         judge=Judge(n_autoattack=100),
         record="methods_digits",
         told="8x8 digits, L-inf 0.2, an MLP of {parameters:,} parameters, {rounds} rounds of 128 images each",
+    ),
+    "digits-passes": Study(
+        flags=(
+            *("--recipe", "digits-rate", "--model", "mlp", "--strategy-model", "mlp"),
+            *("--budget", "350passes", "--evaluation.test-num-steps", "10"),
+        ),
+        rows=("clean", *NEW),
+        seeds=(0, 1, 2, 3, 4),
+        judge=Judge(n_autoattack=100),
+        record="methods_digits_passes",
+        told=(
+            "8x8 digits, L-inf 0.2, an MLP of {parameters:,} parameters, 350 passes of both nets for each "
+            "training image; learned: paid by the pass"
+        ),
     ),
     "cifar10": Study(
         flags=(
@@ -109,7 +131,7 @@ class Options(RunOptions):
     """What to run."""
 
     study: str = "digits"
-    """digits or cifar10."""
+    """digits, digits-passes or cifar10."""
     dataset: str | None = None
     """As for lasat_ray.train, for example parquet:PATH; None takes the recipe's."""
     seeds: tuple[int, ...] = ()

@@ -29,7 +29,8 @@ from benchmarks.studies.outcomes import Outcome, settings_key
 @dataclass(frozen=True, kw_only=True)
 class Trial:
     """One training. ``flags`` as for lasat_ray.train, without seed and folder; ``label`` names the
-    row it belongs to. ``teacher``: label of the trial (same seed) whose run ``teacher_flag`` names."""
+    row it belongs to. ``teacher``: label of the trial (same seed) whose run ``teacher_flag`` names; a flag
+    ``@LABEL`` stands for the folder of another such run."""
 
     label: str
     flags: tuple[str, ...]
@@ -40,6 +41,12 @@ class Trial:
     @property
     def name(self) -> str:
         return f"{self.label}-s{self.seed}"
+
+    @property
+    def teachers(self) -> set[str]:
+        """Names of the trials whose runs this one reads."""
+        labels = [flag.removeprefix("@") for flag in self.flags if flag.startswith("@")]
+        return {f"{label}-s{self.seed}" for label in (*labels, self.teacher) if label}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +91,7 @@ def seed_after_seed(
     known = recorded(record, every, judge)
     for trials in seeds:
         missing = [trial for trial in trials if trial.name not in known]
-        teachers = {f"{trial.teacher}-s{trial.seed}" for trial in missing if trial.teacher}
+        teachers = {name for trial in missing for name in trial.teachers}
         asked = [trial for trial in trials if trial in missing or trial.name in teachers]
         found = outcomes_of(asked, judge, options) if asked else []
         known |= {f"{o['trial']['label']}-s{o['trial']['seed']}": o for o in found}
@@ -102,8 +109,8 @@ def recorded(file: Path, trials: Iterable[Trial], judge: Judge) -> dict[str, Out
 def run_study(trials: Sequence[Trial], judge: Judge, out: Path, jobs: int) -> list[Outcome]:
     """The outcome of every trial, in order. A trial that fails is told and left out."""
     out.mkdir(parents=True, exist_ok=True)
-    first = [t for t in trials if not t.teacher]
-    later = [t for t in trials if t.teacher]
+    first = [t for t in trials if not t.teachers]
+    later = [t for t in trials if t.teachers]
     found: dict[str, Outcome] = {}
     context = multiprocessing.get_context("spawn")
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -151,7 +158,7 @@ def _train(trial: Trial, folder: Path, out: Path) -> dict[str, Any]:
     from lasat_ray.validation import check
 
     torch.set_num_threads(1)
-    flags = list(trial.flags)
+    flags = [str(out / f"{flag[1:]}-s{trial.seed}") if flag[:1] == "@" else flag for flag in trial.flags]
     if trial.teacher:
         flags += [trial.teacher_flag, str(out / f"{trial.teacher}-s{trial.seed}")]
     config, _ = parse_train([*flags, "--seed", str(trial.seed)])
