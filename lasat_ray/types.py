@@ -38,9 +38,10 @@ class Strategy:
     ``eps`` and ``step_size`` in [0,1] pixels, ``num_steps`` int64, ``attack_loss`` int64 place in
     ``config.units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
     batch perturbs the weights that all images share), ``label_smoothing`` the share taken from the true class
-    in the loss alone, ``momentum`` what an attack step keeps of the direction of the one before. Fields that
-    a grid does not name are None and the attack's or the method's own setting holds. ``common_steps``: the
-    ``num_steps`` of every image where the host knows it, so that nobody asks the device; whoever changes
+    in the loss alone, ``momentum`` what an attack step keeps of the direction before, ``direction``
+    int64 place in ``config.units.DIRECTIONS``, ``restarts`` int64 starts of which the worst is kept. Fields
+    that a grid does not name are None and the attack's or the method's own setting holds. ``common_steps``:
+    the ``num_steps`` of every image where the host knows it, so that nobody asks the device; whoever changes
     ``num_steps`` clears it.
     """
 
@@ -53,6 +54,8 @@ class Strategy:
     awp_gamma: Tensor | None = None
     label_smoothing: Tensor | None = None
     momentum: Tensor | None = None
+    direction: Tensor | None = None
+    restarts: Tensor | None = None
     common_steps: int | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:

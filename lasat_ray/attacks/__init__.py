@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +16,8 @@ from lasat_ray.attacks.objectives import (
     mixed,
 )
 from lasat_ray.attacks.pgd import Rule, StepState, pgd
-from lasat_ray.config.units import ATTACK_LOSSES
+from lasat_ray.attacks.restarts import worst_restart
+from lasat_ray.config.units import ATTACK_LOSSES, COMPARING
 from lasat_ray.models import frozen_eval
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, Strategy
@@ -55,12 +58,20 @@ def attack_batch(
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
     ball = BALLS[norm]
     with frozen_eval(net):
-        if start_kind == "uniform":
-            delta0 = ball.start(batch.x, radius, batch.index, key)
-        else:
-            delta0 = start(start_kind, batch.x, radius, batch.index, key)
+        begin = ball.start if start_kind == "uniform" else partial(start, start_kind)
+        delta0 = begin(batch.x, radius, batch.index, key)
         objective = strategy_objective(loss, net, batch, strategy)
-        return pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket, ball=ball)
+        x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket, ball=ball)
+        if strategy.restarts is None:
+            return x_adv
+        assert rule is None, "a rule follows one attack of each image"
+
+        def attack(rows: Tensor, key: RandomKey, objective: Objective) -> Tensor:
+            delta0 = begin(batch.x[rows], radius[rows], batch.index[rows], key)
+            x, asked = batch.x[rows], strategy[rows]
+            return pgd(net, x, asked, objective, delta0=delta0, bucket=bucket, ball=ball)
+
+        return worst_restart(net, objective, x_adv, strategy.restarts, key, attack)
 
 
 def strategy_objective(
@@ -69,17 +80,38 @@ def strategy_objective(
     """What each image raises: the loss its strategy names, else ``loss``."""
     if strategy.attack_loss is None:
         return objective_of(loss, net, batch)
-    codes = strategy.attack_loss.unique().tolist()
-    return mixed({c: objective_of(ATTACK_LOSSES[c], net, batch) for c in codes}, strategy.attack_loss)
+    code_B = strategy.attack_loss
+    codes = code_B.unique().tolist()
+    clean = None
+    if any(ATTACK_LOSSES[c] in COMPARING for c in codes):
+        clean = _clean_logits(net, batch.x, compares(code_B).nonzero()[:, 0])
+    return mixed({c: objective_of(ATTACK_LOSSES[c], net, batch, clean) for c in codes}, code_B)
 
 
-def objective_of(loss: str | ObjectiveOf, net: nn.Module, batch: Batch) -> Objective:
-    """The named loss against a batch; cross-entropy of mixed labels (CutMix) by their shares."""
+def compares(code_B: Tensor) -> Tensor:
+    """[B] bool: which of the losses ``code_B`` [B] compare with the clean prediction, a forward pass more."""
+    return torch.stack([code_B == ATTACK_LOSSES.index(name) for name in COMPARING]).any(0)
+
+
+def _clean_logits(net: nn.Module, x: Tensor, rows: Tensor) -> Tensor:
+    """What the net says of the images ``rows`` of x [B,C,H,W]; 0 for the others, [B,N]."""
+    with torch.no_grad():
+        found = net(x[rows])
+    return found.new_zeros(len(x), found.shape[1]).index_copy(0, rows, found)
+
+
+def objective_of(
+    loss: str | ObjectiveOf, net: nn.Module, batch: Batch, clean: Tensor | None = None
+) -> Objective:
+    """The named loss against a batch; cross-entropy of mixed labels (CutMix) by their shares.
+
+    ``clean`` [B,N]: what the net says of the clean images, where that is known.
+    """
     if not isinstance(loss, str):
         return loss(net, batch)
     if loss == "ce" and batch.share is not None:
         return lambda logits, rows: batch_cross_entropy(logits, batch, rows)
-    return make_objective(loss, net, batch.x, batch.y)
+    return make_objective(loss, net, batch.x, batch.y, clean)
 
 
 class StillCorrect(Rule):

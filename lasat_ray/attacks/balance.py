@@ -58,7 +58,8 @@ def attack_balanced(
 
     ``attack`` may look at each image alone. Two small messages, and two with the images that move.
     """
-    rows = _rows_to_lend(group, strategy.num_steps, batch.global_size)
+    starts_B = 1 if strategy.restarts is None else strategy.restarts
+    rows = _rows_to_lend(group, strategy.num_steps * starts_B, batch.global_size)
     if rows is None:
         return attack(batch, strategy)
     ours, theirs = _rows_of(batch, rows.stay), _rows_of(batch, rows.lent)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lasat_ray.config.units import COMPARING
 from lasat_ray.types import Batch
 
 Rows = Tensor | slice
@@ -82,21 +83,20 @@ def mixed(parts: dict[int, Objective], code_B: Tensor) -> Objective:
     return objective
 
 
-def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor) -> Objective:
+def make_objective(name: str, net: nn.Module, x: Tensor, y: Tensor, clean: Tensor | None = None) -> Objective:
     """The named loss (ce, kl, margin, squared) against x [B,C,H,W], y [B]; ``kl`` and ``squared`` compare
-    with the clean prediction, one forward pass more."""
+    with the clean prediction: of the logits ``clean`` [B,N], or else of one forward pass more."""
     if name == "ce":
         return PerImage(cross_entropy, (y,))
     if name == "margin":
         return PerImage(margin, (y,))
-    if name == "kl":
-        with torch.no_grad():
-            log_p = F.log_softmax(net(x), dim=1)
-        return PerImage(_kl_from, (log_p,))
-    if name == "squared":
-        with torch.no_grad():
-            p = F.softmax(net(x), dim=1)
-        return PerImage(_squared_from, (p,))
+    if name in COMPARING:
+        if clean is None:
+            with torch.no_grad():
+                clean = net(x)
+        if name == "kl":
+            return PerImage(_kl_from, (F.log_softmax(clean, dim=1),))
+        return PerImage(_squared_from, (F.softmax(clean, dim=1),))
     raise AssertionError(f"attack loss '{name}' passed validation unknown")
 
 

@@ -20,8 +20,11 @@ from torch import Tensor, nn
 from lasat_ray.attacks.ball import LINF, Ball, per_image
 from lasat_ray.attacks.graphed import graphs_of
 from lasat_ray.attacks.objectives import Objective, PerImage, Rows
+from lasat_ray.config.units import DIRECTIONS
 from lasat_ray.process_group import to_device, to_host
 from lasat_ray.types import AttackStats, Strategy
+
+_ALONG = DIRECTIONS.index("gradient")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +91,8 @@ def pgd(
     eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
     passes = _passes(strategy, x.device, together=rule is not None)
     velocity = None if strategy.momentum is None else Velocity(torch.zeros_like(x), strategy.momentum)
-    plain = rule is None and velocity is None
+    ascent = Ascent(ball, strategy.direction)
+    plain = rule is None and velocity is None and strategy.direction is None
     if plain and isinstance(objective, PerImage) and (graphed := graphs_of(net, x)):
         found = graphed.run(net, objective, ball, [x, delta0, eps, size], passes)
         if found is not None:
@@ -105,7 +109,7 @@ def pgd(
                 break
         wide, count = _filled(rows, bucket, len(x))
         seen = Seen(x[wide], delta[wide], rows, count, live)
-        moved, moves = _step(net, seen, objective, size[rows], step, rule, ball, velocity)
+        moved, moves = _step(net, seen, objective, size[rows], step, rule, ascent, velocity)
         projected = ball.project(moved, x[rows], eps[rows])
         if isinstance(rows, slice):
             delta = projected
@@ -134,6 +138,24 @@ class Velocity:
 
 
 @dataclass(frozen=True, slots=True)
+class Ascent:
+    """Where a step goes: as the ``ball`` says, or, where ``direction`` [B] (places in ``DIRECTIONS``) says
+    so, along the gradient, its root mean square brought to 1 in each channel (FGM, Xu et al. 2022, A2)."""
+
+    ball: Ball
+    direction: Tensor | None
+
+    def __call__(self, grad: Tensor, size: Tensor, rows: Rows) -> Tensor:
+        """The moves of the S images ``rows``, whose gradients are [S,C,H,W] and steps [S,1,1,1]."""
+        move = self.ball.ascend(grad, size)
+        if self.direction is None:
+            return move
+        square = grad.flatten(2).pow(2).mean(2).sqrt().clamp(min=torch.finfo(grad.dtype).tiny)
+        along = size * grad / square.view(*square.shape, *[1] * (grad.dim() - 2))
+        return torch.where(per_image(self.direction[rows] == _ALONG, grad), along, move)
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """The images of one pass: ``x`` and ``delta`` [M,C,H,W] hold those of ``rows``, ``count`` in number, and
     behind them others that only fill the batch; ``live`` [M] as in ``StepState``."""
@@ -152,7 +174,7 @@ def _step(
     size: Tensor,
     step: int,
     rule: Rule | None,
-    ball: Ball,
+    ascend: Ascent,
     velocity: Velocity | None,
 ) -> tuple[Tensor, Tensor | None]:
     """The perturbations after one step, not yet projected, and who was allowed to move."""
@@ -165,11 +187,11 @@ def _step(
     delta, grad = delta.detach()[:count], grad[:count]
     direction = grad if velocity is None else velocity.gather(grad, seen.rows)
     if rule is None:
-        return delta + ball.ascend(direction, size), None
+        return delta + ascend(direction, size, seen.rows), None
     rows = torch.arange(count, device=delta.device) if isinstance(seen.rows, slice) else seen.rows
     state = StepState(step=step, rows=rows, logits=logits.detach(), grad=grad, delta=delta, live=seen.live)
     moves, sizes, noise = rule.moves(state), rule.sizes(state), rule.noise(state)
-    ascent = ball.ascend(direction, size if sizes is None else per_image(sizes, delta))
+    ascent = ascend(direction, size if sizes is None else per_image(sizes, delta), seen.rows)
     if moves is not None:
         moves = state.allowed(moves)
     if noise is not None:

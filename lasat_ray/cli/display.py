@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from lasat_ray.config import TrainConfig
-from lasat_ray.config.units import Grid, field_name, format_budget, format_threat, format_value
+from lasat_ray.config.units import NAMED_FIELDS, Grid, field_name, format_budget, format_threat, format_value
 
 _FINE = 12  # values of a field, above which its ends stand on a line of their own: 80 columns hold the rest
 
@@ -194,7 +194,7 @@ def strategy_table(
         if len(values) < 2:
             continue
         means = [_mean(values, counts[name]) for counts in (first, last)]
-        named = name == "attack_loss"  # names have no mean
+        named = name in NAMED_FIELDS  # names have no mean
         ends = f"({format_value(name, values[0])} .. {format_value(name, values[-1])})"
         told = "" if named else " -> ".join(format_mean(values, mean) for mean in means)
         between = "\n" if len(values) > _FINE else "  "

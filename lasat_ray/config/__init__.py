@@ -11,7 +11,7 @@ from lasat_ray.config.fields import Budget, GridSpec
 from lasat_ray.config.loss import SEVERAL, LossConfig
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.reward import RewardConfig
-from lasat_ray.config.units import Grid
+from lasat_ray.config.units import DIRECTIONS, Grid
 
 __all__ = [
     "LEARNED",
@@ -53,6 +53,10 @@ class AttackConfig:
     """Radius of the uniform start; none means each image's own eps."""
     momentum: float = 0.0
     """What a step of the fixed strategy keeps of the direction before (MI-FGSM); 0: plain PGD."""
+    direction: Literal["sign", "gradient"] = "sign"
+    """Where an L-inf step of the fixed strategy goes: by signs, or along the gradient (FGM, as in A2)."""
+    restarts: int = 1
+    """Starts of the fixed strategy's attack, of which the worst is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -267,4 +271,8 @@ def grid_of(config: TrainConfig) -> Grid:
         fixed["start_radius"] = (attack.start_radius,)
     if attack.momentum:
         fixed["momentum"] = (attack.momentum,)
+    if attack.direction != "sign":
+        fixed["direction"] = (float(DIRECTIONS.index(attack.direction)),)
+    if attack.restarts > 1:
+        fixed["restarts"] = (float(attack.restarts),)
     return fixed if config.strategy == "fixed" else {**fixed, **attack.grid}

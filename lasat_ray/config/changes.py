@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.hints import expected, is_union, spec_of
 from lasat_ray.config.nearest import did_you_mean
-from lasat_ray.config.units import parse_grid, parse_values
+from lasat_ray.config.units import NAMED_FIELDS, parse_grid, parse_values
 from lasat_ray.errors import UsageError
 
 ALL_SHOWN = "python -m lasat_ray.train --help-all shows all"
@@ -138,7 +138,7 @@ def _grid_values(name: str, values: Any) -> tuple[float, ...]:
 
 def _grid_item(name: str, item: Any) -> tuple[float, ...]:
     if isinstance(item, str):
-        return parse_grid(f"{name}={item}")[name] if name == "attack_loss" else parse_values(item)
+        return parse_grid(f"{name}={item}")[name] if name in NAMED_FIELDS else parse_values(item)
     if isinstance(item, numbers.Real) and not isinstance(item, bool):
         return (float(item),)
     raise ValueError

@@ -93,6 +93,8 @@ BEFORE: dict[str, Any] = {
     "loss.adr_temperature": [2.5, 2.0],
     "loss.adr_trust": [0.7, 0.95],
     "attack.momentum": 0.0,
+    "attack.direction": "sign",
+    "attack.restarts": 1,
     "data.mixup": 0.0,
     "data.policy": "none",
     "reward.objective": "total",

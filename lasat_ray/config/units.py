@@ -15,6 +15,14 @@ Grid = Mapping[str, tuple[float, ...]]
 ATTACK_LOSSES = ("ce", "kl", "margin", "squared")
 """What an attack may raise; a grid's field ``attack_loss`` holds places in this list."""
 
+COMPARING = ("kl", "squared")
+"""Attack losses that compare with the clean prediction, a forward pass more."""
+DIRECTIONS = ("sign", "gradient")
+"""Where a step of an L-inf attack goes: by the sign of each pixel's gradient, or along the gradient, its root
+mean square 1 in each channel; a grid's field ``direction`` holds places in this list."""
+NAMED_FIELDS = {"attack_loss": ATTACK_LOSSES, "direction": DIRECTIONS}
+"""Fields of a strategy that name something -> the names, of which a grid holds places."""
+
 NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
 """The norms of a budget, as tables and figures write them."""
 LENGTHS = ("eps", "step_size", "start_radius")
@@ -81,7 +89,7 @@ def parse_grid(text: str) -> dict[str, tuple[float, ...]]:
             raise ValueError(f"'{item}' has no values; write for example eps=3..15/255")
         if name in grid:
             raise ValueError(f"'{name}' stands twice in the grid; give each field once")
-        grid[name] = _parse_losses(values) if name == "attack_loss" else parse_values(values)
+        grid[name] = _parse_names(name, values) if name in NAMED_FIELDS else parse_values(values)
     return grid
 
 
@@ -89,7 +97,7 @@ def format_grid(grid: Grid) -> str:
     """The inverse of parse_grid; consecutive whole numbers (over 255) fold into 3..15/255."""
     return " ".join(
         f"{name}={','.join(format_value(name, v) for v in values)}"
-        if name == "attack_loss"
+        if name in NAMED_FIELDS
         else f"{name}={_format_values(values)}"
         for name, values in grid.items()
     )
@@ -97,15 +105,16 @@ def format_grid(grid: Grid) -> str:
 
 def format_value(field: str, value: float) -> str:
     """One value of a grid as its field is written: a loss by name, a budget as 8/255."""
-    return ATTACK_LOSSES[int(value)] if field == "attack_loss" else format_budget(value)
+    return NAMED_FIELDS[field][int(value)] if field in NAMED_FIELDS else format_budget(value)
 
 
-def _parse_losses(text: str) -> tuple[float, ...]:
-    """``"ce,margin"`` -> (0.0, 2.0)."""
+def _parse_names(field: str, text: str) -> tuple[float, ...]:
+    """``"attack_loss", "ce,margin"`` -> (0.0, 2.0)."""
+    names, kind = NAMED_FIELDS[field], field.replace("_", " ")
     for word in text.split(","):
-        if word not in ATTACK_LOSSES:
-            raise ValueError(f"'{word}' is no attack loss; write some of {','.join(ATTACK_LOSSES)}")
-    return tuple(float(ATTACK_LOSSES.index(word)) for word in text.split(","))
+        if word not in names:
+            raise ValueError(f"'{word}' is no {kind}; write some of {','.join(names)}")
+    return tuple(float(names.index(word)) for word in text.split(","))
 
 
 def _format_values(values: tuple[float, ...]) -> str:

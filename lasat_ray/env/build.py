@@ -33,6 +33,7 @@ from lasat_ray.recipes import get_recipe
 from lasat_ray.strategy import StrategySpace
 from lasat_ray.update.cost import relative_costs
 from lasat_ray.update.target_step import TargetStep
+from lasat_ray.validation.method import check_restarts
 
 
 def read_options(data: DataConfig) -> ReadOptions:
@@ -84,6 +85,8 @@ def build_game(
     target = TargetStep(
         net, config, group, rounds_per_epoch, companion.to(device) if companion is not None else None
     )
+    ours = target.method
+    check_restarts(config, ruled=ours.rule is not None or ours.adversary is not None)
     space = StrategySpace.of(grid_of(config), device=device, dtype=dtype_of(config))
     outcome = None
     if outcome_images is not None:

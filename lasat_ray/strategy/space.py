@@ -11,7 +11,7 @@ from torch import Tensor
 from lasat_ray.config.units import Grid
 from lasat_ray.types import Strategy
 
-WHOLE_FIELDS = ("num_steps", "attack_loss")
+WHOLE_FIELDS = ("num_steps", "attack_loss", "direction", "restarts")
 """Fields that count or name something."""
 
 

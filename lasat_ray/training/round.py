@@ -23,6 +23,7 @@ _FIELDS = (
     "awp_gamma",
     "label_smoothing",
     "momentum",
+    "restarts",
 )
 """Those with a mean."""
 _STATS = ("steps_taken", "kappa", "fosc")
@@ -97,8 +98,9 @@ def _report(
     attacked, update = played.attacked, played.update
     assert update is not None, "the trainer's rounds train"
     stats = {name: value for name, value in attacked.stats.items() if name in _STATS}
-    if "steps_taken" in stats:
-        stats["steps_looked"] = steps_looked(attacked)
+    looked = steps_looked(attacked)
+    if looked is not attacked.strategy.num_steps:
+        stats["steps_looked"] = looked
     fields = {name: value for name, value in attacked.strategy.items() if name in _FIELDS}
     per_image = {"loss": update.loss, "adv_correct": update.adv_correct, **fields, **stats}
     earned = {} if rewarded is None else {**rewarded.per_image(), "reward": rewarded.reward}

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from lasat_ray.config import TrainConfig, grid_of
+from lasat_ray.config.units import ATTACK_LOSSES, COMPARING, Grid
 from lasat_ray.validation.learner import READS
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 Passes = tuple[float, float]
 """Passes of the target net (with its companion) and of the strategy net."""
+LOOK = 0.5
+"""A forward pass, in attack steps."""
 PARTS = ("attack", "target update", "reference attack", "rest of the reward", "strategy net")
 """Where the passes of a round go; all but the last are the target net's."""
 
@@ -83,15 +86,35 @@ def image_passes(config: TrainConfig, attacked: AttackedBatch, epoch: int) -> Te
 
 def relative_costs(config: TrainConfig, steps: Iterable[float]) -> tuple[float, ...]:
     """What a round with each number of attack ``steps`` costs over their average cost, without a reward."""
-    costs = [round_passes(config, steps=number, paid=False)[0] for number in steps]
+    grid = grid_of(config)
+    asked = [expected_steps({**grid, "num_steps": (number,)}) for number in steps]
+    costs = [round_passes(config, steps=number, paid=False)[0] for number in asked]
     return tuple(cost / fmean(costs) for cost in costs)
 
 
 def steps_looked(attacked: AttackedBatch) -> Tensor:
     """Attack steps for which each image was passed, [B]: one that a rule stopped was looked at once more
-    than it moved."""
-    asked, taken = attacked.strategy.num_steps, attacked.stats.get("steps_taken")
-    return asked if taken is None else (taken + 1).minimum(asked)
+    than it moved; one attacked from several starts moved in each. A look without a gradient, which chooses
+    among starts or forms the clean prediction that a chosen loss compares with, is half a step."""
+    strategy = attacked.strategy
+    asked, taken = strategy.num_steps, attacked.stats.get("steps_taken")
+    steps = asked if taken is None else (taken + 1).minimum(asked)
+    if strategy.restarts is not None:
+        starts = strategy.restarts.to(strategy.eps.dtype)
+        steps = steps * starts + LOOK * starts * (starts > 1)
+    if strategy.attack_loss is not None:
+        from lasat_ray.attacks import compares  # late: it loads torch
+
+        steps = steps + LOOK * compares(strategy.attack_loss).to(strategy.eps.dtype)
+    return steps
+
+
+def expected_steps(grid: Grid) -> float:
+    """The mean of ``steps_looked`` where every strategy of the grid is equally likely and none is stopped."""
+    starts = grid.get("restarts", (1.0,))
+    looks = fmean(number * (number > 1) for number in starts)
+    looks += fmean(ATTACK_LOSSES[int(code)] in COMPARING for code in grid.get("attack_loss", (0.0,)))
+    return fmean(grid["num_steps"]) * fmean(starts) + LOOK * looks
 
 
 def round_passes(config: TrainConfig, *, steps: float, paid: bool, epoch: int = 0) -> Passes:
@@ -107,7 +130,7 @@ def expected_passes(config: TrainConfig, rounds_per_epoch: int, epochs: int | No
     if config.budget_passes and epochs is None:
         return config.budget_passes * config.batch_size * rounds_per_epoch
     epochs = config.epochs if epochs is None else epochs
-    steps = fmean(grid_of(config)["num_steps"])
+    steps = expected_steps(grid_of(config))
     rounds = epochs * rounds_per_epoch
     paid = rounds // config.update_interval if config.learns else 0
     plain = sum(round_passes(config, steps=steps, paid=False, epoch=epochs))
@@ -120,7 +143,8 @@ def constant_passes(config: TrainConfig, rounds: int) -> float | None:
     that is what was done, or where no number of steps was chosen."""
     if config.strategy == "fixed" or len(grid_of(config).get("num_steps", ())) < 2:
         return None
-    constant, steps = replace(config, strategy="fixed"), config.attack.num_steps
+    constant = replace(config, strategy="fixed")
+    steps = expected_steps(grid_of(constant))
     a_round = sum(round_passes(constant, steps=steps, paid=False, epoch=config.epochs))
     return rounds * config.batch_size * a_round
 
@@ -191,5 +215,7 @@ def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
     if not method.attacks or method.reuses:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
-    compares = loss in ("kl", "squared") or (loss == "own" and not method.looks_first)
+    compares = loss in COMPARING or (loss == "own" and not method.looks_first)
+    if "attack_loss" in grid_of(config):  # then it is counted with each image's steps
+        compares = False
     return 2 * steps + method.looks_first + compares

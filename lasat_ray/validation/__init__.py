@@ -33,7 +33,9 @@ _LAMBDA: Bound = (lambda v: -100 <= v <= 100, "give a number from -100 to 100")
 _GAP: Bound = (lambda v: -1 <= v <= 1, "give a difference of probabilities, from -1 to 1")
 
 BOUNDS: dict[str, Bound] = {
-    **dict.fromkeys(("update_interval", "epochs", "batch_size", "attack.num_steps"), _COUNT),
+    **dict.fromkeys(
+        ("update_interval", "epochs", "batch_size", "attack.num_steps", "attack.restarts"), _COUNT
+    ),
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     **dict.fromkeys(("reward.outcome_images",), _COUNT),

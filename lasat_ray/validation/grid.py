@@ -7,7 +7,7 @@ from typing import Any
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.traits import methods_that, traits_of
-from lasat_ray.config.units import ATTACK_LOSSES, format_budget
+from lasat_ray.config.units import ATTACK_LOSSES, DIRECTIONS, format_budget
 from lasat_ray.errors import refusal
 
 Bound = tuple[Callable[[Any], bool], str]
@@ -17,6 +17,7 @@ NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
 MOMENTUM: Bound = (lambda v: 0 <= v <= 1, "give a number from 0 to 1")
 _WHOLE: Bound = (lambda v: v >= 1 and v == int(v), "give whole numbers of 1 or more")
 _LOSS: Bound = (lambda v: v in range(len(ATTACK_LOSSES)), f"write some of {','.join(ATTACK_LOSSES)}")
+_DIRECTION: Bound = (lambda v: v in range(len(DIRECTIONS)), f"write some of {','.join(DIRECTIONS)}")
 
 # A pixel ends at 1; a Euclidean length of a whole image does not.
 _LENGTHS: dict[str, dict[str, Bound]] = {
@@ -40,6 +41,8 @@ FIELDS: dict[str, Bound] = {
     "attack_loss": _LOSS,
     "awp_gamma": NOT_NEGATIVE,
     "momentum": MOMENTUM,
+    "direction": _DIRECTION,
+    "restarts": _WHOLE,
     "label_smoothing": (lambda v: 0 <= v < 1, "give shares of 0 or more and less than 1"),
 }
 """Every field that a grid may name, with the bound of its values."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import flag
 from lasat_ray.config.traits import methods_that, traits_of
+from lasat_ray.config.units import COMPARING
 from lasat_ray.errors import refusal
 from lasat_ray.validation.grid import check_bound
 
@@ -13,6 +14,7 @@ def check_method(config: TrainConfig) -> None:
     """UsageError for the first setting that does not go with the method or its companions."""
     _check_teacher(config)
     _check_attack_of(config)
+    check_restarts(config, ruled=traits_of(config.method).rule_reads != "nothing")
     _check_labels(config)
     _check_reuse(config)
     if config.new_head and config.init_from is None:
@@ -122,14 +124,37 @@ def _check_reuse(config: TrainConfig) -> None:
         raise refusal("--attack.start-radius", f"{attack.start_radius:g}", told, "leave it out")
     if attack.momentum:
         raise refusal("--attack.momentum", f"{attack.momentum:g}", told, "leave it out")
+    if attack.direction != "sign":
+        raise refusal("--attack.direction", f"'{attack.direction}'", told, "leave it out")
     grid = {} if config.strategy == "fixed" else attack.grid
-    for name in sorted(grid.keys() & {"start_radius", "attack_loss", "momentum"}):
+    for name in sorted(grid.keys() & {"start_radius", "attack_loss", "momentum", "direction"}):
         raise refusal("--attack.grid", f"'{name}'", told, "leave it out")
     if len(grid.get("num_steps", ())) > 1:
         what = f"has several values, but is how often --method {method} trains on each batch"
         raise refusal("--attack.grid", "'num_steps'", what, "give one value, for example num_steps=8")
     if config.speed.balance:
         raise refusal("--speed.balance", "True", told, "leave it out")
+
+
+def check_restarts(config: TrainConfig, *, ruled: bool) -> None:
+    """UsageError where several starts would change nothing, or where it is open which of them the method's
+    rule, if it has one (``ruled``), has told of. Code from outside is known once it is loaded."""
+    method, attack, traits = config.method, config.attack, traits_of(config.method)
+    grid = {} if config.strategy == "fixed" else attack.grid
+    if "restarts" in grid:
+        option, shown = "--attack.grid", "'restarts'"
+    elif attack.restarts > 1:
+        option, shown = "--attack.restarts", str(attack.restarts)
+    else:
+        return
+    if attack.start == "zero":
+        what = "repeats the same attack with --attack.start zero"
+        raise refusal(option, shown, what, "leave it out or use --attack.start uniform")
+    if traits.reuses or not traits.attacks:
+        raise refusal(option, shown, f"has no part in --method {method}", "leave it out")
+    if ruled:
+        what = f"does not go with --method {method}, whose rule follows one attack of each image"
+        raise refusal(option, shown, what, "leave it out or take another method")
 
 
 def _check_pruning(config: TrainConfig) -> None:
@@ -153,12 +178,18 @@ def _check_attack_of(config: TrainConfig) -> None:
     if method == "dart" and attack.loss not in ("method", "ce"):
         what = "has no convergence criterion: DART's c_t is in units of cross-entropy"
         raise refusal("--attack.loss", f"'{attack.loss}'", what, "use ce or method")
+    turned = attack.direction != "sign" or "direction" in attack.grid
+    if turned and attack.norm == "l2":
+        what = "has no effect with --attack.norm l2, whose steps go along the gradient"
+        if attack.direction != "sign":
+            raise refusal("--attack.direction", f"'{attack.direction}'", what, "leave it out")
+        raise refusal("--attack.grid", "'direction'", what, "leave it out")
     if method == "dart" and attack.norm == "l2":
         what = "has no convergence criterion: DART's c_t is that of the L-inf ball"
         raise refusal("--attack.norm", "'l2'", what, "use linf")
     traits = traits_of(method)
     kind = traits.attack_loss if attack.loss == "method" else attack.loss
-    if attack.start == "zero" and (kind in ("kl", "squared") or (kind == "own" and traits.needs_clean)):
+    if attack.start == "zero" and (kind in COMPARING or (kind == "own" and traits.needs_clean)):
         raised = "its own loss" if kind == "own" else kind
         what = f"never moves under an attack on {raised}, whose gradient is 0 at the clean image"
         raise refusal("--attack.start", "'zero'", what, "use uniform or normal")

@@ -19,7 +19,9 @@ OPTIONAL_NUMBERS = {
 
 
 OUT_OF_RANGE = {
-    **dict.fromkeys(("epochs", "batch_size", "update_interval", "attack.num_steps"), (0, -1)),
+    **dict.fromkeys(
+        ("epochs", "batch_size", "update_interval", "attack.num_steps", "attack.restarts"), (0, -1)
+    ),
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), (0,)),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), (0,)),
     "data.max_train": (1, 0),

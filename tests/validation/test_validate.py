@@ -74,6 +74,8 @@ GRID_CASES = [
     ({"awp_gamma": (-0.1,)}, "awp_gamma=-0.1 is out of range"),
     ({"label_smoothing": (0.1, 1.0)}, "label_smoothing=1 is out of range"),
     ({"momentum": (0.0, 1.5)}, "momentum=1.5 is out of range"),
+    ({"direction": (2.0,)}, "direction=2 is out of range; write some of sign,gradient"),
+    ({"restarts": (1.0, 0.0)}, "restarts=0 is out of range; give whole numbers"),
 ]
 
 
@@ -87,6 +89,20 @@ FIELD_CASES = [
         {"attack.grid": {"label_smoothing": (0.1,)}, "method": "adr"},
         "'label_smoothing' has no effect with --method adr",
     ),
+    (
+        {"attack.grid": {"direction": (1.0,)}, "attack.norm": "l2"},
+        "'direction' has no effect with --attack.norm l2",
+    ),
+    ({"attack.direction": "gradient", "attack.norm": "l2"}, "--attack.direction: 'gradient' has no effect"),
+    (
+        {"attack.grid": {"direction": (1.0,)}, "method": "free"},
+        "'direction' has no effect with --method free",
+    ),
+    ({"attack.direction": "gradient", "method": "free"}, "'gradient' has no effect with --method free"),
+    ({"attack.grid": {"restarts": (1.0, 2.0)}, "attack.start": "zero"}, "'restarts' repeats the same attack"),
+    ({"attack.restarts": 2, "strategy": "fixed", "attack.start": "zero"}, "--attack.restarts: 2 repeats"),
+    ({"attack.grid": {"restarts": (1.0, 2.0)}, "method": "fat"}, "whose rule follows one attack"),
+    ({"attack.restarts": 2, "method": "clean", "strategy": "fixed"}, "2 has no part in --method clean"),
     ({"attack.norm": "l2", "method": "dart"}, "L-inf ball"),
     ({"attack.norm": "l2", "attack.eps": 101.0}, "at most 100"),
     ({"evaluation.norm": "l2", "evaluation.eps": 0.0}, "at most 100"),
