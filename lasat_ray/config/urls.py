@@ -48,6 +48,16 @@ def filesystem_of(place: str) -> tuple[Any, str]:
     return local, local._strip_protocol(place)
 
 
+def first_bytes(fs: Any, path: str, most: int) -> bytes:
+    """The first ``most`` bytes of a file of ``filesystem_of``, or all of it where it has fewer.
+
+    A range is asked for only where the file is longer: some object stores refuse one that ends behind the
+    file, and every one refuses any range of an empty file. Raises what the file system does.
+    """
+    size = fs.size(path)
+    return fs.cat_file(path) if size is not None and size <= most else fs.cat_file(path, start=0, end=most)
+
+
 def open_place(url: str, option: str) -> tuple[Any, str]:
     """``filesystem_of`` a URL that ``option`` names to be written to, its path without a slash at the end;
     UsageError in one line that names the option for what cannot be opened, or can only be read."""

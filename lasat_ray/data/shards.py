@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from lasat_ray.config.files import check_regular
-from lasat_ray.config.urls import filesystem_of, is_url
+from lasat_ray.config.urls import filesystem_of, first_bytes, is_url
 from lasat_ray.data.classes import Classes, match, relabelled
 from lasat_ray.data.guard import check_bytes, check_expansion, check_labels, reading
 from lasat_ray.errors import UserError
@@ -202,7 +202,7 @@ def file_identity(name: str) -> str:
     """A file's own name, its size and a hash of its first bytes: tells it from another without reading it."""
     with reading(name):
         fs, path = filesystem_of(name)
-        first = hashlib.sha256(fs.cat_file(path, start=0, end=_FIRST_BYTES)).hexdigest()
+        first = hashlib.sha256(first_bytes(fs, path, _FIRST_BYTES)).hexdigest()
         return f"{path.rpartition('/')[2]} {int(fs.size(path))} {first}"
 
 

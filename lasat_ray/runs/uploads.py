@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lasat_ray.config.json_io import MAX_JSON_BYTES
-from lasat_ray.config.urls import open_place
+from lasat_ray.config.urls import first_bytes, open_place
 from lasat_ray.errors import UserError
 
 FORMAT = "lasat-ray upload 1"
@@ -142,7 +142,7 @@ class Uploads:
         """The uploads whose naming is whole, the newest first."""
         for number in reversed(self.numbers()):
             with self._reached("read"), suppress(FileNotFoundError):
-                content = self._fs.cat_file(self._pointer(number), 0, MAX_JSON_BYTES)
+                content = first_bytes(self._fs, self._pointer(number), MAX_JSON_BYTES)
                 with suppress(ValueError, KeyError, TypeError, AttributeError):
                     yield Upload.from_json(json.loads(content))
 
