@@ -38,8 +38,14 @@ class DataConfig:
     """What the padding holds."""
     flip: bool = True
     """Random horizontal flips."""
-    policy: Literal["none", "autoaugment"] = "none"
-    """autoaugment: the policy that was found for CIFAR-10, on colour images, between crop and cutout."""
+    crop_shift: int = 0
+    """CropShift of IDBH in place of the padded crop: up to so many rows and columns are lost; 0: off."""
+    policy: Literal["none", "autoaugment", "augmix", "color-biased", "shape-biased"] = "none"
+    """autoaugment: CIFAR-10's; augmix; color-biased, shape-biased: IDBH's; between crop and cutout."""
+    erasing: float = 0.0
+    """Probability of setting a random rectangle to zero (random erasing), the last step; 0: off."""
+    erasing_area: float = 0.33
+    """Largest share of the image that such a rectangle covers."""
     cutout: int = 0
     """Side of the square set to zero at a random place, in pixels; 0 switches it off."""
     cutmix: bool = False

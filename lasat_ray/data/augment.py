@@ -12,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lasat_ray.config import DataConfig
+from lasat_ray.data.augmix import augmix
 from lasat_ray.data.autoaugment import autoaugment
+from lasat_ray.data.idbh import SPACES, color_shape, crop_shift, random_erasing
 from lasat_ray.errors import UsageError
 from lasat_ray.process_group import numbers_like
 from lasat_ray.rng import RandomKey
@@ -26,9 +28,10 @@ def check_augment(config: DataConfig, image_shape: tuple[int, int, int]) -> None
             ("crop-padding", config.crop_padding) if config.crop_padding < 0 else ("cutout", config.cutout)
         )
         raise UsageError(f"--data.{field}: {value} is negative; 0 switches it off")
-    if config.policy == "autoaugment" and image_shape[0] != 3:
+    if config.policy in ("autoaugment", *SPACES) and image_shape[0] != 3:
         what = f"varies colours, but images have {image_shape[0]} channel{'s' * (image_shape[0] > 1)}"
-        raise UsageError(f"--data.policy: 'autoaugment' {what}; leave it out")
+        raise UsageError(f"--data.policy: '{config.policy}' {what}; leave it out")
+    _check_idbh(config, side)
     if config.pad_mode not in ("zero", "reflect"):
         raise UsageError(f"--data.pad-mode: '{config.pad_mode}' is unknown; choose zero or reflect")
     if config.pad_mode == "reflect" and config.crop_padding >= side:
@@ -38,8 +41,21 @@ def check_augment(config: DataConfig, image_shape: tuple[int, int, int]) -> None
         )
 
 
+def _check_idbh(config: DataConfig, side: int) -> None:
+    if config.crop_shift and config.crop_padding:
+        what = f"{config.crop_shift} and --data.crop-padding {config.crop_padding} both crop"
+        raise UsageError(f"--data.crop-shift: {what}; set --data.crop-padding 0")
+    if config.crop_shift >= side:
+        what = f"{config.crop_shift} rows cannot be lost by images {side} pixels wide"
+        raise UsageError(f"--data.crop-shift: {what}; lower it to {side - 1} or less")
+    if config.erasing_area != DataConfig().erasing_area and not config.erasing:
+        what = f"{config.erasing_area:g} has no effect without --data.erasing"
+        raise UsageError(f"--data.erasing-area: {what}; give it a probability, for example 0.5")
+
+
 def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Tensor:
-    """Crop, flip and cut out as ``config`` says; [B,C,H,W] in, the same shape and type out.
+    """Crop, flip and cut out as ``config`` says; [B,C,H,W] in, the same shape and type out, but for AugMix,
+    which mixes: float32 in [0,1].
 
     ``index`` [B] names the images: image n's variation depends on (key, index[n]) alone.
     """
@@ -52,10 +68,18 @@ def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Ten
         x = random_crop(x, config.crop_padding, config.pad_mode, offsets)
     if config.flip:
         x = random_flip(x, u_B5[:, 2] < 0.5)
+    if config.crop_shift:
+        x = crop_shift(x, index, key, config.crop_shift)
     if config.policy == "autoaugment":
         x = autoaugment(x, index, key)
+    elif config.policy == "augmix":
+        x = augmix(x, index, key)
+    elif config.policy in SPACES:
+        x = color_shape(x, index, key, config.policy)
     if config.cutout:
         x = cutout(x, config.cutout, (u_B5[:, 3:] * numbers_like(u_B5, [height, width])).long())
+    if config.erasing:
+        x = random_erasing(x, index, key, config.erasing, config.erasing_area)
     return x
 
 

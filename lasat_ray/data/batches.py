@@ -156,8 +156,9 @@ def ordered_batches(
 
 
 def _to_float(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """uint8 -> [0,1]; the division, not a product with 1/255, makes 8 steps equal 8/255 exactly."""
-    return x.to(dtype).div_(255)
+    """uint8 -> [0,1], where images are not that already; the division, not a product with 1/255, makes
+    8 steps equal 8/255 exactly."""
+    return x.to(dtype) if x.is_floating_point() else x.to(dtype).div_(255)
 
 
 def _num_extra(batch_size: int, extra: TrainingImages | None, fraction: float) -> int:

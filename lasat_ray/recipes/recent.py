@@ -19,8 +19,9 @@ IKL_EPOCHS = 200
 
 
 def recent_recipes() -> list[Recipe]:
-    """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021)
-    and TE (Dong et al., ICLR 2022), each alone and with attacks that are learned and paid by the pass."""
+    """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021), TE
+    (Dong et al., ICLR 2022) and IDBH (Li and Spratling, ICLR 2023), each alone and with attacks that
+    are learned and paid by the pass."""
     alone = [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
@@ -35,6 +36,7 @@ def recent_recipes() -> list[Recipe]:
         _adr_awp(TABLE_3, (2.0, 1.0), {"clean": 62.21, "aa": 31.63}),
         _kd_swa(),
         _te(),
+        _idbh(),
     ]
     return [*alone, *(_rate(recipe) for recipe in alone)]
 
@@ -154,6 +156,27 @@ def _te() -> Recipe:
         name=name,
         config=_judged(config),
         summary="temporal ensembling (Dong et al. 2022) on cifar10, resnet18",
+        follows="code",
+    )
+
+
+def _idbh() -> Recipe:
+    """The strong form of its augmentation; their command and the defaults of their scripts."""
+    name = "idbh-cifar10-preactresnet18"
+    config = replace(
+        base(replace(TABLE_1, model="preact_resnet18")),
+        recipe=name,
+        method="pgd-at",
+        strategy="fixed",
+        epochs=200,
+        attack=AttackConfig(eps=EPS, num_steps=10, step_size=EPS / 4),
+        data=DataConfig(crop_padding=0, crop_shift=10, policy="color-biased", erasing=1.0),
+        optim=OptimConfig(lr=0.1, schedule="multistep", milestones=(100.0, 150.0)),
+    )
+    return Recipe(
+        name=name,
+        config=_judged(config),
+        summary="PGD-AT with IDBH (Li and Spratling 2023), its strong form, on cifar10, PreActResNet-18",
         follows="code",
     )
 

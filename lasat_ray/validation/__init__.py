@@ -41,13 +41,17 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.outcome_images",), _COUNT),
     "attack.momentum": MOMENTUM,
     "data.mixup": (lambda v: 0 <= v <= 1, "give a number from 0 to 1"),
+    "data.erasing": (lambda v: 0 <= v <= 1, "give a probability from 0 to 1"),
+    "data.erasing_area": (lambda v: 0.02 <= v <= 1, "give a share from 0.02 to 1"),
     "reward.outcome_fraction": (lambda v: 0 < v < 1, "give more than 0 and less than 1"),
     "reward.cost_target": NOT_NEGATIVE,
     **dict.fromkeys(("budget_passes", "budget_minutes"), NOT_NEGATIVE),
     "stop_patience": _COUNT,
     "data.image_size": (lambda v: 1 <= v <= 4096, "give a number of pixels from 1 to 4096"),
     "data.max_train": (lambda v: v >= 2, "give 2 or more"),
-    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), NOT_NEGATIVE),
+    **dict.fromkeys(
+        ("seed", "data.crop_padding", "data.crop_shift", "data.cutout", "reward.check_every"), NOT_NEGATIVE
+    ),
     **dict.fromkeys(("data.stream_window", "data.stream_lanes"), _COUNT),
     **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), _FRACTION),
     **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), _FRACTION),

@@ -50,3 +50,28 @@ TABLES = {
     ("gtsrb", "LAS-AWP (talk)"): (93.17, 65.21, ""),
 }
 """(data set, row) -> clean and AutoAttack accuracy in percent, architecture ("" where none is stated)."""
+
+ROBUSTBENCH = [
+    ("cifar10", "arXiv, Jun 2024", "MeanSparse WideResNet-94-16", 93.63, 75.28, None),
+    ("cifar10", "ICML 2024", "WideResNet-94-16", 93.68, 73.71, None),
+    ("cifar10", "arXiv, Jun 2024", "MeanSparse RaWideResNet-70-16", 93.24, 72.08, 68.94),
+    ("cifar10", "ICML 2024", "WideResNet-82-8", 93.11, 71.59, None),
+    ("cifar10", "BMVC 2023", "RaWideResNet-70-16", 93.27, 71.07, None),
+    ("cifar10", "ICML 2023", "WideResNet-70-16", 93.25, 70.69, None),
+    ("cifar10", "arXiv, Feb 2024", "ResNet-152 + WideResNet-70-16", 95.19, 70.08, 69.71),
+    ("cifar10", "NeurIPS 2024", "WideResNet-28-10", 92.16, 67.73, None),
+    ("cifar10", "ICML 2023", "WideResNet-28-10", 92.44, 67.31, None),
+    ("cifar10", "NeurIPS 2021", "WideResNet-70-16", 88.74, 66.11, 66.10),
+    ("cifar10", "ICLR 2023", "WideResNet-28-10", 93.69, 63.89, None),
+    ("cifar10", "Pattern Recognition 2024", "WideResNet-34-20", 86.10, 58.09, None),
+    ("cifar10", "NeurIPS 2022", "WideResNet-34-10", 88.71, 57.81, None),
+    ("cifar10", "NeurIPS 2024", "WideResNet-34-10", 85.31, 57.09, None),
+    ("cifar100", "arXiv, Jun 2024", "MeanSparse WideResNet-70-16", 75.17, 44.78, None),
+    ("cifar100", "ICML 2023", "WideResNet-70-16", 75.22, 42.67, 42.66),
+    ("cifar100", "NeurIPS 2024", "WideResNet-28-10", 73.85, 39.18, None),
+    ("cifar100", "ICML 2023", "WideResNet-28-10", 72.58, 38.83, 38.77),
+    ("cifar100", "NeurIPS 2024", "WideResNet-34-10 (AutoAugment)", 65.93, 32.52, None),
+    ("cifar100", "NeurIPS 2024", "WideResNet-34-10", 65.76, 31.91, None),
+    ("cifar100", "Pattern Recognition 2024", "WideResNet-34-10", 64.32, 31.13, None),
+]
+"""RobustBench's files, in their order: data set, venue, architecture, clean, AutoAttack, worst case."""

@@ -25,7 +25,9 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), (0,)),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), (0,)),
     "data.max_train": (1, 0),
-    **dict.fromkeys(("seed", "data.crop_padding", "data.cutout", "reward.check_every"), (-1,)),
+    **dict.fromkeys(
+        ("seed", "data.crop_padding", "data.crop_shift", "data.cutout", "reward.check_every"), (-1,)
+    ),
     **dict.fromkeys(("data.val_fraction", "data.extra_fraction"), (1.0, -0.1)),
     **dict.fromkeys(("data.stream_window", "data.stream_lanes"), (0, -1)),
     **dict.fromkeys(("loss.label_smoothing", "reward.copy_label_smoothing"), (1.0, -0.1)),
@@ -37,6 +39,7 @@ OUT_OF_RANGE = {
     "stop_patience": (0,),
     "reward.outcome_fraction": (0.0, 1.0),
     **dict.fromkeys(("data.mixup", "attack.momentum"), (-0.1, 1.1)),
+    **{"data.erasing": (-0.1, 1.1), "data.erasing_area": (0.01, 1.1)},
     "reward.cost_target": (-1.0,),
     **dict.fromkeys(("loss.trades_beta", "reward.alpha", "reward.beta", "reward.l1_weight"), (-1.0,)),
     **dict.fromkeys(("reward.copy_weight_decay", "reward.r2_factor", "reward.r3_factor"), (-1.0,)),

@@ -21,7 +21,7 @@ from lasat_ray.config.loss import SEVERAL
 from lasat_ray.config.units import NORM_NAMES
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.evaluation.board import STANDARD, Row, check_classes, find_reports, measured_row
-from lasat_ray.recipes import RECIPES, Recipe
+from lasat_ray.recipes import RECIPES, Recipe, robustbench
 from lasat_ray.runs.checkpoint import write_atomically
 
 
@@ -109,9 +109,25 @@ def budget_of(rows: Sequence[Row]) -> str:
 
 
 def reported_rows() -> list[Row]:
-    """The published rows with an accuracy under AutoAttack: leaderboards, Tables 2 to 4, GTSRB."""
+    """The published rows with an accuracy under AutoAttack: leaderboards, Tables 2 to 4, GTSRB, and the first
+    rows of RobustBench, for which there is no recipe."""
     recipes = [recipe for recipe in RECIPES.values() if recipe.entry or recipe.table in TABLES]
-    return [_reported(recipe) for recipe in recipes]
+    return [*map(_reported, recipes), *map(_without_recipe, robustbench.ROWS)]
+
+
+def _without_recipe(row: robustbench.Published) -> Row:
+    name, venue = robustbench.NAMES[row.slug]
+    return Row(
+        dataset=row.dataset,
+        method=f"{name}, {venue}",
+        clean=row.clean / 100,
+        aa=row.aa / 100,
+        worst=None if row.worst is None else row.worst / 100,
+        architecture=row.architecture,
+        extra_data=row.extra_data,
+        source="reported",
+        venue=venue,
+    )
 
 
 def _reported(recipe: Recipe) -> Row:
@@ -179,7 +195,7 @@ def _rich_table(dataset: str, rows: Sequence[Row]) -> Table:
     for name in COLUMNS:
         number = name in ("rank", "clean", "AA", "worst case")
         if name != "unreliable" and (name != "worst case" or any(row.worst is not None for row in rows)):
-            whole = name in ("rank", "clean", "AA", "architecture")
+            whole = name in ("rank", "clean", "AA")
             justify: Literal["left", "right"] = "right" if number else "left"
             table.add_column(name.removesuffix(" data"), justify=justify, no_wrap=whole, overflow="fold")
     for rank, row in zip(_places(rows), rows, strict=True):
