@@ -127,7 +127,8 @@ def places_of_waits(bench: Bench, config: TrainConfig) -> dict[str, int]:
 def equals_cpu(bench: Bench, config: TrainConfig) -> dict[str, Any]:
     """The largest difference between the weights that three rounds in float64 end with here and on the CPU;
     RuntimeError beyond ``TOLERANCE``."""
-    config = replace(config, model="resnet18-8", strategy_model="small_cnn", precision="fp64", batch_size=16)
+    model = model_names(bench.options)[0] if bench.options.tiny else "resnet18-8"
+    config = replace(config, model=model, strategy_model="small_cnn", precision="fp64", batch_size=16)
     states = []
     for device in (bench.device, torch.device("cpu")):
         env, learner = make_round(config, random_images(64), device=device)
@@ -163,7 +164,7 @@ def resumes(bench: Bench, precision: str) -> dict[str, Any]:
 
 def traced(bench: Bench, config: TrainConfig) -> dict[str, Any]:
     """Three rounds under PyTorch's profiler: the operations that take the device longest, how many there are,
-    and the share of the time in which it computes."""
+    and the share of the time in which it computes; the host's where the profiler sees no kernel."""
     rounds, count = Rounds(bench, config), 1 if bench.options.tiny else 3
     rounds.play(2)
     bench.wait()
@@ -172,13 +173,15 @@ def traced(bench: Bench, config: TrainConfig) -> dict[str, Any]:
         rounds.play(count)
         bench.wait()
     wall = time.perf_counter() - began
-    on, events = "device" if bench.on_gpu else "cpu", trace.key_averages()
-    kind = DeviceType.CUDA if bench.on_gpu else DeviceType.CPU  # an operation repeats its kernels' seconds
+    events = trace.key_averages()
+    seen = any(event.device_type == DeviceType.CUDA for event in events)  # a driver may refuse to be watched
+    on, kind = ("device", DeviceType.CUDA) if seen else ("cpu", DeviceType.CPU)  # each repeats the other's
     seconds = {e: getattr(e, f"self_{on}_time_total") / 1e6 for e in events if e.device_type == kind}
     top = sorted(seconds, key=seconds.__getitem__, reverse=True)[:20]
     launches = sum(event.count for event in events if "LaunchKernel" in event.key)
     return {
         "rounds": count,
+        "kernels_seen": seen,
         "wall_seconds": wall,
         f"{on}_seconds": sum(seconds.values()),
         "busy_share": sum(seconds.values()) / wall,

@@ -19,6 +19,7 @@ from lasat_ray.data import TrainingImages, load_dataset
 from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.learners import Learner
 from lasat_ray.recipes.paper import LAS_AT_GRID
+from lasat_ray.runs.checkpoint import write_atomically
 from lasat_ray.runs.folder import provenance
 from lasat_ray.training.machine import choose_arithmetic
 
@@ -92,7 +93,8 @@ class Bench:
             found["section_seconds"] = round(time.perf_counter() - began, 2)
         self.record["sections"][name] = found
         self.record["total_seconds"] = round(time.perf_counter() - self.began, 1)
-        self.file.write_text(json.dumps(self.record, indent=1) + "\n")
+        # Whole or not at all: what cuts the program may come while the file is being written.
+        write_atomically(self.file, (json.dumps(self.record, indent=1) + "\n").encode())
         print(f"{name}: {json.dumps(found)[:300]}", flush=True)
         if self.on_gpu:
             torch.cuda.empty_cache()
@@ -108,7 +110,7 @@ class Bench:
 
 
 def model_names(options: Options) -> tuple[str, str]:
-    return ("resnet18-8", "wrn-10-1") if options.tiny else ("resnet18", "wrn-34-10")
+    return ("small_cnn_bn", "wrn-10-1") if options.tiny else ("resnet18", "wrn-34-10")
 
 
 def round_config(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import first_checks, first_contest
+from benchmarks.gpu import first_checks, first_contest, gpu
 from benchmarks.gpu.gpu_bench import Bench, Options
 from lasat_ray.process_group import to_host
 from tests.support.pretended_card import CardTensor
@@ -21,25 +21,46 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "gpu" / "gpu_first.sh"
 
 
-def first(out: Path, *words: str, more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": sys.executable, "MORE": more}
+def first(
+    out: Path, *words: str, more: str, python: str = sys.executable
+) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": python, "MORE": more}
     command = ["bash", str(SCRIPT), str(out), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
+
+
+@pytest.fixture
+def card_python(tmp_path: Path) -> str:
+    """An interpreter whose programs find a GPU that pretends."""
+    file = tmp_path / "python"
+    file.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tests.support.run_pretended "$@"\n')
+    file.chmod(0o755)
+    return str(file)
 
 
 @pytest.mark.slow
-def test_the_whole_script_on_a_processor(tmp_path):
-    done = first(tmp_path, more="--tiny --device cpu")
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("device", ["cpu", "a card that pretends"])
+def test_the_whole_script(tmp_path: Path, card_python: str, device: str):
+    on_card = device != "cpu"
+    if on_card:
+        done = first(tmp_path, more="--tiny", python=card_python)
+    else:
+        done = first(tmp_path, more="--tiny --device cpu")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     names = ("checks", "gpu", "contest")
     records = {name: json.loads((tmp_path / f"{name}.json").read_text()) for name in names}
+    assert all(("device" in record) == on_card for record in records.values())
     for name, record in records.items():
         assert record["packages"]["torch"] and record["sections"], name
         assert not [key for key, found in record["sections"].items() if {"error", "skipped"} & found.keys()]
     checks = records["checks"]["sections"]
     watched = [name for name in checks if name.startswith("waits: ")]
     assert len(watched) == 8 and all(f"as the CPU: {name[7:]}" in checks for name in watched)
-    assert checks["resumed: fp32"]["equal"] and checks["trace: LAS-AT k=40"]["top"]
+    assert all(checks[name]["watched"] == on_card for name in watched)
+    assert all(checks[f"as the CPU: {name[7:]}"]["largest_difference"] < 1e-9 for name in watched)
+    assert all(checks[f"resumed: {precision}"]["equal"] for precision in ("fp32", "bf16"))
+    assert checks["trace: LAS-AT k=40"]["top"] and not checks["trace: PGD-AT"]["kernels_seen"]
     contest = records["contest"]["sections"]
     for row in first_contest.ROWS:
         assert 1 < contest[f"train {row}"]["train_seconds"] < 4, "each has two seconds"
@@ -54,6 +75,54 @@ def test_what_fails_is_told_by_the_status_and_does_not_stop_the_rest(tmp_path):
     assert "contest" not in done.stdout
     done = first(tmp_path, "c", more="")
     assert done.returncode == 2 and "PART 'c' is unknown" in done.stderr
+
+
+PARTS = {
+    "checks": (first_checks, ("waits", "equals_cpu", "resumes", "traced")),
+    "gpu": (gpu, ("matmul_rate", "correctness", "host_syncs", "throughput")),
+    "contest": (first_contest, ("kept_as_arrays", "trained", "attacked")),
+}
+
+
+@pytest.mark.parametrize(
+    ("part", "planted"), [(part, name) for part, (_, names) in PARTS.items() for name in names]
+)
+def test_a_section_that_fails_leaves_the_others_and_sets_the_status(tmp_path, monkeypatch, part, planted):
+    """Every kind of section in turn is made to fail; the others do nothing."""
+    program, names = PARTS[part]
+    tiny = planted != "kept_as_arrays"  # the one section that digits need not
+    kind = first_contest.ContestOptions if part == "contest" else Options
+    options = kind(device="cpu", tiny=tiny, out=tmp_path / "a.json", dataset=None if tiny else "digits")
+    bench = Bench(options)
+    begun, failed = [], 0
+
+    def section_of(name):
+        def work(*args):
+            nonlocal failed
+            begun.append(name)
+            if options.out.exists():
+                assert len(json.loads(options.out.read_text())["sections"]) == len(begun) - 1, (
+                    "written at once"
+                )
+            if name == planted:
+                failed += 1
+                raise RuntimeError("planted")
+            return {"n_train": 1, "tflops": 1.0}
+
+        return work
+
+    for name in names:
+        monkeypatch.setattr(program, name, section_of(name))
+    program.run(bench, options, tmp_path) if part == "contest" else program.run(bench)
+    sections = json.loads(options.out.read_text())["sections"]
+    assert [found["error"] for found in sections.values() if "error" in found] == failed * [
+        "RuntimeError: planted"
+    ]
+    assert failed and len(sections) == len(begun)
+    if planted not in ("kept_as_arrays", "trained"):  # without images, or a net, nothing can follow
+        assert set(begun) >= set(names) - {"kept_as_arrays"}
+    with pytest.raises(SystemExit, match="failed: "):
+        bench.end(part)
 
 
 def test_time_that_is_up_is_told_section_by_section(tmp_path):
@@ -71,16 +140,6 @@ def bench(tmp_path):
 
 
 CASES = first_checks.configurations(Options(tiny=True))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_no_round_waits_unasked_on_a_card_that_pretends(bench, name):
-    assert first_checks.waits(bench, CASES[name])["watched"]
-
-
-@pytest.mark.parametrize("name", ["PGD-AT, a step one graph", "LAS-AT k=1"])
-def test_rounds_on_a_card_that_pretends_are_the_cpus(bench, name):
-    assert first_checks.equals_cpu(bench, CASES[name])["largest_difference"] < 1e-9
 
 
 def test_a_wait_that_nobody_meant_is_told_with_its_place(bench, monkeypatch):

@@ -3,7 +3,7 @@
 ``with pretended_gpu() as gpu:`` makes ``torch.device("cuda")`` work without a card or a driver; values are
 the processor's. ``with gpu.counting() as counts:`` counts what would launch a kernel and what would make
 the host wait for the card, by kind and by file and line. CUDA graphs are recorded operation by operation
-and replayed into the same memory, and count as one launch. Compilation is not pretended.
+and replayed into the same memory, and count as one launch. A compiled function is the function itself.
 """
 
 from __future__ import annotations
@@ -107,6 +107,9 @@ class _Calls(TorchFunctionMode):
 
     def _tolist_(self, func: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
         return to_host(args[0], "tolist").tolist() if isinstance(args[0], CardTensor) else func(*args)
+
+    def _format_(self, func: Any, args: Sequence[Any], named: dict[str, Any]) -> str:
+        return func(to_host(args[0], "item"), *args[1:])
 
     def _equal_(self, func: Any, args: Sequence[Any], named: dict[str, Any]) -> bool:
         if isinstance(args[0], CardTensor) != isinstance(args[1], CardTensor):
@@ -216,6 +219,8 @@ def _stands_ins() -> list[tuple[Any, str, Any]]:
         "stream": lambda stream: contextlib.nullcontext(),
         "current_stream": lambda *args: _Stream(),
         **dict.fromkeys(("empty_cache", "reset_peak_memory_stats", "manual_seed_all"), nothing),
+        "get_rng_state": lambda *args: torch.zeros(0, dtype=torch.uint8),  # draws are the processor's
+        "set_rng_state": nothing,
         "set_sync_debug_mode": lambda mode: setattr(GPU, "watched", mode),
     }
     checks = [name for name in dir(torch.optim.Optimizer) if name.endswith("graph_capture_health_check")]
@@ -223,6 +228,7 @@ def _stands_ins() -> list[tuple[Any, str, Any]]:
         *((torch.cuda, name, value) for name, value in cuda.items()),
         *((torch.optim.Optimizer, name, nothing) for name in checks),
         (torch, "autocast", _Autocast),
+        (torch, "compile", lambda function, **options: function),
         (fwd, "make_dual", _dual),
         (torch.utils._foreach_utils, "_foreach_supported_types", [torch.Tensor, CardTensor]),
         (
