@@ -5,7 +5,7 @@
 # the program leaves what was measured. The exit status is 1 where a section failed, or a program was cut.
 # From the environment: DATASET for part b, CIFAR-10 as for lasat_ray.train (parquet:PATH); SITE, the archive that
 # benchmarks/gpu/offline_environment.sh packs, where the machine lacks its packages; PYTHON; MORE="--tiny --device
-# cpu" tries all of it on a processor.
+# cpu" tries all of it on a processor, SCALE=5 with five times the seconds, where it is busy.
 set -uo pipefail
 out=${1:?usage: gpu_first.sh OUT [a|b|both]}
 part=${2:-both}
@@ -24,7 +24,7 @@ status=0
 
 # measure NAME SECONDS ARGUMENTS...: one program, which begins nothing after SECONDS and is ended a minute later.
 measure() {
-  local name=$1 seconds=$2 program=$3
+  local name=$1 seconds=$(($2 * ${SCALE:-1})) program=$3
   shift 3
   echo "== $name: $seconds s"
   timeout -k 10 $((seconds + 60)) "$python" -m "benchmarks.gpu.$program" --out "$out/$name.json" \

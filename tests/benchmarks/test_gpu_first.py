@@ -24,9 +24,9 @@ SCRIPT = ROOT / "benchmarks" / "gpu" / "gpu_first.sh"
 def first(
     out: Path, *words: str, more: str, python: str = sys.executable
 ) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": python, "MORE": more}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHON": python, "MORE": more, "SCALE": "5"}
     command = ["bash", str(SCRIPT), str(out), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=580)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=880)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def card_python(tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("device", ["cpu", "a card that pretends"])
 def test_the_whole_script(tmp_path: Path, card_python: str, device: str):
     on_card = device != "cpu"
