@@ -9,10 +9,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lasat_ray.data import load_extra
+from lasat_ray.data import Batches, load_extra
 from lasat_ray.errors import UsageError
+from lasat_ray.process_group import ProcessGroup
 
-from .conftest import error_of, load, only_user_errors
+from .conftest import error_of, load, make_images, only_user_errors
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (12, 5, 6, 3), dtype=np.uint8)
 LABEL = np.arange(12) % 3
@@ -141,6 +142,34 @@ def test_extra_images_fit_the_main_set(tmp_path):
         assert error_of(lambda spelling=spelling: load_extra(spelling, (3, 5, 6), 3), UsageError) == (
             f"--data.extra: '{spelling}' is not npz:PATH or stream:URL; write for example npz:extra.npz"
         )
+
+
+def test_a_batch_holds_its_share_of_synthetic_images_as_they_are_published(tmp_path):
+    """``image`` uint8 [N,32,32,3] and ``label`` int64 [N], as in the files of the diffusion papers."""
+    drawn = np.random.default_rng(1)
+    arrays = {"image": drawn.integers(0, 256, (50, 32, 32, 3), dtype=np.uint8), "label": np.arange(50) % 10}
+    np.savez_compressed(tmp_path / "1m.npz", **arrays)
+    extra = load_extra(f"npz:{tmp_path / '1m.npz'}", (3, 32, 32), 10)
+    real = make_images(40, (3, 32, 32))
+    batches = Batches(
+        real,
+        batch_size=20,
+        seed=0,
+        group=ProcessGroup(),
+        device="cpu",
+        dtype=torch.float64,
+        augment=None,
+        extra=extra,
+        extra_fraction=0.7,
+    )
+    assert batches.rounds_per_epoch == 40 // 6
+    batch = batches.batch(0)
+    theirs = batch.index >= 40
+    assert theirs.sum() == 14
+    rows = (batch.index[theirs] - 40).numpy()
+    image = torch.from_numpy(arrays["image"][rows]).permute(0, 3, 1, 2).double() / 255
+    assert torch.equal(batch.x[theirs], image)
+    assert batch.y[theirs].tolist() == arrays["label"][rows].tolist()
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
