@@ -1,0 +1,221 @@
+"""Every choice, switch and learner of a training run plays on the pretended GPU as on the CPU.
+
+The cases are derived from the settings themselves: each value of each choice and switch that is not the
+default, and one value (``SWITCHED_ON``) of each number that is off by default. A new setting is a case, or
+fails here.
+"""
+
+from __future__ import annotations
+
+import types
+from dataclasses import replace
+from typing import Any, Literal, Union, get_args, get_origin
+
+import pytest
+import torch
+
+from lasat_ray.config import TrainConfig
+from lasat_ray.config.json_io import flags_of, leaves
+from lasat_ray.env.build import build_round
+from lasat_ray.learners import LEARNERS, SB3_LEARNERS
+from lasat_ray.methods import METHODS
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.training.round import play_round
+from lasat_ray.validation import check
+from tests.learners.test_every_learner import HAS_SB3
+from tests.support.helpers import make_images, small_config
+from tests.support.pretended_gpu import pretended_gpu
+
+TYPES = {flag[2:].replace("-", "_"): hint for flag, hint in flags_of(TrainConfig).items()}
+DEFAULTS = dict(leaves(TrainConfig()))
+NO_ROUND = {
+    "data.background": "images are decoded on the host",
+    "data.fit": "images are decoded on the host",
+    "data.extra": "images are read on the host",
+    "data.extra_fraction": "images are read on the host",
+    "data.image_column": "images are read on the host",
+    "data.label_column": "images are read on the host",
+    "data.image_size": "images are decoded on the host",
+    "data.max_train": "images are read on the host",
+    "data.max_test": "images are read on the host",
+    "init_from": "test_commands.py",
+    "new_head": "test_commands.py",
+    "teacher": "test_pretended_gpu.py, with the methods that have one",
+    "robust_teacher": "test_pretended_gpu.py, with the methods that have one",
+    "budget_minutes": "benchmarks/gpu/first_contest.py on the card that pretends",
+    "budget_passes": "test_commands.py",
+    "stop_on": "of validated numbers, on the host",
+    "evaluation.norm": "test_commands.py",
+    "speed.tf32": "test_pretended_gpu.py",
+    "speed.balance": "of several workers",
+    "optim.sync_batch_norm": "of several workers",
+    "numerics.on_nan": "test_pretended_gpu.py",
+    "loss.hydra_epochs": "test_pretended_gpu.py, with hydra",
+    "attack.grid": "in every case that learns",
+    "seed": "names random numbers",
+}
+"""Settings that no round of one worker reads, and who does."""
+SWITCHED_ON: dict[str, Any] = {
+    "data.cutout": 3,
+    "data.mixup": 0.5,
+    "attack.start_radius": 0.1,
+    "attack.momentum": 0.5,
+    "loss.label_smoothing": 0.1,
+    "loss.awp_gamma": 0.01,
+    "loss.awp_warmup": 1,
+    "loss.fat_milestones": (1.0,),
+    "loss.fat_omega": 0.1,
+    "loss.gairat_milestones": (1.0,),
+    "loss.gairat_lambda_max": 0.0,
+    "loss.dart_epochs": 2.0,
+    "loss.sat_start": 1.0,
+    "loss.sat_epochs": 2.0,
+    "loss.te_epochs": (1.0, 2.0),
+    "loss.atas_warmup": 1,
+    "reward.cost_target": 5.0,
+    "reward.check_every": 1,
+    "reward.copy_weight_decay": 5e-4,
+    "reward.copy_label_smoothing": 0.3,
+    "policy.momentum": 0.9,
+    "policy.weight_decay": 1e-3,
+    "policy.entropy_weight": 0.01,
+    "policy.entropy_final": 0.001,
+    "policy.min_exploration": 0.1,
+    "policy.initial_price": 1.0,
+    "policy.target_kl": 0.01,
+    "optim.freeze": ("convs.0*",),
+    "optim.lr_factors": ("convs.0*=0.5",),
+    "optim.warmup_epochs": 1.0,
+    "optim.grad_clip": 0.5,
+    "optim.ema_decay": 0.9,
+    "optim.swa_start": 0.0,
+    "speed.bucket": 8,
+    "teacher_model": "tiny_cnn",
+}
+COPY = {"reward__lookahead": "copy"}
+BLENDED = {"reward__credit": "influence", "reward__standardize": True}
+NEEDS: dict[str, dict[str, Any]] = {
+    "teacher_model": {"method": "lbgat"},
+    "loss.gairat_schedule=linear": {"loss__gairat_lambda_max": 4.0},
+    "loss.awp_gamma": {"method": "at-awp"},
+    "loss.awp_warmup": {"method": "at-awp"},
+    "loss.atas_warmup": {
+        "attack__grid": {"eps": (0.1, 0.2, 0.3), "num_steps": (2.0,), "step_size": (0.05, 0.1)}
+    },
+    "reward.cost_target": {"reward__objective": "rate"},
+    "reward.outcome=heldout": {**BLENDED, "reward__outcome_images": 4},
+    "reward.mode=reference": {"reward__credit": "batch"},
+    "reward.credit=influence": BLENDED,
+    "reward.copy_weight_decay": COPY,
+    "reward.copy_label_smoothing": COPY,
+    "policy.baseline=greedy": COPY,
+    "policy.entropy_schedule": {"policy__entropy_weight": 0.1},
+    "policy.entropy_final": {"policy__entropy_weight": 0.1, "policy__entropy_schedule": "linear"},
+    "policy.target_kl": {"learner": "ppo"},
+    "speed.fold_batch_norm=False": {"model": "small_cnn_bn"},
+    "speed.compile": {"model": "small_cnn_bn", "speed__bucket": 8},
+    "speed.bucket": {"model": "small_cnn_bn"},
+}
+"""What a setting asks for beside it, by its path or by ``path=value``."""
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The values of a choice or a switch, those of an optional one too; none of anything else."""
+    if hint is bool:
+        return (False, True)
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(value for part in get_args(hint) for value in _choices(part))
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def _cases() -> dict[str, dict[str, Any]]:
+    found = {}
+    for path, hint in TYPES.items():
+        on = (SWITCHED_ON[path],) if path in SWITCHED_ON else ()
+        for value in () if path in NO_ROUND else (*_choices(hint), *on):
+            name = f"{path}={value}"
+            if value != DEFAULTS[path] or isinstance(value, bool) != isinstance(DEFAULTS[path], bool):
+                word = path.removeprefix("loss.").partition("_")[0]
+                method = {"method": word} if path.startswith("loss.") and word in METHODS else {}
+                needs = method | NEEDS.get(path, {}) | NEEDS.get(name, {})
+                found[name] = {**needs, path.replace(".", "__"): value}
+    return found
+
+
+CASES = _cases()
+
+
+def config_of(changes: dict[str, Any]) -> TrainConfig:
+    config = small_config(**{"precision": "fp64", "batch_size": 8, **changes})
+    check(config, METHODS, LEARNERS)
+    return config
+
+
+def test_every_setting_is_a_case_or_has_its_place():
+    off = [path for path, value in DEFAULTS.items() if not value and not _choices(TYPES[path])]
+    missing = [path for path in off if path not in SWITCHED_ON and path not in NO_ROUND]
+    assert not missing, "give each a value in SWITCHED_ON, or say in NO_ROUND who reads it"
+    unknown = {*SWITCHED_ON, *NO_ROUND, *(name.partition("=")[0] for name in NEEDS)} - set(TYPES)
+    assert not unknown
+
+
+def states_after(config: TrainConfig, device: str, rounds: int = 2) -> dict[str, torch.Tensor]:
+    """Target and learner after some rounds on 16 random images of 4 classes, on the host."""
+    images = make_images(16, (3 if config.data.policy != "none" else 1, 8, 8))  # those vary colours
+    torch.manual_seed(0)
+    env, learner = build_round(config, images, 4, group=ProcessGroup(), device=torch.device(device))
+    for _ in range(rounds):
+        play_round(env, learner)
+    found = {f"target {name}": value.cpu() for name, value in env.net.state_dict().items()}
+    for name, value in learner.state_dict().items():
+        if isinstance(value, torch.Tensor):
+            found[f"learner {name}"] = value.cpu()
+    return found
+
+
+def played_alike(config: TrainConfig) -> None:
+    """Rounds on the card end with the numbers of the CPU's; nothing in them mixes devices."""
+    with pretended_gpu():
+        ours = states_after(config, "cuda:0")
+    plain = replace(
+        config, speed=replace(config.speed, compile="none")
+    )  # the same function, and quick to build
+    theirs = states_after(plain, "cpu")
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+OWN_ROUNDING = ("precision", "reward.credit=influence", "reward.outcome=heldout", "reward.check_every")
+"""bf16 rounds, and forward mode gives way to a difference on the card: here rounds are only played."""
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_setting_plays_as_on_the_cpu(name: str):
+    config = config_of(CASES[name])
+    if name.startswith(OWN_ROUNDING):
+        with pretended_gpu():
+            assert all(value.isfinite().all() for value in states_after(config, "cuda:0").values())
+    else:
+        played_alike(config)
+
+
+HAVE_A_RATE = ("reinforce", "a2c", "ppo", "mirror-descent", *SB3_LEARNERS)
+"""The learners with a net; a rate would be refused with any other."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *LEARNERS,
+        *(
+            pytest.param(name, marks=pytest.mark.skipif(not HAS_SB3, reason="needs [sb3]"))
+            for name in SB3_LEARNERS
+        ),
+    ],
+)
+def test_every_learner_plays_as_on_the_cpu(name: str):
+    control = name in get_args(TYPES["strategy"])
+    tables = {} if name in HAVE_A_RATE else {"policy__lr": DEFAULTS["policy.lr"]}
+    outside = {"precision": "fp32"} if name in SB3_LEARNERS else {}
+    played_alike(config_of({"strategy" if control else "learner": name, **tables, **outside}))
