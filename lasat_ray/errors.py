@@ -49,6 +49,12 @@ def told_elsewhere(message: str, status: int) -> UserError:
     return error
 
 
+def not_made(folder: object, error: OSError) -> UsageError:
+    """The error for a folder of --out that the machine did not let us make."""
+    remedy = REMEDIES.get(error.errno or 0, "choose another folder")
+    return UsageError(f"--out: cannot make '{folder}' ({error.strerror}); {remedy}")
+
+
 def not_written(place: object, error: OSError, *, then: str = "") -> UserError:
     """The error for a file or folder that the machine did not let us write; ``then``: how to go on, in a
     run that is kept."""

@@ -70,10 +70,15 @@ class TwoNodes:
         self._options = [*head, "--dashboard-host=127.0.0.1"]
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, tries: int = 3) -> None:
         self._head = self._start(*self._options)
         self._wait_for_head()
         self._other = self._join()
+        time.sleep(20)  # a busy machine may be too slow for Ray, which then ends by itself
+        if (self._head.poll(), self._other.poll()) != (None, None):
+            if not tries:
+                raise RuntimeError("this machine is too busy to start Ray")
+            self.renew(tries - 1)
 
     def _start(self, *options: str) -> subprocess.Popen[bytes]:
         ray = str(Path(sys.executable).parent / "ray")
@@ -109,11 +114,11 @@ class TwoNodes:
         """The server that knows the cluster is gone, and so is the cluster: Ray keeps no copy of it here."""
         _kill_child(self._head, "gcs_server")
 
-    def renew(self) -> None:
+    def renew(self, tries: int = 3) -> None:
         """A new cluster at the same address."""
         for node in (self._other, self._head):
             _kill_tree(node)
-        self._begin()
+        self._begin(tries)
 
     def close(self) -> None:
         for node in (self._other, self._head):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lasat_ray import __version__
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UserError, not_made
 from lasat_ray.reporting.corruptions import corruption_tables
 from lasat_ray.reporting.figure import Figure
 from lasat_ray.reporting.figures import draw_all
@@ -30,7 +30,7 @@ def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--out: cannot make '{out}' ({error.strerror}); choose another folder") from error
+        raise not_made(out, error) from error
 
 
 def draw(study: Study) -> tuple[list[Figure], list[Table]]:

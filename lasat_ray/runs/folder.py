@@ -21,7 +21,7 @@ from typing import Any
 from lasat_ray import __version__
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import config_from_json, config_to_json, read_json
-from lasat_ray.errors import UsageError, UserError
+from lasat_ray.errors import UsageError, UserError, not_made
 from lasat_ray.runs.checkpoint import load_checkpoint, save_checkpoint, sync_folder, write_atomically
 from lasat_ray.runs.lock import locked
 
@@ -73,9 +73,7 @@ class RunFolder:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
             sync_folder(self.path.parent)
         except OSError as error:
-            raise UsageError(
-                f"--out: cannot make '{self.path}' ({error.strerror}); choose another folder"
-            ) from error
+            raise not_made(self.path, error) from error
 
     def describe(self, config: TrainConfig, **facts: Any) -> None:
         """Write manifest and config, in this order: with config.json the folder holds a run, before it at

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.errors import UserError
+from lasat_ray.errors import REMEDIES, UserError
 
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 
@@ -34,7 +34,10 @@ def locked(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
         # Not through a link, which a folder from elsewhere may hold.
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
     except OSError as error:
-        raise UserError(f"{path}: cannot be opened ({error.strerror}); make the folder writable") from error
+        remedy = "make the folder writable"
+        if error.errno != errno.EACCES:
+            remedy = REMEDIES.get(error.errno or 0, remedy)
+        raise UserError(f"{path}: cannot be opened ({error.strerror}); {remedy}") from error
     with file:
         _acquire(file, path, patience_s)
         # Only now: what a refused process reads here is who holds the lock.

@@ -54,11 +54,11 @@ def report(
     """Print the table; write results.json, results.csv, results.md and results.png beside the trials."""
     record = make_record(asked, trials, outcomes, title=title, columns=columns, base=base)
     store = asked.store
+    console.print(to_table(record))  # first: the disk may have no room for what follows
     store.write_json("results.json", record)
     store.write("results.csv", to_csv(record).encode())
     store.write("results.md", (to_markdown(record) + "\n").encode())
     store.write("results.png", draw(record))
-    console.print(to_table(record))
     console.print(f"Sweep: {store.out} (results.json, .csv, .md, .png)", highlight=False, soft_wrap=True)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lasat_ray.config.urls import is_url, open_place
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, not_made
 from lasat_ray.runs.lock import InUse, locked
 
 TRIALS = "trials"
@@ -44,12 +44,7 @@ class Store:
         """Write a whole file; UserError when the place refuses it."""
         path = self._at(name)
         if not self._fs:
-            try:
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise UserError(
-                    f"--out: cannot make '{self.out}' ({error.strerror}); choose another"
-                ) from error
+            self._make(Path(path).parent)
             from lasat_ray.runs.checkpoint import write_atomically  # late: it loads torch, --help needs none
 
             write_atomically(Path(path), content)
@@ -89,10 +84,7 @@ class Store:
             return
         root = Path(self.root)
         new = [folder for folder in (root, *root.parents) if not folder.exists()]
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out: cannot make '{self.out}' ({error.strerror}); choose another") from error
+        self._make(root)
         lock = root / ".sweep.lock"
         with locked(lock):
             try:
@@ -118,7 +110,7 @@ class Store:
                 shutil.rmtree(scratch, ignore_errors=True)
             return
         path = Path(self._at(f"{TRIALS}/{trial}"))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make(path.parent)
         try:
             with locked(path.with_suffix(path.suffix + ".lock"), patience_s=patience):
                 yield path
@@ -159,6 +151,12 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(self._fs.cat_file(path))
         return to
+
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_made(folder, error) from error
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}" if name else self.root

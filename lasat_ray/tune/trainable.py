@@ -12,6 +12,7 @@ import shutil
 import socket
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lasat_ray.cluster.local import train_here
 from lasat_ray.cluster.placement import ANYWHERE, Placement
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.cluster.session import wait_free, worker_resources
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, not_written
 from lasat_ray.reporting.study import read_records
 from lasat_ray.runs.begin import holds_run
 from lasat_ray.runs.checkpoint import load_checkpoint, write_atomically
@@ -69,10 +70,15 @@ def run_job(job: dict[str, Any]) -> None:
     try:
         outcome = run_trial(trial, place, tell)
     except Exception as error:
-        told = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        told = f"{type(error).__name__}: {error}"
+        if isinstance(error, UserError):
+            told = str(error)
+        elif isinstance(error, OSError):
+            told = str(not_written(error.filename or f"{place.out}/{TRIALS}/{trial.name}", error))
         outcome = Outcome(status="failed", error=" ".join(told.split()))
         detail = {**outcome.to_json(), "traceback": traceback.format_exc()}
-        Store(place.out).write_json(f"{TRIALS}/{trial.name}.failed.json", detail)
+        with suppress(UserError):  # the disk may be what failed; the driver hears of it all the same
+            Store(place.out).write_json(f"{TRIALS}/{trial.name}.failed.json", detail)
     tune.report({**_figures(outcome), "outcome": json.dumps(outcome.to_json())})
 
 
