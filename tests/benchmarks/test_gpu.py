@@ -36,7 +36,7 @@ def test_all_sections_have_figures_and_results_are_exact(tmp_path):
     assert exact["repeated_fp32_run_equal"] and exact["repeated_bf16_run_equal"]
     speeds = [found for name, found in sections.items() if "-at" in name]
     assert len(speeds) >= 12 and all(found["img_per_second"] > 0 < found["tflops"] for found in speeds)
-    pgd_at = sections["resnet18-8 pgd-at fp32"]
+    pgd_at = sections["small_cnn_bn pgd-at fp32"]
     assert pgd_at["passes_per_image"] == 23
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from lasat_ray import train
 from lasat_ray.cli.command import run_command
+from tests.support.commands import MODULES
 
 ROOT = Path(__file__).parents[2]
 TINY = (
@@ -42,6 +43,16 @@ def test_a_finished_run_has_its_files_and_status_0(redirect, environment, tmp_pa
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run[a" / "b]c[" / "b]" / "summary.json").is_file()
     assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_help_of_every_command_ends_well_whatever_becomes_of_it(module, tmp_path):
+    ask = f"{sys.executable} -m {module} --help"
+    for redirect in (">&- 2>&- <&-", "| head -c 1"):
+        done = shell(f"set -o pipefail; {ask} {redirect}", tmp_path, PYTHONIOENCODING="ascii")
+        assert (done.returncode, done.stderr) == (0, ""), redirect
+    full = shell(f"{ask} >/dev/full", tmp_path)
+    assert full.stderr.count("\n") == 1 and "stdout cannot be written (No space left" in full.stderr
 
 
 def test_a_printout_that_is_the_whole_product_counts(tmp_path):
