@@ -3,7 +3,7 @@
 python -m examples.robust_net_of_own_images PHOTOS
 
 PHOTOS holds ``train/CLASS/*`` and ``test/CLASS/*``, image files of one size. The recipe ``images`` chooses
-net, batch and epochs by how many and how large they are; ``--minutes`` ends the training earlier.
+net, batch and epochs by how many and how large they are; ``--epochs`` or ``--minutes`` make it shorter.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import lasat_ray
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photos", type=Path)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--minutes", type=float, default=0.0)
     parser.add_argument("--out", default="runs/own")
     args = parser.parse_args()
@@ -26,6 +27,7 @@ def main() -> None:
         data=f"imagefolder:{args.photos.resolve()}",
         budget_minutes=args.minutes,
         out=args.out,
+        **({"epochs": args.epochs} if args.epochs else {}),
     )
 
     found = lasat_ray.evaluate(run, attacks=("clean", "pgd-50", "apgd-ce"))

@@ -34,9 +34,8 @@ def locked(path: Path, *, patience_s: float = 0.0) -> Iterator[None]:
         # Not through a link, which a folder from elsewhere may hold.
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644), "r+")
     except OSError as error:
-        remedy = "make the folder writable"
-        if error.errno != errno.EACCES:
-            remedy = REMEDIES.get(error.errno or 0, remedy)
+        usual = "make the folder writable"
+        remedy = usual if error.errno == errno.EACCES else REMEDIES.get(error.errno or 0, usual)
         raise UserError(f"{path}: cannot be opened ({error.strerror}); {remedy}") from error
     with file:
         _acquire(file, path, patience_s)

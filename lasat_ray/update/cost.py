@@ -215,7 +215,8 @@ def _attack_passes(config: TrainConfig, method: Method, steps: float) -> float:
     if not method.attacks or method.reuses:
         return 0.0
     loss = method.attack_loss if config.attack.loss == "method" else config.attack.loss
-    compares = loss in COMPARING or (loss == "own" and not method.looks_first)
-    if "attack_loss" in grid_of(config):  # then it is counted with each image's steps
-        compares = False
+    # A look at the clean image; of a chosen loss it is counted with each image's steps.
+    compares = "attack_loss" not in grid_of(config) and (
+        loss in COMPARING or (loss == "own" and not method.looks_first)
+    )
     return 2 * steps + method.looks_first + compares

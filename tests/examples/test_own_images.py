@@ -28,13 +28,12 @@ def photos(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_folder_of_images_becomes_a_robust_net(photos, tmp_path):
-    words = [str(photos), "--minutes", "0.3", "--out", str(tmp_path / "run")]
+    words = [str(photos), "--epochs", "8", "--out", str(tmp_path / "run")]
     command = [sys.executable, "-m", "examples.robust_net_of_own_images", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-3000:]
     found = accuracies(done.stdout)
     assert list(found) == ["clean", "pgd-50", "apgd-ce"]
-    # How many rounds fit into the minutes is the machine's affair; of ten classes chance knows a tenth.
-    assert found["clean"] > 0.2 and found["clean"] >= found["pgd-50"]
+    assert found["clean"] >= found["pgd-50"] > 0.2
     assert re.search(r"^\d+.png: digit-\d \(\d+%\), (and withstands|until it is)", done.stdout, flags=re.M)
     assert (tmp_path / "run" / "summary.json").is_file()
