@@ -267,7 +267,7 @@ def runs() -> list[dict[str, Any]]:
 
 
 def write(found: list[dict[str, Any]], seed: int) -> None:
-    head = {**made_by("benchmarks/faults/fault_campaign.py"), "seed": seed, "cpus": provenance()["cpus"]}
+    head = {**made_by("benchmarks.faults.fault_campaign"), "seed": seed, "cpus": provenance()["cpus"]}
     lines = ",\n".join(json.dumps(run) for run in found)
     text = json.dumps(head, indent=1)[:-2] + ',\n "runs": [\n' + lines + "\n]\n}\n"
     checkpoint.write_atomically(RECORD, text.encode())

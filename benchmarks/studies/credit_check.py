@@ -84,7 +84,7 @@ def main() -> None:
         runs.append({"label": label, "seed": seed, "correlations": found})
     ran = {run["label"] for run in runs}
     runs = [*(run for run in read_record(RECORD)["runs"] if run["label"] not in ran), *runs]
-    write_record(RECORD, {**made_by("benchmarks/studies/credit_check.py"), "flags": FLAGS, "runs": runs})
+    write_record(RECORD, {**made_by("benchmarks.studies.credit_check"), "flags": FLAGS, "runs": runs})
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def tables() -> dict[str, str]:
         f"training and {summary['n_test']} test images, L-inf 8/255, a ResNet-18 of "
         f"{summary['parameters']:,} parameters, {summary['rounds']} rounds each, "
         f"{record['table'][0]['seeds']} seeds, mean ± standard deviation in %. "
-        f"`{' '.join(record['command'])}`, torch {manifest['packages']['torch']}, on a CPU; "
+        f"`python -m {' '.join(record['command'])}`, torch {manifest['packages']['torch']}, on a CPU; "
         f"every epoch of every run is in `benchmarks/records/{RECORD}.json`."
     )
     return {"cifar10": markdown(["measured", "clean", "PGD-10", "PGD-50"], rows, caption)}
@@ -114,7 +114,7 @@ def main() -> None:
         label, seed = outcome["trial"]["label"], outcome["trial"]["seed"]
         runs[label].append(curves(options.out / f"{label}-s{seed}"))
     words = [word.replace(options.dataset, without_place(options.dataset)) for word in sys.argv[1:]]
-    command = ["benchmarks/studies/learning_curves.py", *words]
+    command = ["benchmarks.studies.learning_curves", *words]
     write_record(options.record, {"command": command, "table": table(runs), "runs": runs})
 
 

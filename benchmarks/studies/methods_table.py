@@ -205,7 +205,7 @@ def main() -> None:
     seeds = [trials(study, seed, options.dataset) for seed in options.seeds or study.seeds]
     own = replace(options, out=options.out / options.study)
     for outcomes in seed_after_seed(seeds, study.judge, own, RECORDS / f"{study.record}.json"):
-        made = made_by("benchmarks/studies/methods_table.py", *more)
+        made = made_by("benchmarks.studies.methods_table", *more)
         write_record(study.record, {**made, "flags": study.flags, "runs": list(map(kept, outcomes))})
 
 

@@ -83,7 +83,7 @@ def main() -> None:
     more = ("--dataset", without_place(options.dataset)) if options.dataset else ()
     seeds = [trials(seed, options.dataset) for seed in options.seeds]
     for outcomes in seed_after_seed(seeds, JUDGE, options, RECORDS / f"{RECORD}.json"):
-        made = made_by("benchmarks/studies/precision_study.py", *more)
+        made = made_by("benchmarks.studies.precision_study", *more)
         write_record(RECORD, {**made, "flags": FLAGS, "runs": [slim(outcome) for outcome in outcomes]})
 
 

@@ -249,7 +249,7 @@ def make_record(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         run["epochs"] = run["epochs"][-1:]
     config, _ = parse_train([*study.flags, "--strategy", "learned"])
     return {
-        **made_by("benchmarks/studies/strategy_study.py", "--study", name),
+        **made_by("benchmarks.studies.strategy_study", "--study", name),
         **{"told": study.told, "plain": study.plain, "flags": study.flags, "rows": study.rows()},
         "grid": {field: list(values) for field, values in config.attack.grid.items()},
         "runs": runs,
