@@ -39,9 +39,10 @@ class Strategy:
     ``config.units.ATTACK_LOSSES``, ``awp_gamma`` relative to the weights' norm (its mean over the global
     batch perturbs the weights that all images share), ``label_smoothing`` the share taken from the true class
     in the loss alone, ``momentum`` what an attack step keeps of the direction before, ``direction``
-    int64 place in ``config.units.DIRECTIONS``, ``restarts`` int64 starts of which the worst is kept. Fields
-    that a grid does not name are None and the attack's or the method's own setting holds. ``common_steps``:
-    the ``num_steps`` of every image where the host knows it, so that nobody asks the device; whoever changes
+    int64 place in ``config.units.DIRECTIONS``, ``restarts`` int64 starts of which the worst is kept,
+    ``augmix`` and ``erasing`` how far the image is varied before its attack (``data.strength``). Fields that
+    a grid does not name are None and the attack's or the method's own setting holds. ``common_steps``: the
+    ``num_steps`` of every image where the host knows it, so that nobody asks the device; whoever changes
     ``num_steps`` clears it.
     """
 
@@ -56,6 +57,8 @@ class Strategy:
     momentum: Tensor | None = None
     direction: Tensor | None = None
     restarts: Tensor | None = None
+    augmix: Tensor | None = None
+    erasing: Tensor | None = None
     common_steps: int | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:
@@ -100,7 +103,8 @@ class AttackedBatch:
     """What one round attacked: made once, and handed to the update, the stepped copy, the reward and the
     credit.
 
-    ``x_adv`` [B,C,H,W] in [0,1]; ``strategy``: as the method limited it; ``round`` counts from 0;
+    ``batch``: the images that were attacked, varied where their strategies say so, and what the method formed
+    of them; ``x_adv`` [B,C,H,W] in [0,1]; ``strategy``: as the method limited it; ``round`` counts from 0;
     ``stats``: what the method's rule found out about each image.
     """
 

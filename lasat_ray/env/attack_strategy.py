@@ -24,6 +24,7 @@ from lasat_ray.attacks import attack_batch
 from lasat_ray.attacks.balance import attack_balanced
 from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.data import Batches, OutcomeBatches
+from lasat_ray.data.strength import augmented
 from lasat_ray.env.actions import checked_actions
 from lasat_ray.methods import AttackContext
 from lasat_ray.models import AttackView
@@ -163,13 +164,14 @@ class AttackStrategyVectorEnv(VectorEnv):
         """Attack, train, reward, next batch: one round. ``actions`` int64 [B,K] -> next images [B,C,H,W],
         reward [B], terminated [B] (all True), truncated [B] (all False), info. UsageError for an action that
         the grid has not."""
+        seen = self.batch.x
         played = self.play(checked_actions(actions, self.batch, self.space))
         reward = torch.zeros_like(played.attacked.strategy.eps)
         if played.rewarded is not None:
             raw = played.rewarded.raw if self.raw_reward else None
             reward = played.rewarded.reward if raw is None else raw
         ended = torch.ones(len(reward), dtype=torch.bool, device=reward.device)
-        return self.batch.x, reward, ended, torch.zeros_like(ended), _info(played, ended)
+        return self.batch.x, reward, ended, torch.zeros_like(ended), _info(played, seen, ended)
 
     def play(self, actions: Tensor) -> PlayedRound:
         """What ``step`` does, ``actions`` int64 [B,K], as one value; the trainer calls this."""
@@ -207,11 +209,13 @@ class AttackStrategyVectorEnv(VectorEnv):
     def attack_as_chosen(self, strategy: Strategy) -> AttackedBatch:
         """The present batch attacked by the strategies as the method limits them, and what its rule found."""
         method, attack = self.target.method, self.config.attack
+        # Drawn alike for a rehearsal and the round: only the strengths that were chosen differ.
+        batch = augmented(self.batch, strategy, RandomKey.of(self.seed, "augment by strategy", self.round))
         if not method.attacks:
-            return AttackedBatch(batch=self.batch, x_adv=self.batch.x, strategy=strategy, round=self.round)
+            return AttackedBatch(batch=batch, x_adv=batch.x, strategy=strategy, round=self.round)
         key = RandomKey.of(self.seed, "attack start", self.round, int(self._evaluated_on_copy))
         view = self.attack_view(self.net, self.batch.x)
-        context = dataclasses.replace(self._attack_context(strategy, key), net=view)
+        context = dataclasses.replace(self._attack_context(strategy, key), batch=batch, net=view)
         context = method.labelled(context)
         if method.limit:
             context = dataclasses.replace(context, strategy=method.limit(context))
@@ -272,9 +276,9 @@ class AttackStrategyVectorEnv(VectorEnv):
     ) -> RewardReport:
         """The reward of a round; ``before``: the net before the update, where it is compared with."""
         config, group = self.config.reward, self.target.group
-        # What an update is worth is measured by the true labels, whatever label it was made with.
-        own = dataclasses.replace(attacked.batch, soft_y=None)
-        asked = own if self.outcome is None else self.outcome.batch(self.seed, self.round)
+        # What an update is worth is measured on the images as they came, by their true labels: whoever
+        # chooses how an image is varied or labelled in training must not choose its own examination.
+        asked = self.batch if self.outcome is None else self.outcome.batch(self.seed, self.round)
         norm, key = self.config.attack.norm, RandomKey.of(self.seed, "reference start", self.round)
         view = self.attack_view(looked_ahead, asked.x)
         x_ref = reference_images(view, asked, config, reference_starts(asked, config, key, norm), norm)
@@ -329,8 +333,9 @@ class AttackStrategyVectorEnv(VectorEnv):
         )
 
 
-def _info(played: PlayedRound, ended: Tensor) -> Info:
-    """A played round as Gymnasium's dictionary, figures [B] per image by name; ``ended`` [B]."""
+def _info(played: PlayedRound, seen: Tensor, ended: Tensor) -> Info:
+    """A played round as Gymnasium's dictionary, figures [B] per image by name; ``seen`` [B,C,H,W]: what was
+    observed; ``ended`` [B]."""
     attacked, update, rewarded = played.attacked, played.update, played.rewarded
     info: Info = {"x_adv": attacked.x_adv, **dict(attacked.strategy.items()), **attacked.stats}
     if rewarded is not None:
@@ -340,4 +345,4 @@ def _info(played: PlayedRound, ended: Tensor) -> Info:
     if update is not None:
         names = ("loss", "adv_correct", "grad_norm", "max_logit")
         info |= {name: getattr(update, name) for name in names}
-    return {**info, "final_obs": attacked.batch.x, "_final_obs": ended}
+    return {**info, "final_obs": seen, "_final_obs": ended}

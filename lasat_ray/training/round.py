@@ -24,6 +24,8 @@ _FIELDS = (
     "label_smoothing",
     "momentum",
     "restarts",
+    "augmix",
+    "erasing",
 )
 """Those with a mean."""
 _STATS = ("steps_taken", "kappa", "fosc")

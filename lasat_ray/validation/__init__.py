@@ -16,7 +16,7 @@ from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
 from lasat_ray.config.units import format_budget, parse_lr_factor
 from lasat_ray.errors import UsageError, refusal, unknown_name
-from lasat_ray.validation.grid import MOMENTUM, NOT_NEGATIVE, Bound, check_bound, check_grid, length_bounds
+from lasat_ray.validation.grid import NOT_NEGATIVE, SHARE, Bound, check_bound, check_grid, length_bounds
 from lasat_ray.validation.learner import check_learner
 from lasat_ray.validation.method import check_method, check_milestones
 
@@ -39,7 +39,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("reward.ref_num_steps", "reward.ref_restarts", "data.max_test"), _COUNT),
     **dict.fromkeys(("evaluation.every", "evaluation.val_num_steps", "evaluation.batch_size"), _COUNT),
     **dict.fromkeys(("reward.outcome_images",), _COUNT),
-    "attack.momentum": MOMENTUM,
+    "attack.momentum": SHARE,
     "data.mixup": (lambda v: 0 <= v <= 1, "give a number from 0 to 1"),
     "data.erasing": (lambda v: 0 <= v <= 1, "give a probability from 0 to 1"),
     "data.erasing_area": (lambda v: 0.02 <= v <= 1, "give a share from 0.02 to 1"),

@@ -14,7 +14,8 @@ Bound = tuple[Callable[[Any], bool], str]
 """(does a value fit, what to do where it does not)."""
 
 NOT_NEGATIVE: Bound = (lambda v: v >= 0, "give 0 or more")
-MOMENTUM: Bound = (lambda v: 0 <= v <= 1, "give a number from 0 to 1")
+SHARE: Bound = (lambda v: 0 <= v <= 1, "give a number from 0 to 1")
+_PART: Bound = (lambda v: 0 <= v < 1, "give shares of 0 or more and less than 1")
 _WHOLE: Bound = (lambda v: v >= 1 and v == int(v), "give whole numbers of 1 or more")
 _LOSS: Bound = (lambda v: v in range(len(ATTACK_LOSSES)), f"write some of {','.join(ATTACK_LOSSES)}")
 _DIRECTION: Bound = (lambda v: v in range(len(DIRECTIONS)), f"write some of {','.join(DIRECTIONS)}")
@@ -40,10 +41,12 @@ FIELDS: dict[str, Bound] = {
     "trades_beta": NOT_NEGATIVE,
     "attack_loss": _LOSS,
     "awp_gamma": NOT_NEGATIVE,
-    "momentum": MOMENTUM,
+    "momentum": SHARE,
     "direction": _DIRECTION,
     "restarts": _WHOLE,
-    "label_smoothing": (lambda v: 0 <= v < 1, "give shares of 0 or more and less than 1"),
+    "label_smoothing": _PART,
+    "augmix": SHARE,
+    "erasing": _PART,
 }
 """Every field that a grid may name, with the bound of its values."""
 
@@ -112,5 +115,11 @@ def _check_use(config: TrainConfig, option: str) -> None:
     if "label_smoothing" in grid and (method == "ltd" or traits_of(method).companion_sees == "before"):
         what = f"has no effect with --method {method}, which forms its labels"
         raise refusal(option, "'label_smoothing'", what, "leave it out")
+    if "erasing" in grid and config.data.erasing:
+        what = f"and --data.erasing {config.data.erasing:g} both hide a part of an image"
+        raise refusal(option, "'erasing'", what, "leave one of them out")
+    if "augmix" in grid and config.data.policy == "augmix":
+        what = "and --data.policy augmix both say how far images are mixed"
+        raise refusal(option, "'augmix'", what, "leave one of them out")
     if "awp_gamma" in grid and method == "hydra":
         raise refusal(option, "'awp_gamma'", "would move weights that hydra has pruned", "leave it out")

@@ -16,6 +16,7 @@ def check_method(config: TrainConfig) -> None:
     _check_attack_of(config)
     check_restarts(config, ruled=traits_of(config.method).rule_reads != "nothing")
     _check_labels(config)
+    _check_atas(config)
     _check_reuse(config)
     if config.new_head and config.init_from is None:
         what = "has no effect without --init-from, whose head it leaves out"
@@ -105,12 +106,16 @@ def _check_labels(config: TrainConfig) -> None:
         check_bound("--loss.adr-trust", value, (lambda v: 0 <= v <= 1, "give shares from 0 to 1"))
 
 
+def _check_atas(config: TrainConfig) -> None:
+    first, last = config.loss.atas_range
+    if not 0 < first <= last:
+        shown = f"{first:g} {last:g}"
+        raise refusal("--loss.atas-range", shown, "is no range above 0", "give the shorter step first")
+
+
 def _check_reuse(config: TrainConfig) -> None:
     """What a method whose attacks are earlier updates' gradients has no use for."""
-    method, attack, loss = config.method, config.attack, config.loss
-    if not (0 < loss.atas_range[0] <= loss.atas_range[1]):
-        shown = " ".join(f"{value:g}" for value in loss.atas_range)
-        raise refusal("--loss.atas-range", shown, "is no range above 0", "give the shorter step first")
+    method, attack = config.method, config.attack
     if not traits_of(method).reuses:
         return
     told = f"has no effect with --method {method}, whose attacks are the updates' own gradients"
@@ -127,8 +132,11 @@ def _check_reuse(config: TrainConfig) -> None:
     if attack.direction != "sign":
         raise refusal("--attack.direction", f"'{attack.direction}'", told, "leave it out")
     grid = {} if config.strategy == "fixed" else attack.grid
-    for name in sorted(grid.keys() & {"start_radius", "attack_loss", "momentum", "direction"}):
-        raise refusal("--attack.grid", f"'{name}'", told, "leave it out")
+    anew = f"would vary an image anew in every replay of --method {method}, under noise of the one before"
+    idle = dict.fromkeys(("start_radius", "attack_loss", "momentum", "direction"), told)
+    for name, what in (idle | dict.fromkeys(("augmix", "erasing"), anew)).items():
+        if name in grid:
+            raise refusal("--attack.grid", f"'{name}'", what, "leave it out")
     if len(grid.get("num_steps", ())) > 1:
         what = f"has several values, but is how often --method {method} trains on each batch"
         raise refusal("--attack.grid", "'num_steps'", what, "give one value, for example num_steps=8")

@@ -22,6 +22,7 @@ from lasat_ray.methods import METHODS
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.training.round import play_round
 from lasat_ray.validation import check
+from lasat_ray.validation.grid import FIELDS
 from tests.learners.test_every_learner import HAS_SB3
 from tests.support.helpers import make_images, small_config
 from tests.support.pretended_gpu import pretended_gpu
@@ -185,6 +186,30 @@ def played_alike(config: TrainConfig) -> None:
     assert ours.keys() == theirs.keys()
     for name, value in theirs.items():
         torch.testing.assert_close(ours[name], value, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+
+
+FIELD_VALUES: dict[str, tuple[float, ...]] = {
+    "eps": (0.1, 0.2),
+    "num_steps": (1.0, 3.0),
+    "step_size": (0.05, 0.1),
+    "start_radius": (0.05, 0.1),
+    "trades_beta": (2.0, 6.0),
+    "attack_loss": (0.0, 1.0, 2.0, 3.0),
+    "awp_gamma": (0.0, 0.01),
+    "momentum": (0.0, 0.5),
+    "direction": (0.0, 1.0),
+    "restarts": (1.0, 2.0),
+    "label_smoothing": (0.0, 0.3),
+    "augmix": (0.0, 0.5),
+    "erasing": (0.0, 0.3),
+}
+"""Values of every field of a strategy; a new one is a case, or fails here."""
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_every_field_of_a_strategy_plays_as_on_the_cpu(field: str):
+    method = {"method": "trades"} if field == "trades_beta" else {}
+    played_alike(config_of({"attack__grid": {field: FIELD_VALUES[field]}, **method}))
 
 
 OWN_ROUNDING = ("precision", "reward.credit=influence", "reward.outcome=heldout", "reward.check_every")

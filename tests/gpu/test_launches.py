@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.gpu.launches import CASES, counted
@@ -20,3 +22,10 @@ def test_a_round_waits_seldom(name: str):
     assert found["waits"] <= MOST_WAITS[name], found["places"]
     if graph:
         assert found["launches"] <= 0.6 * MOST_LAUNCHES[name]
+
+
+def test_hiding_a_chosen_part_of_each_image_waits_for_nothing(monkeypatch):
+    plain = CASES["LAS-AT k=40"]
+    grid = {**plain.attack.grid, "erasing": (0.0, 0.3)}
+    monkeypatch.setitem(CASES, "erasing", replace(plain, attack=replace(plain.attack, grid=grid)))
+    assert counted("erasing", graph=False)["waits"] <= MOST_WAITS["LAS-AT k=40"]

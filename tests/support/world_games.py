@@ -64,7 +64,13 @@ GAMES: dict[str, dict[str, Any]] = {
     },
     "balanced": {
         "speed__balance": True,
-        "attack__grid": {"eps": (0.1, 0.2), "num_steps": (1.0, 4.0, 9.0), "step_size": (0.02, 0.05)},
+        "attack__grid": {
+            "eps": (0.1, 0.2),
+            "num_steps": (1.0, 4.0, 9.0),
+            "step_size": (0.02, 0.05),
+            "augmix": (0.0, 0.5, 1.0),
+            "erasing": (0.0, 0.3),
+        },
     },
     "batch norm, synchronized": {
         "model": "small_cnn_bn",

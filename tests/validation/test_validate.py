@@ -76,6 +76,8 @@ GRID_CASES = [
     ({"momentum": (0.0, 1.5)}, "momentum=1.5 is out of range"),
     ({"direction": (2.0,)}, "direction=2 is out of range; write some of sign,gradient"),
     ({"restarts": (1.0, 0.0)}, "restarts=0 is out of range; give whole numbers"),
+    ({"augmix": (0.0, 1.5)}, "augmix=1.5 is out of range; give a number from 0 to 1"),
+    ({"erasing": (0.0, 1.0)}, "erasing=1 is out of range; give shares of 0 or more and less than 1"),
 ]
 
 
@@ -103,6 +105,9 @@ FIELD_CASES = [
     ({"attack.restarts": 2, "strategy": "fixed", "attack.start": "zero"}, "--attack.restarts: 2 repeats"),
     ({"attack.grid": {"restarts": (1.0, 2.0)}, "method": "fat"}, "whose rule follows one attack"),
     ({"attack.restarts": 2, "method": "clean", "strategy": "fixed"}, "2 has no part in --method clean"),
+    ({"attack.grid": {"erasing": (0.0, 0.2)}, "data.erasing": 0.5}, "0.5 both hide a part of an image"),
+    ({"attack.grid": {"augmix": (0.0, 0.2)}, "data.policy": "augmix"}, "both say how far images are mixed"),
+    ({"attack.grid": {"erasing": (0.0, 0.2)}, "method": "free"}, "'erasing' would vary an image anew"),
     ({"attack.norm": "l2", "method": "dart"}, "L-inf ball"),
     ({"attack.norm": "l2", "attack.eps": 101.0}, "at most 100"),
     ({"evaluation.norm": "l2", "evaluation.eps": 0.0}, "at most 100"),
