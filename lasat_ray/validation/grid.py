@@ -79,7 +79,7 @@ def check_grid(config: TrainConfig) -> None:
             raise refusal(option, f"'{name}'", "has no values", f"give at least one or leave {name} out")
         for value in values:
             check_bound(option, value, bounds[name], of=f"{name}=")
-        if len(set(values)) < len(values):
+        if len(set(values)) < len(values) and config.strategy != "curriculum":  # there it lasts longer
             twice = next(format_budget(v) for v in values if values.count(v) > 1)
             raise refusal(option, f"{name}={twice}", "stands twice", "give each value once")
     if config.strategy != "fixed":

@@ -1,7 +1,9 @@
 """``--strategy curriculum``: options grow by the clock, and a resumed run goes on where it was."""
 
+import pytest
 import torch
 
+from lasat_ray.errors import UsageError
 from lasat_ray.learners.controls import Curriculum
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.runs.checkpoint import load_checkpoint
@@ -10,8 +12,9 @@ from lasat_ray.strategy import StrategySpace
 from lasat_ray.training.context import RunContext
 from lasat_ray.training.loop import Trainer
 from lasat_ray.types import Action
+from lasat_ray.validation import check
 from tests.runs.test_checkpoint import same
-from tests.support.helpers import CPU, make_context, small_config
+from tests.support.helpers import CPU, make_context, make_game, small_config
 
 GRID = {"eps": (0.1, 0.2, 0.3), "num_steps": (1.0, 2.0)}
 
@@ -34,6 +37,22 @@ def test_every_head_walks_from_its_first_to_its_last_option():
     learner = learner_of(6)
     assert [acted(learner) for _ in range(6)] == [(0, 0), (0, 0), (1, 0), (1, 1), (2, 1), (2, 1)]
     assert acted(learner) == (2, 1)
+
+
+def test_a_value_that_stands_twice_lasts_twice_as_long():
+    grid = {"eps": (0.1, 0.1, 0.2), "num_steps": (2.0,)}
+    config = small_config(strategy="curriculum", attack__grid=grid)
+    check(config)
+    with pytest.raises(UsageError, match=r"--attack.grid: eps=0\.1 stands twice"):
+        check(small_config(attack__grid=grid))
+    env = make_game(config)
+    learner = Curriculum(make_context(config, env.space))
+    learner.total_rounds = 6
+    chosen = [
+        float(env.space.decode(learner.act(env.batch.x, env.batch.index, None).index).eps[0])
+        for _ in range(6)
+    ]
+    assert chosen == pytest.approx([0.1] * 4 + [0.2] * 2)
 
 
 def test_a_resumed_curriculum_goes_on():

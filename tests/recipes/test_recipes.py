@@ -224,6 +224,68 @@ def test_budgets_of_ikl_grow_by_the_epoch():
     np.testing.assert_allclose(step, np.array(eps) / 2, rtol=1e-12)
 
 
+def at_epoch(name, number):
+    """The strategy of an epoch, counted from 1 as scripts do; lengths in 1/255."""
+    config = RECIPES[name].config
+    assert all(len(values) == config.epochs for values in config.attack.grid.values())
+    lengths = ("eps", "step_size")
+    return {
+        field: values[number - 1] * (255 if field in lengths else 1)
+        for field, values in config.attack.grid.items()
+    }
+
+
+ALIKE = {
+    ("dajat-like-cifar10-resnet18", 1): {"eps": 0.04, "step_size": 0.02},
+    ("dajat-like-cifar10-wrn34-10", 150): {"eps": 6, "step_size": 3},
+    ("oaat-like-cifar10-resnet18", 1): {"eps": 4, "num_steps": 5, "step_size": 2, "trades_beta": 1.5},
+    ("oaat-like-cifar10-resnet18", 27): {"eps": 4, "num_steps": 5, "step_size": 2, "trades_beta": 1.5},
+    ("oaat-like-cifar10-resnet18", 55): {"eps": 8, "num_steps": 10, "step_size": 2, "trades_beta": 1.5},
+    ("oaat-like-cifar10-resnet18", 96): {
+        "eps": 16 * 96 / 110,
+        "num_steps": 10,
+        "step_size": 4 * 96 / 110,
+        "trades_beta": 2.25,
+    },
+    ("oaat-like-cifar10-wrn34-10", 51): {
+        "eps": 4.08,
+        "num_steps": 10,
+        "step_size": 1.02,
+        "trades_beta": 2.0,
+    },
+    ("oaat-like-cifar10-wrn34-10", 150): {"eps": 12, "num_steps": 10, "step_size": 3, "trades_beta": 2.0},
+    ("oaat-like-cifar10-wrn34-10", 200): {"eps": 16, "num_steps": 10, "step_size": 4, "trades_beta": 3.0},
+}
+"""By hand, from train_DAJAT.py and train_OAAT.py with their defaults."""
+
+
+@pytest.mark.parametrize(("name", "number"), ALIKE)
+def test_budgets_of_dajat_and_oaat_grow_as_in_their_scripts(name, number):
+    assert at_epoch(name, number) == pytest.approx(ALIKE[name, number], rel=1e-12)
+    config = RECIPES[name].config
+    assert (config.method, config.loss.awp_gamma, config.loss.awp_warmup) == ("trades", 0.005, 9)
+    assert (config.optim.lr, config.optim.schedule, config.optim.ema_decay) == (0.2, "cosine", 0.9996)
+
+
+def test_what_is_only_like_a_paper_does_not_report_its_figures():
+    names = sorted({name for name, _ in ALIKE})
+    config = {name: RECIPES[name].config for name in names}
+    assert not any(RECIPES[name].reported for name in names)
+    assert [config[name].loss.trades_beta for name in names] == [11.0, 10.0, 1.5, 2.0]
+    assert [config[name].optim.weight_decay for name in names] == [5e-4, 5e-4, 5e-4, 3e-4]
+    assert [config[name].data.policy for name in names] == [
+        "autoaugment",
+        "autoaugment",
+        "none",
+        "autoaugment",
+    ]
+    assert [config[name].epochs for name in names] == [200, 200, 110, 200]
+    for name in names:
+        rate = RECIPES[f"{name}-rate"].config
+        assert rate.strategy == "learned" and set(rate.attack.grid) == {"eps", "num_steps", "step_size"}
+        check(rate)
+
+
 @pytest.mark.parametrize(
     "name", [*RECENT, "adr-cifar100-wrn34-10-wa-awp", "kd-swa-cifar10-resnet18", "te-cifar10-resnet18"]
 )
