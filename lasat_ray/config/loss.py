@@ -85,6 +85,12 @@ class LossConfig:
     """ADR: temperature of its predictions at the beginning and at the end."""
     adr_trust: tuple[float, float] = (0.7, 0.95)
     """ADR: its share of the label, where it is right, at the beginning and at the end."""
+    rebat_weight: float = 1.0
+    """ReBAT: weight of the KL divergence from the target's average."""
+    rebat_decay: float = 0.999
+    """ReBAT: decay of that average."""
+    rebat_start: float | None = None
+    """ReBAT: epoch (from 0) where the average begins to lag; none: 105 of 200, stretched."""
     hydra_keep: float = 0.1
     """HYDRA: share of each layer's weights that is kept."""
     hydra_epochs: int | None = None

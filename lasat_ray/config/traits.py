@@ -79,6 +79,7 @@ TRAITS: dict[str, MethodTraits] = {
     "atas-steps": MethodTraits(rule_reads="gradient"),
     "adr": MethodTraits(attack_loss="own", companion="average", companion_sees="before", looks_first=True),
     "adr-trades": _kl(companion="average", companion_sees="before", looks_first=True),
+    "rebat": MethodTraits(companion="average", companion_sees="adv"),
 }
 """Name on the command line -> traits."""
 

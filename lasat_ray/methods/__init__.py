@@ -21,6 +21,7 @@ from lasat_ray.methods import (
     ltd,
     mart,
     pgd_at,
+    rebat,
     sat,
     score,
     te,
@@ -59,6 +60,7 @@ METHODS: dict[str, Method] = {
     "atas-steps": atas.METHOD,
     "adr": adr.METHOD,
     "adr-trades": adr.ADR_TRADES,
+    "rebat": rebat.METHOD,
 }
 """Name on the command line -> method; its file names the paper."""
 

@@ -88,6 +88,10 @@ MethodLoss = Callable[[MethodInputs], Tensor]
 """inputs -> loss per image [B], differentiable in the logits."""
 
 
+def _adr_decay(config: LossConfig, epoch: int, epochs: int) -> float:
+    return config.adr_decay
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Method(MethodTraits):
     """One row of a table: ``loss`` per image, the attack it asks for, and its traits.
@@ -97,7 +101,9 @@ class Method(MethodTraits):
     and may sum over workers. ``objective``: what the attack raises where ``attack_loss`` is ``own``;
     ``adversary`` makes the adversarial images [B,C,H,W] itself, without steps; ``memory`` makes what the
     method keeps between rounds (an ``AttackMemory`` is told of attacks too); ``label`` forms what attack and
-    loss share of each image, ``soft_y`` [B,N]: a label, an average of predictions.
+    loss share of each image, ``soft_y`` [B,N]: a label, an average of predictions. ``follow``: settings,
+    epoch (from 0) and epochs -> the decay of a ``companion`` that is the target's ``average``; at 0 it is the
+    net itself, which the loss is then not shown beside.
     """
 
     loss: MethodLoss
@@ -108,6 +114,7 @@ class Method(MethodTraits):
     adversary: Callable[[AttackContext], Tensor] | None = None
     memory: Callable[[LossConfig], MethodMemory] | None = None
     label: Callable[[AttackContext], Tensor | None] | None = None
+    follow: Callable[[LossConfig, int, int], float] = _adr_decay
 
     def labelled(self, context: AttackContext) -> AttackContext:
         """The same with what ``label`` forms on its batch."""

@@ -118,16 +118,15 @@ class FrozenNets(nn.Module):
 class FollowingNet(FrozenNet):
     """An exponential average of a net that learns, its float buffers included; frozen for everybody else."""
 
-    def __init__(self, net: nn.Module, decay: float) -> None:
+    def __init__(self, net: nn.Module) -> None:
         super().__init__(copy.deepcopy(net))
-        self.decay = decay
 
     @torch.no_grad()
-    def follow(self, net: nn.Module) -> None:
+    def follow(self, net: nn.Module, decay: float) -> None:
         """Go the way of ``1 - decay`` towards the net as it is now; counters are copied."""
         mine, theirs = list(self.net.state_dict().values()), list(net.state_dict().values())
         pairs = [(a, b) for a, b in zip(mine, theirs, strict=True) if a.is_floating_point()]
-        lerp_all([a for a, _ in pairs], [b for _, b in pairs], 1 - self.decay)
+        lerp_all([a for a, _ in pairs], [b for _, b in pairs], 1 - decay)
         for a, b in zip(mine, theirs, strict=True):
             if not a.is_floating_point():
                 a.copy_(b)

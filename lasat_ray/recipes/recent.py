@@ -13,6 +13,7 @@ from lasat_ray.config import AttackConfig, DataConfig, LossConfig, OptimConfig, 
 from lasat_ray.recipes.alike import alike_recipes
 from lasat_ray.recipes.paper import TABLE_1, TABLE_2, TABLE_3, Setting, base
 from lasat_ray.recipes.rate import rate_sibling
+from lasat_ray.recipes.rebat import rebat_recipes
 from lasat_ray.recipes.recipe import Recipe
 
 EPS = 8 / 255
@@ -21,8 +22,8 @@ IKL_EPOCHS = 200
 
 def recent_recipes() -> list[Recipe]:
     """IKL-AT (Cui et al., NeurIPS 2024), ADR (Wu et al., ICLR 2024), KD-SWA (Chen et al., ICLR 2021), TE
-    (Dong et al., ICLR 2022), IDBH (Li and Spratling, ICLR 2023) and what can be said of DAJAT and OA-AT, each
-    alone and with attacks that are learned and paid by the pass."""
+    (Dong et al., ICLR 2022), IDBH (Li and Spratling, ICLR 2023), ReBAT (Wang et al., NeurIPS 2023) and what
+    can be said of DAJAT and OA-AT, each alone and with attacks that are learned and paid by the pass."""
     alone = [
         _ikl(TABLE_2, 4.0, "Table 3", {"clean": 84.80, "aa": 57.09}),
         _ikl(TABLE_3, 5.0, "Table 2", {"clean": 65.76, "aa": 31.91}),
@@ -39,6 +40,7 @@ def recent_recipes() -> list[Recipe]:
         _te(),
         _idbh(),
         *alike_recipes(),
+        *rebat_recipes(),
     ]
     return [*alone, *(_rate(recipe) for recipe in alone)]
 

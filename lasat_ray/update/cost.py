@@ -42,8 +42,9 @@ def round_parts(
 
     method = find_method(config.method)
     attack, looks = _attack_passes(config, method, steps), 1 + method.needs_clean + method.needs_helper
-    # One that forms labels is asked once, before the attack.
-    companion = {"none": 0, "average": 0, "frozen": method.companions, "trained": 3}[method.companion]
+    # One that forms labels is asked once, before the attack; an average that is the net itself is not.
+    lags = method.companion_sees != "before" and method.follow(config.loss, epoch, config.epochs) > 0
+    companion = {"none": 0, "average": lags, "frozen": method.companions, "trained": 3}[method.companion]
     look_beside = {"trained": 1}.get(method.companion, companion)
     gamma = method.awp_gamma if config.loss.awp_gamma is None else config.loss.awp_gamma
     run_pgd = 3 * looks + look_beside if gamma and epoch >= config.loss.awp_warmup else 0

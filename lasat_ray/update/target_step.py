@@ -58,7 +58,7 @@ class TargetStep:
                 self.trained = nn.ModuleList([net, companion])
         group.broadcast_from_first(net)
         if self.method.companion == "average":
-            self.companion = FollowingNet(net, config.loss.adr_decay)
+            self.companion = FollowingNet(net)
         self.pruning = Pruning(net, config.loss.hydra_keep) if self.method.prunes else None
         if self.pruning:
             self.trained = nn.ModuleList([net, self.pruning])
@@ -149,9 +149,18 @@ class TargetStep:
             attacked=attacked,
             epoch=self.epoch(attacked.round),
             epochs=self.config.epochs,
-            companion=self.companion,
+            companion=self.beside(attacked.round),
             memory=self.remembered(attacked.round),
         )
+
+    def beside(self, round: int) -> nn.Module | None:
+        """The second net that the loss of a round is shown beside the target; None where an average is still
+        the target itself."""
+        waits = self.method.companion == "average" and self.method.companion_sees != "before"
+        return None if waits and not self._decay(round) else self.companion
+
+    def _decay(self, round: int) -> float:
+        return self.method.follow(self.config.loss, self.epoch(round), self.config.epochs)
 
     def __call__(self, attacked: AttackedBatch) -> StepReport:
         """Minimize the method's mean loss over the global batch by one optimizer step (LAS-AT, eq. 9)."""
@@ -168,7 +177,7 @@ class TargetStep:
             tracked = attacked.x_adv.detach().requires_grad_(True)
             attacked = dataclasses.replace(attacked, x_adv=tracked)
         with self.synced(), perturbed(self.net, perturbation):
-            logits = forward(self.passes, self.method, attacked, self.companion)
+            logits = forward(self.passes, self.method, attacked, task.companion)
             loss_B = task.loss(logits, self.config.loss)
             grad_norm = self._descend(loss_B, batch.global_size)
         if self.average and self._averages(round):
@@ -176,7 +185,7 @@ class TargetStep:
             if self.pruning:
                 self.pruning.sparsify(self.average.net)
         if isinstance(self.companion, FollowingNet):
-            self.companion.follow(self.net)
+            self.companion.follow(self.net, self._decay(round))
         if self.memory:
             self.memory.learn(batch, logits.detach(), self.group)
             if (remember := getattr(self.memory, "remember", None)) is not None:
@@ -195,7 +204,7 @@ class TargetStep:
         """L1 [B] and correctness [B] of x_adv in eval mode, without touching the net (for lookahead copy)."""
         task = self.task(attacked)
         with torch.no_grad(), eval_mode(self.net, self.companion):
-            logits = forward(self.net, self.method, attacked, self.companion)
+            logits = forward(self.net, self.method, attacked, task.companion)
             l1 = task.unsmoothed().loss(logits, self.unsmoothed)
         return l1, logits.adv.argmax(1) == attacked.batch.y
 

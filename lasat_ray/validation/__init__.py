@@ -73,6 +73,7 @@ BOUNDS: dict[str, Bound] = {
     **dict.fromkeys(("loss.ltd_temperature", "loss.ikl_temperature"), _POSITIVE),
     **dict.fromkeys(("loss.ikl_alpha", "loss.te_weight"), NOT_NEGATIVE),
     **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust", "loss.te_decay"), _FRACTION),
+    **{"loss.rebat_decay": _FRACTION, "loss.rebat_weight": NOT_NEGATIVE, "loss.rebat_start": NOT_NEGATIVE},
     **{"loss.atas_c": _POSITIVE, "loss.atas_decay": _FRACTION, "loss.atas_warmup": NOT_NEGATIVE},
     "loss.kd_temperature": _POSITIVE,
     "optim.swa_start": NOT_NEGATIVE,

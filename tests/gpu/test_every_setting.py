@@ -74,6 +74,7 @@ SWITCHED_ON: dict[str, Any] = {
     "loss.sat_start": 1.0,
     "loss.sat_epochs": 2.0,
     "loss.te_epochs": (1.0, 2.0),
+    "loss.rebat_start": 0.0,
     "loss.atas_warmup": 1,
     "reward.cost_target": 5.0,
     "reward.check_every": 1,

@@ -286,6 +286,29 @@ def test_what_is_only_like_a_paper_does_not_report_its_figures():
         check(rate)
 
 
+def test_rebat_is_run_by_its_authors_commands():
+    """--lr-factor, --beta, --stronger-epsilon and its steps of the three commands of their page."""
+    names = (
+        "rebat-cifar10-preactresnet18",
+        "rebat-plus-cifar10-preactresnet18",
+        "rebat-cutmix-cifar10-wrn34-10",
+    )
+    configs = [RECIPES[name].config for name in names]
+    rates = [[round(learning_rate(c.optim, e, 200), 6) for e in (0, 99, 100, 149, 150)] for c in configs]
+    assert rates == [
+        [0.1, 0.1, 0.066667, 0.066667, 0.044444],
+        [0.1, 0.1, 0.058824, 0.058824, 0.034602],
+        [0.1, 0.1, 0.025, 0.025, 0.00625],
+    ]
+    assert [c.loss.rebat_weight for c in configs] == [1.0, 1.0, 2.0]
+    assert [c.data.cutmix for c in configs] == [False, False, True]
+    assert configs[1].attack.grid == {"eps": (8 / 255, 10 / 255), "num_steps": (10.0, 12.0)}
+    assert all(c.attack.step_size == 2 / 255 and c.loss.rebat_decay == 0.999 for c in configs)
+    for name in names:
+        check(RECIPES[name].config)
+        check(RECIPES[f"{name}-rate"].config)
+
+
 @pytest.mark.parametrize(
     "name", [*RECENT, "adr-cifar100-wrn34-10-wa-awp", "kd-swa-cifar10-resnet18", "te-cifar10-resnet18"]
 )
