@@ -5,6 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lasat_ray.errors import refusal
+
+TESTS_ALONE = {"cifar10.1": "cifar10"}
+"""Sets by name that have no training images -> the set whose classes theirs are."""
+
+
+def check_trained_on(dataset: str) -> None:
+    """UsageError where ``dataset`` has no training images."""
+    if dataset in TESTS_ALONE:
+        remedy = f"train on {TESTS_ALONE[dataset]}, and evaluate a net on it"
+        raise refusal("--dataset", f"'{dataset}'", "has test images alone", remedy)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig:

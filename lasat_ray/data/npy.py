@@ -2,12 +2,13 @@
 
 ``npz:FOLDER`` takes all corruptions of CIFAR-10-C, ``npz:FOLDER/fog.npy`` one of them, and
 ``npz:FOLDER/fog.npy@3`` its third severity of five. A folder of CIFAR-10.1 holds one or more NAME_data.npy,
-each with its NAME_labels.npy, and is read where there is one.
+each with its NAME_labels.npy, and is read where there is one. ``cifar10.1`` by name is version 6 of it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,10 +19,17 @@ from torch import Tensor
 from lasat_ray.config.files import check_regular
 from lasat_ray.data.classes import Classes
 from lasat_ray.data.guard import MAX_CLASSES, check_bytes, reading
+from lasat_ray.data.images import Request
 from lasat_ray.data.part import Part, Shape
 from lasat_ray.errors import UsageError, UserError
 
 LABELS, DATA = "labels.npy", "_data.npy"
+CIFAR10 = Classes(
+    (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+)
 SEVERITIES = 5
 
 
@@ -55,6 +63,23 @@ def open_test(path: Path) -> tuple[partial[Part], ...]:
     if severity not in map(str, range(1, SEVERITIES + 1)):
         raise UsageError(f"--dataset: '@{severity}' is no severity; write {name}@1 to {name}@{SEVERITIES}")
     return (partial(open_part, (path.with_name(name),), int(severity)),)
+
+
+def open_cifar10_1(request: Request) -> tuple[partial[Part], ...]:
+    """``cifar10.1`` (Recht et al. 2019): 2,000 new test images of CIFAR-10's classes, two files in root.
+
+    UserError where they are not there."""
+    file = request.root / f"cifar10.1_v6{DATA}"
+    names = f"{file.name} and cifar10.1_v6_{LABELS}"
+    for part in (file, file.with_name(f"cifar10.1_v6_{LABELS}")):
+        if not part.is_file():
+            told = f"put {names} of https://github.com/modestyachts/CIFAR-10.1 into {request.root}"
+            raise UserError(f"cifar10.1: {part} is missing; {told}")
+    return (partial(_open_cifar10_1, file),)
+
+
+def _open_cifar10_1(file: Path) -> Part:
+    return replace(open_part((file,), None), classes=CIFAR10)
 
 
 def open_part(files: tuple[Path, ...], severity: int | None) -> Part:

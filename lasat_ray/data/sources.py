@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from lasat_ray.data import digits, image_folder, npz, parquet, stream, tiny_imagenet, torchvision_sets
+from lasat_ray.config.data import TESTS_ALONE, check_trained_on
+from lasat_ray.data import digits, image_folder, npy, npz, parquet, stream, tiny_imagenet, torchvision_sets
 from lasat_ray.data.classes import Classes, match, relabelled
 from lasat_ray.data.guard import files_at
 from lasat_ray.data.images import ImageDataset, Images, ReadOptions, Request, TestFacts, TrainingImages
@@ -35,8 +36,9 @@ TEST_SOURCES: dict[str, Callable[[Request], tuple[partial[Part], ...]]] = {
     "parquet": parquet.open_test,
     "npz": npz.open_test,
     "stream": parquet.open_test,
+    "cifar10.1": npy.open_cifar10_1,
 }
-"""The sources with a path, whose test part can do without training images."""
+"""The sources whose test part can do without training images: those with a path, and sets that have none."""
 
 DEFAULT = ReadOptions()
 
@@ -57,6 +59,7 @@ def load_dataset(
     for a spelling or number that cannot be; UserError for a file that is missing or damaged.
     """
     request = make_request(spelling, root, max_train, max_test, seed, options)
+    check_trained_on(spelling)
     with files_at(spelling):
         return SOURCES[spelling.partition(":")[0]](request)
 
@@ -66,11 +69,12 @@ def make_request(
 ) -> Request:
     """What a source is asked for; UsageError for a spelling or number that cannot be."""
     name, colon, place = spelling.partition(":")
-    if name not in SOURCES:
-        raise unknown_name("--dataset", name, SOURCES)
-    if name in TEST_SOURCES and not place:
+    if name not in SOURCES and name not in TESTS_ALONE:
+        raise unknown_name("--dataset", name, [*SOURCES, *TESTS_ALONE])
+    has_path = name in TEST_SOURCES and name not in TESTS_ALONE
+    if has_path and not place:
         raise UsageError(f"--dataset: '{spelling}' lacks its path; write {name}:PATH")
-    if name not in TEST_SOURCES and colon:
+    if not has_path and colon:
         raise UsageError(f"--dataset: '{spelling}' takes no path; write {name}")
     for field, value in (("--data.max-train", max_train), ("--data.max-test", max_test)):
         if value is not None and value < 1:
@@ -117,8 +121,8 @@ def load_test_images(
 def load_test_alone(
     spelling: str, *, root: str, max_test: int | None, options: ReadOptions = DEFAULT
 ) -> tuple[Images, TestFacts, Classes]:
-    """The test images, x uint8 [N,C,H,W] and y [N], of a set with a path that has no training images, what is
-    known of them, and their classes: those that the part names, else its labels' numbers.
+    """The test images, x uint8 [N,C,H,W] and y [N], of a set that has no training images, what is known of
+    them, and their classes: those that the part names, else its labels' numbers.
 
     UserError where there is no labelled test part, UsageError for a spelling that cannot be.
     """

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lasat_ray.config import DataConfig, TrainConfig
+from lasat_ray.config.data import TESTS_ALONE
 from lasat_ray.config.json_io import read_config
 from lasat_ray.data import ImageDataset, Images, ReadOptions, load_dataset, load_test_alone, load_test_images
 from lasat_ray.data.classes import Classes, classes_of_names
@@ -140,8 +141,8 @@ def _test_part(
             images, known, classes = load_test_alone(
                 spelling, root=_root(root, None), max_test=max_test, options=_options(None)
             )
-        except UserError:
-            raise error from None
+        except UserError as alone:
+            raise (alone if spelling in TESTS_ALONE else error) from None
         return classes, images, known
     return data.classes, data.load_test(), data.inspect_test() if data.inspect_test else None
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from lasat_ray.config import DataConfig, OptimConfig, RewardConfig, TrainConfig
+from lasat_ray.config.data import check_trained_on
 from lasat_ray.config.json_io import flag, leaves
 from lasat_ray.config.numerics import NumericsConfig
 from lasat_ray.config.traits import traits_of
@@ -175,6 +176,7 @@ def _check_finite(path: str, value: Any) -> None:
 
 def _check_dataset(dataset: str) -> None:
     kind, colon, path = dataset.partition(":")
+    check_trained_on(dataset)
     if kind in DATASETS_WITH_PATH:
         if not path:
             raise refusal("--dataset", f"'{dataset}'", "names no file", f"write {kind}:PATH")

@@ -205,6 +205,22 @@ def tiny(tmp_path):
     return root
 
 
+def test_imagenet_100_as_it_is_laid_out(tmp_path):
+    """train and val with a folder a WordNet number; photographs of any size, some grey or for print."""
+    wnids = [f"n{number:08d}" for number in range(1440764, 1440764 + 100)]
+    for n, wnid in enumerate(wnids):
+        put(tmp_path / f"train/{wnid}/{wnid}_18.JPEG", pixels(n, 12, 16, 1 if n % 3 else 3), "JPEG")
+        put(tmp_path / f"val/{wnid}/ILSVRC2012_val_{n:08d}.JPEG", pixels(n, 20, 10), "JPEG")
+    print_colours = Image.fromarray(pixels(0, 12, 16)).convert("CMYK")
+    print_colours.save(tmp_path / f"train/{wnids[7]}/{wnids[7]}_9.JPEG", "JPEG")
+    put(tmp_path / f"train/{wnids[8]}/{wnids[8]}_9.JPEG", pixels(5, 9, 9), "PNG")  # one such is in ImageNet
+    dataset = load(f"imagefolder:{tmp_path}@8")
+    assert dataset.class_names == tuple(wnids) and dataset.image_shape == (3, 8, 8)
+    assert torch.bincount(dataset.train.y).tolist() == [1] * 7 + [2, 2] + [1] * 91
+    test = dataset.load_test()
+    assert test.y.tolist() == list(range(100)) and test.x.shape == (100, 3, 8, 8)
+
+
 def test_tiny_imagenet_as_it_unpacks(tiny):
     dataset = load("tiny-imagenet", tiny.parent)
     assert dataset.class_names == ("goldfish, Carassius auratus", "shark")

@@ -145,9 +145,17 @@ def test_a_data_set_can_be_sent_to_another_process():
 @pytest.mark.parametrize(
     ("spelling", "text"),
     [
-        ("mnist", f"--dataset: 'mnist' is unknown; choose one of: {', '.join(sorted(SOURCES))}"),
+        (
+            "mnist",
+            f"--dataset: 'mnist' is unknown; choose one of: {', '.join(sorted([*SOURCES, 'cifar10.1']))}",
+        ),
         ("parquet", "--dataset: 'parquet' lacks its path; write parquet:PATH"),
         ("npz:", "--dataset: 'npz:' lacks its path; write npz:PATH"),
+        ("cifar10.1:here", "--dataset: 'cifar10.1:here' takes no path; write cifar10.1"),
+        (
+            "cifar10.1",
+            "--dataset: 'cifar10.1' has test images alone; train on cifar10, and evaluate a net on it",
+        ),
         ("cifar10:here", "--dataset: 'cifar10:here' takes no path; write cifar10"),
     ],
 )

@@ -5,11 +5,21 @@ import dataclasses
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lasat_ray.config import OptimConfig
 from lasat_ray.models import build_classifier
-from lasat_ray.update.optim import WeightAverage, learning_rate, make_optimizer, set_rate, step_size
-from tests.support.helpers import close, golden
+from lasat_ray.process_group import ProcessGroup
+from lasat_ray.update.optim import (
+    EqualAverage,
+    WeightAverage,
+    learning_rate,
+    make_optimizer,
+    set_rate,
+    step_size,
+)
+from lasat_ray.update.target_step import TargetStep
+from tests.support.helpers import close, golden, small_config
 
 
 def course(config, epochs):
@@ -143,6 +153,39 @@ def test_the_average_holds_weights_and_copies_statistics():
     assert not any(p.requires_grad for p in average.net.parameters())
 
 
+def norm_net(seed):
+    """Weights and BatchNorm statistics of their own for every seed."""
+    generator = torch.Generator().manual_seed(seed)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(4, 2)).double()
+    for tensor in net.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+    return net
+
+
+def test_the_equal_average_is_pytorchs():
+    """torch.optim.swa_utils, statistics averaged with the weights."""
+    ours, theirs = EqualAverage(norm_net(0)), AveragedModel(norm_net(0), use_buffers=True)
+    for seed in range(1, 8):
+        ours.update(norm_net(seed))
+        theirs.update_parameters(norm_net(seed))
+        for name, value in theirs.module.state_dict().items():
+            if value.is_floating_point():
+                close(ours.net.state_dict()[name], value, atol=1e-14)
+
+
+def test_the_moving_average_is_pytorchs_once_its_decay_is_reached():
+    """A decay of a tenth is reached at once; theirs takes its first net as it is."""
+    ours = WeightAverage(norm_net(0), 0.1)
+    theirs = AveragedModel(norm_net(0), multi_avg_fn=get_ema_multi_avg_fn(0.1))
+    theirs.update_parameters(norm_net(0))
+    for seed in range(1, 8):
+        ours.update(norm_net(seed))
+        theirs.update_parameters(norm_net(seed))
+        for mine, other in zip(ours.net.parameters(), theirs.module.parameters(), strict=True):
+            close(mine, other.detach(), atol=1e-14)
+
+
 def test_the_average_is_a_net_of_its_own():
     net = numbered(1.0)
     average = WeightAverage(net, 0.9)
@@ -182,6 +225,20 @@ def test_restarts_are_those_of_pytorch(factor):
         theirs.step(quarter / 4)
         wanted = optimizer.param_groups[0]["lr"]
         assert learning_rate(config, quarter / 4, 30) == pytest.approx(wanted, abs=1e-12), quarter / 4
+
+
+def test_a_target_is_stepped_at_the_rates_of_warm_restarts():
+    """Round by round through the epochs: 3 rounds each, restarts after 2 and 6 epochs."""
+    config = small_config(
+        optim__schedule="restarts", optim__restart_epochs=2.0, optim__restart_factor=2.0, optim__lr=0.3
+    )
+    net = build_classifier("small_cnn", num_classes=4, image_shape=(1, 8, 8))
+    target = TargetStep(net, config, ProcessGroup(), rounds_per_epoch=3)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.3)
+    theirs = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=2, T_mult=2)
+    for round in range(3 * 10):
+        theirs.step(round / 3)
+        assert target.rate(round) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-12), round
 
 
 def two_layers():
