@@ -3,7 +3,7 @@ known: from the authors' READMEs (HYDRA, HAT), from the tables' rows of the same
 the rows before them (SCORE and Rebuffi et al. as HAT's; LTD, whose code is not published, as PGD-AT).
 
 Extra and synthetic images are the user's to name, with --data.extra and --data.extra-fraction (0.7
-in the published runs with a million images). PreActResNet-18 is here with ReLU, there with SiLU.
+in the published runs with a million images). Nets are those that RobustBench evaluates for these rows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lasat_ray.recipes.paper import (
     TRADES_ATTACK,
     ConfigOf,
     Setting,
+    deepmind,
     drops,
     gowal,
     las_awp,
@@ -64,8 +65,7 @@ def _recipe(entry: Entry) -> Recipe:
 def _averaged(setting: Setting, method: str, loss: LossConfig) -> TrainConfig:
     """The settings that HAT's authors took over from Gowal et al. and Rebuffi et al."""
     config = replace(rival(setting, method, 400, COSINE, PGD_10), batch_size=1024)
-    silu = "-silu" if setting.model.startswith("wrn") else ""
-    return replace(config, model=setting.model + silu, loss=replace(loss, label_smoothing=0.1))
+    return deepmind(replace(config, loss=replace(loss, label_smoothing=0.1)))
 
 
 def _ltd(setting: Setting) -> TrainConfig:

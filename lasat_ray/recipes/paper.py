@@ -38,6 +38,11 @@ TRADES_ATTACK = AttackConfig(eps=0.031, num_steps=10, step_size=0.007)
 PGD_10 = AttackConfig(eps=8 / 255, num_steps=10, step_size=2 / 255)
 PLAIN = PolicyConfig(lr=1e-4, grad_clip=1.0, baseline="none")
 MOMENTUM = replace(PLAIN, momentum=0.9, weight_decay=5e-4)
+DEEPMIND_PIXELS = {
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""Data set -> mean and deviation that DeepMind's nets standardize with."""
 BEST_K = 40  # the paper's choice in Table 1; the published code has 20, 1 or 10
 
 
@@ -208,11 +213,20 @@ def lbgat(setting: Setting) -> TrainConfig:
     return replace(config, loss=LossConfig(trades_beta=setting.lbgat_beta), teacher_model="resnet18")
 
 
+def deepmind(config: TrainConfig) -> TrainConfig:
+    """The net of that depth as DeepMind publishes it, with SiLU, pixels standardized: what RobustBench's rows
+    of Gowal, Rebuffi, Rade and Pang et al. rest on (its ``DMWideResNet`` and ``DMPreActResNet``)."""
+    mean, std = DEEPMIND_PIXELS[config.dataset]
+    silu = "-silu" if config.model.startswith("wrn") else ""  # the other has no other activation
+    data = replace(config.data, mean=mean, std=std)
+    return replace(config, model=f"dm_{config.model}{silu}", data=data)
+
+
 def gowal(setting: Setting) -> TrainConfig:
     """TRADES on the SiLU net with averaged weights, without extra data (Gowal et al. 2020)."""
     optim = OptimConfig(lr=0.2, nesterov=True, milestones=(400 / 3, 150.0), ema_decay=0.995)
     config = rival(setting, "gowal", 200, optim, PGD_10)
-    return replace(config, batch_size=512, model=f"{setting.model}-silu")
+    return deepmind(replace(config, batch_size=512))
 
 
 def madry(setting: Setting) -> TrainConfig:

@@ -203,6 +203,32 @@ def test_leaderboard_rows_report_what_the_leaderboard_shows():
         assert "".join(c for c in recipe.config.model if c.isdigit()) == depth
 
 
+CIFAR10 = ((0.4914, 0.4822, 0.4465), (0.2471, 0.2435, 0.2616))
+CIFAR100 = ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762))
+PLAIN = ((0.0,), (1.0,))
+ZOO = {
+    "leaderboard-cifar100-1-gowal": ("dm_wrn-70-16-silu", CIFAR100),
+    "leaderboard-cifar100-2-rebuffi": ("dm_wrn-70-16-silu", CIFAR100),
+    "leaderboard-cifar100-3-score": ("dm_wrn-70-16-silu", CIFAR100),
+    "leaderboard-cifar100-4-rebuffi": ("dm_wrn-28-10-silu", CIFAR100),
+    "leaderboard-cifar100-5-las-awp": ("wrn-34-20", PLAIN),
+    "leaderboard-cifar10-31-hydra": ("wrn-28-10", PLAIN),
+    "leaderboard-cifar10-32-hat": ("dm_preact_resnet18", CIFAR10),
+    "leaderboard-cifar10-33-ltd": ("wrn-34-10", PLAIN),
+    "leaderboard-cifar10-34-gowal": ("dm_wrn-34-20-silu", CIFAR10),
+    "leaderboard-cifar10-35-rebuffi": ("dm_preact_resnet18", CIFAR10),
+    "leaderboard-cifar10-36-mart": ("wrn-28-10", PLAIN),
+    "leaderboard-cifar10-37-las-awp": ("wrn-34-10", PLAIN),
+}
+"""Typed from RobustBench's model_zoo/cifar10.py and cifar100.py: DMWideResNet and DMPreActResNet with Swish,
+WideResNet with ReLU."""
+
+
+def test_the_nets_of_the_leaderboard_are_robustbenchs():
+    ours = {name: RECIPES[name].config for name, recipe in RECIPES.items() if recipe.entry}
+    assert {n: (c.model, (c.data.mean, c.data.std)) for n, c in ours.items()} == ZOO
+
+
 RECENT = ("ikl-cifar10-wrn34-10", "ikl-cifar100-wrn34-10", "adr-cifar10-resnet18", "adr-cifar10-resnet18-wa")
 
 

@@ -20,6 +20,10 @@ from tests.support.robustbench_nets import (
     dm_wide_state,
     preact,
     preact_state,
+    resnet,
+    resnet_state,
+    wide,
+    wide_state,
 )
 
 SHAPE = {"num_classes": 10, "image_shape": (3, 32, 32)}
@@ -39,6 +43,10 @@ def opened(model, file, images=None, mean=0.0, std=1.0, **shape):
 @pytest.mark.parametrize(
     ("asked", "found", "state", "formula"),
     [
+        ("resnet18-8", "resnet18-8", resnet_state(8), resnet),
+        ("resnet50-4", "resnet50-4", resnet_state(4, (3, 4, 6, 3), deep=True), resnet),
+        ("wrn-16-2", "wrn-16-2", wide_state(16, 2), wide),
+        ("wrn-10-1", "wrn-10-1", wide_state(10, 1), wide),
         ("wrn-16-2-silu", "dm_wrn-16-2-silu", dm_wide_state(16, 2), dm_wide),
         ("dm_wrn-16-2-silu", "dm_wrn-16-2-silu", dm_wide_state(16, 2), dm_wide),
         ("dm_wrn-10-1", "dm_wrn-10-1", dm_wide_state(10, 1), lambda s, x: dm_wide(s, x, F.relu)),

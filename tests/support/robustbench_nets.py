@@ -42,6 +42,43 @@ def preact(state: State, x: Tensor, *, raw: bool) -> Tensor:
     return x.mean((2, 3)) @ state["linear.weight"].T + state["linear.bias"]
 
 
+def resnet(state: State, x: Tensor) -> Tensor:
+    """ResNet of BasicBlock or Bottleneck: normalized projections of the input, ReLU after the sum."""
+    x = norm(state, "bn1", F.conv2d(x, state["conv1.weight"], padding=1)).clamp_min(0)
+    names = dict.fromkeys(key.rpartition(".conv1")[0] for key in state if key.endswith(".conv1.weight"))
+    for name in names:
+        stride = 2 if name.endswith(".0") and not name.startswith("layer1") else 1
+        deep = f"{name}.conv3.weight" in state
+        skip, inner = x, x
+        if f"{name}.shortcut.0.weight" in state:
+            skip = F.conv2d(x, state[f"{name}.shortcut.0.weight"], stride=stride)
+            skip = norm(state, f"{name}.shortcut.1", skip)
+        strides = (1, stride, 1) if deep else (stride, 1)  # a bottleneck strides in its middle
+        for number, own in enumerate(strides, 1):
+            weight = state[f"{name}.conv{number}.weight"]
+            inner = F.conv2d(inner, weight, stride=own, padding=weight.shape[2] // 2)
+            inner = norm(state, f"{name}.bn{number}", inner)
+            inner = inner.clamp_min(0) if number < len(strides) else inner
+        x = (inner + skip).clamp_min(0)
+    return x.mean((2, 3)) @ state["linear.weight"].T + state["linear.bias"]
+
+
+def wide(state: State, x: Tensor) -> Tensor:
+    """WideResNet of TRADES: 1x1 projections of the activated input, ReLU."""
+    x = F.conv2d(x, state["conv1.weight"], padding=1)
+    names = dict.fromkeys(key.rpartition(".conv1")[0] for key in state if key.endswith(".conv1.weight"))
+    for name in names:
+        stride = 2 if name.startswith(("block2", "block3")) and name.endswith(".0") else 1
+        active, skip = norm(state, f"{name}.bn1", x).clamp_min(0), x
+        if f"{name}.convShortcut.weight" in state:
+            skip = F.conv2d(active, state[f"{name}.convShortcut.weight"], stride=stride)
+        inner = F.conv2d(active, state[f"{name}.conv1.weight"], stride=stride, padding=1)
+        inner = norm(state, f"{name}.bn2", inner).clamp_min(0)
+        x = F.conv2d(inner, state[f"{name}.conv2.weight"], padding=1) + skip
+    x = norm(state, "bn1", x).clamp_min(0).mean((2, 3))
+    return x @ state["fc.weight"].T + state["fc.bias"]
+
+
 def same(x: Tensor, weight: Tensor, stride: int) -> Tensor:
     """A 3x3 convolution after DeepMind's padding: all around at stride 1, below and right at stride 2."""
     batch, channels, height, width = x.shape
@@ -132,6 +169,50 @@ def preact_state(width: int, *, final: bool, classes: int = 10, channels: int = 
     if final:
         maker.norm("bn", inside)
     maker.linear("linear", inside, classes)
+    return maker.state
+
+
+def resnet_state(
+    width: int, counts: tuple[int, ...] = (2, 2, 2, 2), *, deep: bool = False, classes: int = 10
+) -> dict[str, Tensor]:
+    """Under the keys of ResNet; ``deep``: of Bottleneck blocks, else of BasicBlock."""
+    maker, inside = Maker(), width
+    maker.conv("conv1", 3, width)
+    maker.norm("bn1", width)
+    for stage, count in enumerate(counts):
+        middle = width * 2**stage
+        outside = 4 * middle if deep else middle
+        for block in range(count):
+            name = f"layer{stage + 1}.{block}"
+            chain = [(inside, middle, 1), (middle, middle, 3), (middle, outside, 1)]
+            for number, sides in enumerate(chain if deep else [(inside, middle, 3), (middle, outside, 3)], 1):
+                maker.conv(f"{name}.conv{number}", *sides)
+                maker.norm(f"{name}.bn{number}", sides[1])
+            if inside != outside or (stage and not block):
+                maker.conv(f"{name}.shortcut.0", inside, outside, 1)
+                maker.norm(f"{name}.shortcut.1", outside)
+            inside = outside
+    maker.linear("linear", inside, classes)
+    return maker.state
+
+
+def wide_state(depth: int, widen: int, classes: int = 10) -> dict[str, Tensor]:
+    """Under the keys of WideResNet, with the copy of its first stage that ``sub_block1`` adds."""
+    maker, inside = Maker(), 16
+    maker.conv("conv1", 3, 16)
+    for stage in (1, 2, 3):
+        outside = 16 * widen * 2 ** (stage - 1)
+        for block in range((depth - 4) // 6):
+            name = f"block{stage}.layer.{block}"
+            maker.norm(f"{name}.bn1", inside)
+            maker.conv(f"{name}.conv1", inside, outside)
+            maker.norm(f"{name}.bn2", outside)
+            maker.conv(f"{name}.conv2", outside, outside)
+            if inside != outside:
+                maker.conv(f"{name}.convShortcut", inside, outside, 1)
+            inside = outside
+    maker.norm("bn1", inside)
+    maker.linear("fc", inside, classes)
     return maker.state
 
 
