@@ -15,6 +15,7 @@ OPTIONAL_NUMBERS = {
     *("data.max_train", "data.max_test", "attack.start_radius", "loss.awp_gamma", "loss.fat_omega"),
     *("loss.gairat_lambda_max", "loss.dart_epochs", "loss.sat_epochs", "loss.hydra_epochs"),
     *("policy.target_kl", "optim.swa_start", "data.image_size", "loss.atas_warmup"),
+    "loss.rebat_start",
 }
 
 
@@ -60,6 +61,7 @@ OUT_OF_RANGE = {
     **dict.fromkeys(("loss.ikl_alpha", "loss.te_weight"), (-1.0,)),
     **dict.fromkeys(("loss.adr_decay", "loss.kd_plain", "loss.kd_robust", "loss.te_decay"), (1.0, -0.1)),
     **{"loss.atas_c": (0.0, -1.0), "loss.atas_decay": (1.0, -0.1), "loss.atas_warmup": (-1,)},
+    **{"loss.rebat_decay": (1.0, -0.1), "loss.rebat_weight": (-1.0,), "loss.rebat_start": (-1.0,)},
     "loss.kd_temperature": (0.0, -1.0),
     "optim.swa_start": (-1.0,),
     "optim.restart_epochs": (0.0, -1.0),
