@@ -137,14 +137,26 @@ def to_host(tensor: Tensor) -> Tensor:
     """A tensor [...] on the host, once the device has computed it: the one way in which a round waits on
     purpose. Into page-locked memory and for that copy alone, so that CUDA's watch for waits
     (``torch.cuda.set_sync_debug_mode``) sees those that nobody meant."""
-    if not tensor.is_cuda:
-        return tensor
-    there = torch.empty_like(tensor, device="cpu", pin_memory=True)
-    there.copy_(tensor, non_blocking=True)
-    copied = torch.cuda.Event()
-    copied.record()
-    copied.synchronize()
-    return there
+    return HostCopy(tensor).read()
+
+
+class HostCopy:
+    """A copy of a tensor [...] on its way to the host, begun behind what the device was asked before; one of
+    the host's is there already."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._there, self._copied = tensor, None
+        if tensor.is_cuda:
+            self._there = torch.empty_like(tensor, device="cpu", pin_memory=True)
+            self._there.copy_(tensor, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record()
+
+    def read(self) -> Tensor:
+        """The copy [...], once it is there; waits for nothing that was begun later."""
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._there
 
 
 def numbers_like(like: Tensor, values: Sequence[float]) -> Tensor:

@@ -20,6 +20,7 @@ class Batch:
     round over all workers, the N of every mean. Where images are mixed (CutMix), ``y_other`` [B] is
     the label of the pasted part and ``share`` [B] in [0,1] the part of the image that is ``y``. ``soft_y``
     [B,N]: what the method formed of each image before the attack: a label (ADR), an average (TE).
+    ``num_rows``: every ``index`` of the run is below it, where the host knows that.
     """
 
     x: Tensor
@@ -29,6 +30,7 @@ class Batch:
     y_other: Tensor | None = None
     share: Tensor | None = None
     soft_y: Tensor | None = None
+    num_rows: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ images, bf16; operations and waits do not depend on either.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,11 +24,16 @@ from lasat_ray.config import (
     SpeedConfig,
     TrainConfig,
 )
+from lasat_ray.env.attack_strategy import AttackStrategyVectorEnv
 from lasat_ray.env.build import build_round
+from lasat_ray.learners import Learner
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.recipes.paper import LAS_AT_GRID
 from lasat_ray.runs.numerics import RoundStatus
 from lasat_ray.training.round import play_round
+
+if TYPE_CHECKING:
+    from tests.support.pretended_card import Counts, PretendedGPU  # of the repository, not of the package
 
 RECORD = "launches"
 BEFORE = {
@@ -78,25 +83,31 @@ def counted(name: str, *, graph: bool) -> dict[str, Any]:
     images = random_images(64)
     with pretended_gpu() as gpu:
         env, learner = build_round(config, images, 10, group=ProcessGroup(), device=torch.device("cuda"))
-        waiting: list[RoundStatus] = []
-
-        def play() -> None:
-            """As the loop does: what a round found is read after the next was begun."""
-            waiting.append(
-                RoundStatus(play_round(env, learner), stop=False, failed=False, group=ProcessGroup())
-            )
-            if len(waiting) > 1:
-                waiting.pop(0).read()
-
-        play()
-        play()
-        with gpu.counting() as counts:
-            play()
+        counts = counted_round(env, learner, gpu, before=2)
     return {
         "waits": counts.num_waits,
         "launches": counts.num_launches,
         "places": sorted(map(str, counts.waits)),
     }
+
+
+def counted_round(
+    env: AttackStrategyVectorEnv, learner: Learner, gpu: PretendedGPU, *, before: int
+) -> Counts:
+    """What a round asks of the card after ``before`` others, played as the loop does: what a round found is
+    read after the next was begun."""
+    waiting: list[RoundStatus] = []
+
+    def play() -> None:
+        waiting.append(RoundStatus(play_round(env, learner), stop=False, failed=False, group=ProcessGroup()))
+        if len(waiting) > 1:
+            waiting.pop(0).read()
+
+    for _ in range(before):
+        play()
+    with gpu.counting() as counts:
+        play()
+    return counts
 
 
 def table(record: dict[str, Any]) -> str:

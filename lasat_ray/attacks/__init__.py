@@ -16,9 +16,11 @@ from lasat_ray.attacks.objectives import (
     mixed,
 )
 from lasat_ray.attacks.pgd import Rule, StepState, pgd
+from lasat_ray.attacks.plan import Plan
 from lasat_ray.attacks.restarts import worst_restart
 from lasat_ray.config.units import ATTACK_LOSSES, COMPARING
 from lasat_ray.models import frozen_eval
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, Strategy
 
@@ -53,39 +55,41 @@ def attack_batch(
 
     This is g(x, a, w) of LAS-AT: ``pgd`` with each image's own ``strategy``. ``start_kind``: see
     ``ball.start``. ``loss`` (ce, kl, margin, squared, or what makes an objective) holds where the strategy
-    has no ``attack_loss`` of its own; ``norm`` linf or l2 is that of every budget, step and radius.
+    has no ``attack_loss`` of its own; ``norm`` linf or l2 is that of every budget, step and radius. The host
+    waits for the device once, to plan the passes.
     """
     radius = strategy.eps if strategy.start_radius is None else strategy.start_radius
-    ball = BALLS[norm]
+    ball, plan = BALLS[norm], Plan.of(strategy)
+    run = partial(pgd, net, bucket=bucket, ball=ball)
     with frozen_eval(net):
         begin = ball.start if start_kind == "uniform" else partial(start, start_kind)
         delta0 = begin(batch.x, radius, batch.index, key)
-        objective = strategy_objective(loss, net, batch, strategy)
-        x_adv = pgd(net, batch.x, strategy, objective, delta0=delta0, rule=rule, bucket=bucket, ball=ball)
-        if strategy.restarts is None:
+        objective = strategy_objective(loss, net, batch, strategy, plan)
+        x_adv = run(batch.x, strategy, objective, delta0=delta0, rule=rule, steps=plan.num_steps)
+        if plan.restarts is None:
             return x_adv
         assert rule is None, "a rule follows one attack of each image"
 
-        def attack(rows: Tensor, key: RandomKey, objective: Objective) -> Tensor:
+        def attack(places: Tensor, rows: Tensor, key: RandomKey, objective: Objective) -> Tensor:
             delta0 = begin(batch.x[rows], radius[rows], batch.index[rows], key)
-            x, asked = batch.x[rows], strategy[rows]
-            return pgd(net, x, asked, objective, delta0=delta0, bucket=bucket, ball=ball)
+            steps = None if plan.num_steps is None else plan.num_steps[places]
+            return run(batch.x[rows], strategy[rows], objective, delta0=delta0, steps=steps)
 
-        return worst_restart(net, objective, x_adv, strategy.restarts, key, attack)
+        return worst_restart(net, objective, x_adv, plan.restarts, key, attack)
 
 
 def strategy_objective(
-    loss: str | ObjectiveOf, net: nn.Module, batch: Batch, strategy: Strategy
+    loss: str | ObjectiveOf, net: nn.Module, batch: Batch, strategy: Strategy, plan: Plan
 ) -> Objective:
-    """What each image raises: the loss its strategy names, else ``loss``."""
-    if strategy.attack_loss is None:
+    """What each image raises: the loss its strategy names, else ``loss``; ``plan`` of the same strategies."""
+    if strategy.attack_loss is None or plan.attack_loss is None:
         return objective_of(loss, net, batch)
-    code_B = strategy.attack_loss
-    codes = code_B.unique().tolist()
+    codes, comparing = plan.attack_loss.unique().tolist(), compares(plan.attack_loss).nonzero()[:, 0]
     clean = None
-    if any(ATTACK_LOSSES[c] in COMPARING for c in codes):
-        clean = _clean_logits(net, batch.x, compares(code_B).nonzero()[:, 0])
-    return mixed({c: objective_of(ATTACK_LOSSES[c], net, batch, clean) for c in codes}, code_B)
+    if len(comparing):
+        clean = _clean_logits(net, batch.x, to_device(comparing, batch.x.device))
+    parts = {c: objective_of(ATTACK_LOSSES[c], net, batch, clean) for c in codes}
+    return mixed(parts, strategy.attack_loss)
 
 
 def compares(code_B: Tensor) -> Tensor:

@@ -82,14 +82,16 @@ def pgd(
     rule: Rule | None = None,
     ball: Ball = LINF,
     bucket: int = 0,
+    steps: Tensor | None = None,
 ) -> Tensor:
     """Raise ``objective`` in each image's own ball (Madry et al. 2018, per-image as in LAS-AT).
 
     x [B,C,H,W] in [0,1]; ``delta0`` [B,C,H,W] is used as it is and projected after the first
-    step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts, unless the host knows them.
+    step; returns x_adv [B,C,H,W], detached. One host sync, for the step counts, unless the host knows them:
+    all alike by the strategy's ``common_steps``, or each image's by ``steps`` [B] there.
     """
     eps, size = per_image(strategy.eps, x), per_image(strategy.step_size, x)
-    passes = _passes(strategy, x.device, together=rule is not None)
+    passes = _passes(strategy, steps, x.device, together=rule is not None)
     velocity = None if strategy.momentum is None else Velocity(torch.zeros_like(x), strategy.momentum)
     ascent = Ascent(ball, strategy.direction)
     plain = rule is None and velocity is None and strategy.direction is None
@@ -209,7 +211,7 @@ def _filled(rows: Rows, bucket: int, most: int) -> tuple[Rows, int]:
     return wide, count
 
 
-def _passes(strategy: Strategy, device: torch.device, *, together: bool) -> list[Rows]:
+def _passes(strategy: Strategy, steps: Tensor | None, device: torch.device, *, together: bool) -> list[Rows]:
     """The images of each pass; every image is in ``num_steps`` of them.
 
     ``together``: all start with the first pass. Otherwise McNaughton's wrap-around rule (1959): the attacks
@@ -218,7 +220,7 @@ def _passes(strategy: Strategy, device: torch.device, *, together: bool) -> list
     """
     if strategy.common_steps is not None:
         return [slice(None)] * strategy.common_steps if len(strategy.num_steps) else []
-    steps_B = to_host(strategy.num_steps)
+    steps_B = to_host(strategy.num_steps) if steps is None else steps
     if not len(steps_B):
         return []
     every, most = torch.arange(len(steps_B)), int(steps_B.max())

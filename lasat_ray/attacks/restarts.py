@@ -7,11 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from lasat_ray.attacks.ball import per_image
 from lasat_ray.attacks.objectives import Objective, Rows
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 
-AttackRows = Callable[[Tensor, RandomKey, Objective], Tensor]
-"""(rows [S] of the batch, the key of their starts, what they raise) -> their x_adv [S,C,H,W]."""
+AttackRows = Callable[[Tensor, Tensor, RandomKey, Objective], Tensor]
+"""(rows [S] of the batch, on the host and on the device, the key of their starts, what they raise) -> their
+x_adv [S,C,H,W]."""
 
 
 def worst_restart(
@@ -22,8 +25,8 @@ def worst_restart(
     key: RandomKey,
     attack: AttackRows,
 ) -> Tensor:
-    """For each image the attack of ``restarts_B`` [B] int64 that raises ``objective`` most; of equals the
-    earlier. ``first`` [B,C,H,W]: what the attacks from the first start found.
+    """For each image the attack of ``restarts_B`` [B] int64, on the host, that raises ``objective`` most; of
+    equals the earlier. ``first`` [B,C,H,W]: what the attacks from the first start found.
 
     An image that asks for r > 1 is attacked r - 1 times more and looked at r times, without a gradient; one
     that asks for 1 costs nothing. Restart j of an image starts where ``key`` and j say, whatever the others
@@ -33,14 +36,17 @@ def worst_restart(
     if most < 2:
         return first
     x_adv, worst_B = first.clone(), first.new_zeros(len(first))
-    rows = (restarts_B > 1).nonzero()[:, 0]
+    rows = to_device((restarts_B > 1).nonzero()[:, 0], first.device)
     worst_B[rows] = _values(net, objective, x_adv[rows], rows)
     for restart in range(1, most):
-        rows = (restarts_B > restart).nonzero()[:, 0]
-        found = attack(rows, key.fold_in("restart", restart), _objective_of(objective, rows))
-        value = _values(net, objective, found, rows)
-        better = value > worst_B[rows]
-        x_adv[rows[better]], worst_B[rows[better]] = found[better], value[better]
+        places = (restarts_B > restart).nonzero()[:, 0]
+        rows = to_device(places, first.device)
+        found = attack(places, rows, key.fold_in("restart", restart), _objective_of(objective, rows))
+        value, before = _values(net, objective, found, rows), worst_B[rows]
+        better = value > before
+        # Written for all rows: of those that are better alone the host would have to know the number.
+        x_adv[rows] = torch.where(per_image(better, found), found, x_adv[rows])
+        worst_B[rows] = torch.where(better, value, before)
     return x_adv
 
 

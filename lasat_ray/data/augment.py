@@ -16,7 +16,7 @@ from lasat_ray.data.augmix import augmix
 from lasat_ray.data.autoaugment import autoaugment
 from lasat_ray.data.idbh import SPACES, color_shape, crop_shift, random_erasing
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import numbers_like
+from lasat_ray.process_group import numbers_like, to_host
 from lasat_ray.rng import RandomKey
 
 
@@ -53,13 +53,17 @@ def _check_idbh(config: DataConfig, side: int) -> None:
         raise UsageError(f"--data.erasing-area: {what}; give it a probability, for example 0.5")
 
 
-def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Tensor:
+def augment(
+    x: Tensor, index: Tensor, key: RandomKey, config: DataConfig, rows: Tensor | None = None
+) -> Tensor:
     """Crop, flip and cut out as ``config`` says; [B,C,H,W] in, the same shape and type out, but for AugMix,
     which mixes: float32 in [0,1].
 
-    ``index`` [B] names the images: image n's variation depends on (key, index[n]) alone.
+    ``index`` [B] names the images: image n's variation depends on (key, index[n]) alone. ``rows`` [B]: the
+    same on the host, where it is known; a policy sorts images by what is done to them there.
     """
     height, width = x.shape[2:]
+    rows = to_host(index) if rows is None and config.policy != "none" else rows
     # always five numbers an image, so that switching one kind off leaves the others as they were;
     # float64, for a product with a number of places must not round up to that number
     u_B5 = key.uniform(index, (5,), torch.float64)
@@ -70,12 +74,12 @@ def augment(x: Tensor, index: Tensor, key: RandomKey, config: DataConfig) -> Ten
         x = random_flip(x, u_B5[:, 2] < 0.5)
     if config.crop_shift:
         x = crop_shift(x, index, key, config.crop_shift)
-    if config.policy == "autoaugment":
-        x = autoaugment(x, index, key)
-    elif config.policy == "augmix":
-        x = augmix(x, index, key)
-    elif config.policy in SPACES:
-        x = color_shape(x, index, key, config.policy)
+    if rows is not None and config.policy == "autoaugment":
+        x = autoaugment(x, rows, key)
+    elif rows is not None and config.policy == "augmix":
+        x = augmix(x, rows, key)
+    elif rows is not None and config.policy in SPACES:
+        x = color_shape(x, rows, key, config.policy)
     if config.cutout:
         x = cutout(x, config.cutout, (u_B5[:, 3:] * numbers_like(u_B5, [height, width])).long())
     if config.erasing:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lasat_ray.data.histogram import equalize
 from lasat_ray.data.warps import warped
-from lasat_ray.process_group import to_host
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 
 OPERATIONS = (
@@ -23,12 +24,14 @@ _LEAST = 0.1  # of a level
 
 
 def augmix(x: Tensor, index: Tensor, key: RandomKey) -> Tensor:
-    """uint8 [B,C,H,W] -> float32 [B,C,H,W] in [0,1]; image n depends on (key, index[n]) alone."""
+    """uint8 [B,C,H,W] -> float32 [B,C,H,W] in [0,1]; image n depends on (key, index[n]) alone,
+    ``index`` [B] on the host."""
     key = key.fold_in("augmix")
     # Dirichlet(1, 1, 1) is three exponentials over their sum, Beta(1, 1) the uniform distribution.
     exponential = -torch.log1p(-key.fold_in("weights").uniform(index, (WIDTH,), torch.float64))
     weight_BW = exponential / exponential.sum(1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
     share_B = key.fold_in("share").uniform(index, (1,), torch.float64)[:, 0]
+    weight_BW, share_B = to_device(weight_BW, x.device), to_device(share_B, x.device)
     mixture = torch.zeros(x.shape, dtype=torch.float64, device=x.device)
     for chain in range(WIDTH):
         mixture += weight_BW[:, chain, None, None, None] * chained(x, index, key.fold_in("chain", chain))
@@ -42,9 +45,9 @@ def chained(x: Tensor, index: Tensor, key: RandomKey) -> Tensor:
     for stage in range(DEPTH):
         u_B3 = key.fold_in("operation", stage).uniform(index, (3,), torch.float64)
         place_B = torch.where(depth_B > stage, (u_B3[:, 0] * len(OPERATIONS)).long(), -1)
-        places, out = to_host(place_B), x.clone()
+        u_B3, out = to_device(u_B3, x.device), x.clone()
         for place, name in enumerate(OPERATIONS):
-            rows = (places == place).nonzero()[:, 0].to(x.device)
+            rows = to_device((place_B == place).nonzero()[:, 0], x.device)
             if len(rows):
                 level = _LEAST + (SEVERITY - _LEAST) * u_B3[rows, 1]
                 out[rows] = operation(name, x[rows], level, u_B3[rows, 2] > 0.5)
@@ -56,8 +59,10 @@ def operation(name: str, x: Tensor, level: Tensor, back: Tensor) -> Tensor:
     """``name`` on images uint8 [M,C,H,W] at ``level`` float64 [M] of 10, the other way where ``back`` [M]."""
     from torchvision.transforms import functional as tv
 
-    if name in ("autocontrast", "equalize"):
-        return getattr(tv, name)(x)
+    if name == "autocontrast":
+        return tv.autocontrast(x)
+    if name == "equalize":
+        return equalize(x)
     if name == "posterize":
         lost = 4 + _whole(level, 4)  # of 8 bits
         return ((x.long() >> lost[:, None, None, None]) << lost[:, None, None, None]).to(torch.uint8)

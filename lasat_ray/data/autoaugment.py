@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.process_group import to_host
+from lasat_ray.data.histogram import equalize
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 
 SIGNED = (
@@ -33,12 +34,13 @@ SIGNED = (
 
 
 def autoaugment(x: Tensor, index: Tensor, key: RandomKey) -> Tensor:
-    """[B,3,H,W] uint8 -> the same; what happens to image n depends on (key, index[n]) alone.
+    """[B,3,H,W] uint8 -> the same; what happens to image n depends on (key, index[n]) alone, ``index`` [B] on
+    the host.
 
     Each operation of an image's pair happens with the operation's own probability.
     """
     pairs = policies()
-    u_B5 = to_host(key.fold_in("autoaugment").uniform(index, (5,), torch.float64))
+    u_B5 = key.fold_in("autoaugment").uniform(index, (5,), torch.float64)
     for stage in (0, 1):
         groups: dict[tuple[str, int, int], list[int]] = defaultdict(list)
         for row, (pair, happens, sign) in enumerate(u_B5[:, [0, 1 + stage, 3 + stage]].tolist()):
@@ -48,7 +50,7 @@ def autoaugment(x: Tensor, index: Tensor, key: RandomKey) -> Tensor:
                 groups[name, place or 0, way].append(row)
         out = x.clone()
         for (name, place, way), rows in groups.items():
-            at = torch.tensor(rows, device=x.device)
+            at = to_device(torch.tensor(rows), x.device)
             out[at] = operation(name, place, way, (x.shape[2], x.shape[3]))(x[at])
         x = out
     return x
@@ -87,7 +89,7 @@ def operation(name: str, place: int, way: int, size: tuple[int, int]) -> Callabl
         "Posterize": partial(tv.posterize, bits=8 - round(place / (9 / 4))),
         "Solarize": partial(tv.solarize, threshold=float(torch.linspace(255.0, 0.0, 10)[place])),
         "AutoContrast": tv.autocontrast,
-        "Equalize": tv.equalize,
+        "Equalize": equalize,
         "Invert": tv.invert,
     }
     return known[name]

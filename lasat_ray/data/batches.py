@@ -20,7 +20,7 @@ from lasat_ray.data.images import Images, TrainingImages
 from lasat_ray.data.mixup import mixup, shares
 from lasat_ray.data.stream import ImageStream, Reading, StreamFeed
 from lasat_ray.errors import UsageError
-from lasat_ray.process_group import ProcessGroup, indexed
+from lasat_ray.process_group import ProcessGroup, indexed, to_device
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch
 
@@ -58,6 +58,7 @@ class Batches:
                 raise UsageError(f"{augment.mixed_by}: {what}; leave it out, or load them with parquet:")
         self._seed, self._dtype, self._augment = seed, dtype, augment
         self._device = indexed(device)
+        self._num_rows = len(images) + (0 if extra is None else len(extra))
         self.batch_size = batch_size
         self.rounds_per_epoch = len(images) // num_main
         first, end = group.shard_bounds(batch_size)
@@ -81,16 +82,18 @@ class Batches:
     def batch(self, round: int) -> Batch:
         """This worker's share of a round, from 0 on; any round, in any order, at about equal cost
         (a stream's rounds cost least in turn)."""
-        index, x, y = self._gather(round)
+        rows, x, y = self._gather(round)
+        index = to_device(rows, self._device)
         if self._augment is not None:
-            x = vary(x, index, RandomKey.of(self._seed, "augment", round), self._augment)
+            key = RandomKey.of(self._seed, "augment", round)
+            x = vary(x, index, key, self._augment, rows)
         y_other, share = None, None
         if self._augment is not None and self._augment.cutmix:
-            x, y_other, share = self._mix(x, index, round, self._augment)
+            x, y_other, share = self._mix(x, index, rows, round, self._augment)
         mixed = _to_float(x, self._dtype)
         if self._augment is not None and self._augment.mixup:
             key = RandomKey.of(self._seed, "mixup", round)
-            other, y_other = self._partners(index, key, self._augment)
+            other, y_other = self._partners(index, rows, key, self._augment)
             share = shares(index, self._augment.mixup, key).to(self._dtype)
             mixed = mixup(mixed, _to_float(other, self._dtype), share)
         return Batch(
@@ -100,10 +103,11 @@ class Batches:
             global_size=self.batch_size,
             y_other=y_other,
             share=share,
+            num_rows=self._num_rows,
         )
 
     def _gather(self, round: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices and images of this worker's slice of the global batch.
+        """Indices, on the host, and images of this worker's slice of the global batch.
 
         Row r of the extra images is index n_train + r, and stands after the main ones.
         """
@@ -115,20 +119,22 @@ class Batches:
         return rows, x, y
 
     def _mix(
-        self, x: Tensor, index: Tensor, round: int, augment: DataConfig
+        self, x: Tensor, index: Tensor, rows: Tensor, round: int, augment: DataConfig
     ) -> tuple[Tensor, Tensor, Tensor]:
         """CutMix with partners from the whole training set, varied by themselves: what an image
         becomes does not depend on who else is on this worker."""
         key = RandomKey.of(self._seed, "cutmix", round)
-        other, y_other = self._partners(index, key, augment)
+        other, y_other = self._partners(index, rows, key, augment)
         x, share = cutmix(x, other, boxes(index, x.shape[2], x.shape[3], key))
         return x, y_other, share.to(self._dtype)
 
-    def _partners(self, index: Tensor, key: RandomKey, augment: DataConfig) -> tuple[Tensor, Tensor]:
+    def _partners(
+        self, index: Tensor, rows: Tensor, key: RandomKey, augment: DataConfig
+    ) -> tuple[Tensor, Tensor]:
         """The image that each is mixed with, varied, and its label."""
         assert self._store is not None  # checked at the start
         other, y_other = self._store.gather(partners(index, self._store.count, key).to(self._store.home))
-        return vary(other, index, key.fold_in("augment"), augment), y_other
+        return vary(other, index, key.fold_in("augment"), augment, rows), y_other
 
 
 def ordered_batches(

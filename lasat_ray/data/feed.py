@@ -13,7 +13,7 @@ from lasat_ray.process_group import indexed, to_device
 from lasat_ray.rng import RandomKey
 
 RoundSource = Callable[[int], tuple[Tensor, Tensor, Tensor]]
-"""round -> rows [M] int64, x [M,C,H,W] uint8 and y [M] int64, all on the device."""
+"""round -> rows [M] int64 on the host, x [M,C,H,W] uint8 and y [M] int64 on the device."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class MemoryFeed:
 
     def __init__(self, store: Store, share: Shard, *, endless: bool) -> None:
         self._store, self._share = store, share
-        self._order = _EndlessOrder(store.count, share.name, store.home)
+        self._order = _EndlessOrder(store.count, share.name)
         self._rounds = None if endless else store.count // share.per_round
 
     def __call__(self, round: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -47,7 +47,7 @@ class MemoryFeed:
             epoch, step = divmod(round, self._rounds)
             start = epoch * self._store.count + step * share.per_round
         rows = self._order.span(start + share.first, share.end - share.first)
-        return (to_device(rows, self._store.device), *self._store.gather(rows))
+        return (rows, *self._store.gather(to_device(rows, self._store.home)))
 
 
 class Store:
@@ -72,16 +72,15 @@ class Store:
 
 
 class _EndlessOrder:
-    """0..n-1 shuffled anew every epoch; keeps the epoch it was last asked for, on ``device``."""
+    """0..n-1 shuffled anew every epoch; keeps the epoch it was last asked for."""
 
-    def __init__(self, n: int, name: tuple[int | str, ...], device: torch.device) -> None:
-        self._n, self._name, self._device = n, name, device
+    def __init__(self, n: int, name: tuple[int | str, ...]) -> None:
+        self._n, self._name = n, name
         self._kept: tuple[int, Tensor] | None = None
 
     def epoch(self, epoch: int) -> Tensor:
         if self._kept is None or self._kept[0] != epoch:
-            order = RandomKey.of(*self._name, epoch).permutation(self._n)
-            self._kept = epoch, to_device(order, self._device)
+            self._kept = epoch, RandomKey.of(*self._name, epoch).permutation(self._n)
         return self._kept[1]
 
     def span(self, start: int, count: int) -> Tensor:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lasat_ray.data.histogram import equalize
 from lasat_ray.data.warps import sheared_or_turned
-from lasat_ray.process_group import to_host
+from lasat_ray.process_group import to_device
 from lasat_ray.rng import RandomKey
 
 Operation = tuple[float, str, float, float]
@@ -92,15 +93,17 @@ def random_erasing(x: Tensor, index: Tensor, key: RandomKey, probability: float,
 
 
 def color_shape(x: Tensor, index: Tensor, key: RandomKey, space: str) -> Tensor:
-    """One operation of ``SPACES[space]`` on each image, uint8 [B,3,H,W] -> the same."""
+    """One operation of ``SPACES[space]`` on each image, uint8 [B,3,H,W] -> the same; ``index`` [B] on the
+    host."""
     u_B4 = key.fold_in("color-shape").uniform(index, (4,), torch.float64)
-    host = to_host(u_B4[:, 0])
+    chosen, u_B4 = u_B4[:, 0], to_device(u_B4, x.device)
     out, begin = x.clone(), 0.0
     for probability, name, low, high in SPACES[space]:
-        rows = ((host >= begin) & (host < begin + probability)).nonzero()[:, 0].to(x.device)
+        rows = ((chosen >= begin) & (chosen < begin + probability)).nonzero()[:, 0]
         begin += probability
         if not len(rows):
             continue
+        rows = to_device(rows, x.device)
         strength = low + (high - low) * u_B4[rows, 1]
         if name == "rotate":
             strength = strength.floor()  # whole degrees, the last one left out
@@ -120,7 +123,7 @@ def _done(name: str, x: Tensor, strength: Tensor, signed: Tensor, sideways: Tens
         "contrast": lambda: _blend(x, tv.rgb_to_grayscale(x).float().mean((1, 2, 3), keepdim=True), strength),
         "sharpness": lambda: x if min(x.shape[2:]) <= 2 else _blend(x, tv.adjust_sharpness(x, 0.0), strength),
         "autocontrast": lambda: tv.autocontrast(x),
-        "equalize": lambda: tv.equalize(x),
+        "equalize": lambda: equalize(x),
         "shear": lambda: sheared_or_turned(
             x, none, torch.where(sideways, signed, none), torch.where(sideways, none, signed)
         ),

@@ -141,7 +141,7 @@ class StreamFeed:
         if (epoch, number) != self._at:
             self._go_to((epoch, number))
         rows, x, y = (part[step] for part in self._window)
-        return to_device(rows, self._device), to_device(x, self._device), to_device(y, self._device)
+        return rows, to_device(x, self._device), to_device(y, self._device)
 
     def _go_to(self, window: tuple[int, int]) -> None:
         if self._at is None or window != next(islice(self._windows(self._at), 1, None)):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.data.augmix import chained
-from lasat_ray.process_group import numbers_like
+from lasat_ray.process_group import numbers_like, to_host
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Batch, Strategy
 
@@ -37,7 +37,7 @@ def mixed_in(x: Tensor, index: Tensor, key: RandomKey, share: Tensor) -> Tensor:
     """(1 - share) x + share z, z one chain of one to three of AugMix's operations on the image in 256 gray
     levels; x [B,C,H,W] in [0,1], ``share`` [B] -> [B,C,H,W]."""
     gray = (x * 255).round().clamp(0, 255).to(torch.uint8)
-    other = chained(gray, index, key).to(x.dtype) / 255
+    other = chained(gray, to_host(index), key).to(x.dtype) / 255
     share = share[:, None, None, None]
     return (1 - share) * x + share * other
 

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lasat_ray.process_group import numbers_like
+
 
 def sheared_or_turned(x: Tensor, angle: Tensor, shear_x: Tensor, shear_y: Tensor) -> Tensor:
     """Images uint8 [M,C,H,W] about their middle by the nearest pixel, black outside: torchvision's ``rotate``
@@ -19,7 +21,7 @@ def sheared_or_turned(x: Tensor, angle: Tensor, shear_x: Tensor, shear_y: Tensor
     height, width = x.shape[2:]
     ys, xs = (torch.arange(side, device=x.device) - (side - 1) / 2 for side in (height, width))
     places = torch.stack([xs.expand(height, width), ys[:, None].expand(height, width)], -1).view(-1, 2)
-    half = torch.tensor([0.5 * width, 0.5 * height], device=x.device)
+    half = numbers_like(inverse, [0.5 * width, 0.5 * height])
     grid = (places @ (inverse.transpose(1, 2) / half)).view(-1, height, width, 2)
     found = F.grid_sample(x.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return found.round().to(torch.uint8)

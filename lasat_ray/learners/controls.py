@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lasat_ray.learners.base import LearnerContext
+from lasat_ray.process_group import numbers_like, to_device
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action, LearnerReport, Rollout
 
@@ -55,7 +56,7 @@ class Curriculum(Fixed):
         else:
             option = [int(progress * size) for size in self.sizes]
         self.round += 1
-        action = torch.tensor(option, device=x.device).expand(len(x), -1)
+        action = to_device(torch.tensor(option), x.device).expand(len(x), -1)
         return Action(index=action, log_prob=torch.zeros(len(x), dtype=x.dtype, device=x.device))
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,6 +91,6 @@ class Random(Fixed):
     def act(self, x: Tensor, index: Tensor, key: RandomKey) -> Action:
         """index [B,K] drawn by the images' rows; log_prob [B] of a uniform draw, in nats."""
         uniform_BK = key.uniform(index, (len(self.sizes),), torch.float64)
-        sizes = torch.tensor(self.sizes, dtype=torch.float64, device=x.device)
+        sizes = numbers_like(uniform_BK, self.sizes)
         log_prob = -sum(math.log(size) for size in self.sizes)
         return Action(index=(uniform_BK * sizes).long(), log_prob=x.new_full((len(x),), log_prob))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lasat_ray.learners.arms import JointArms
 from lasat_ray.learners.base import LearnerContext
+from lasat_ray.process_group import to_device, to_host
 from lasat_ray.rng import RandomKey
 from lasat_ray.types import Action
 
@@ -50,11 +51,11 @@ class UCB(JointArms):
         count = torch.where(self.count >= 0.5, self.count, 0.0)
         mean = self.total / self.count.clamp(min=0.5)
         width = self.config.exploration * self.mean_and_deviation()[1]
-        told = torch.cat([count, mean, width[None]]).tolist()  # one look at the device
+        told = to_host(torch.cat([count, mean, width[None]])).tolist()  # one look at the device
         arms = len(count)
         first, end = self.group.shard_bounds(self.global_size)
         if len(x) != end - first:  # not a round: images shown to it by themselves
             first, end = 0, len(x)
         taken = allot(told[arms : 2 * arms], told[:arms], self.order, max(self.global_size, end), told[-1])
-        arm = torch.tensor(taken[first:end], device=x.device)
+        arm = to_device(torch.tensor(taken[first:end]), x.device)
         return Action(index=self.action_of(arm), log_prob=torch.zeros_like(x[:, 0, 0, 0]))

@@ -14,7 +14,7 @@ from torch import Tensor
 from lasat_ray.attacks.pgd import Rule, StepState
 from lasat_ray.config import LossConfig
 from lasat_ray.methods import pgd_at
-from lasat_ray.methods.base import AttackContext, known_method
+from lasat_ray.methods.base import AttackContext, known_method, rows_of_table
 from lasat_ray.methods.schedules import stretched
 from lasat_ray.process_group import ProcessGroup
 from lasat_ray.types import AttackedBatch, AttackStats, Batch, Logits
@@ -72,8 +72,7 @@ def rule(context: AttackContext) -> Rule:
 
 
 class SquaredNorms:
-    """The running average of every training image's squared gradient norm, [R]; it grows with the largest
-    number of an image that was seen."""
+    """The running average of every training image's squared gradient norm, [R]."""
 
     def __init__(self, config: LossConfig):
         self.table: Tensor | None = None
@@ -93,7 +92,7 @@ class SquaredNorms:
         rows = group.gather(batch.index, batch.global_size)
         told = group.gather(attacked.stats[FOUND], batch.global_size)
         before = told.new_zeros(0) if self.table is None else self.table
-        missing = int(rows.max()) + 1 - len(before)
+        missing = rows_of_table(batch, rows) - len(before)
         self.table = torch.cat([before, told.new_zeros(max(missing, 0))])
         self.table[rows] = told
 

@@ -76,6 +76,12 @@ class MethodMemory(Protocol):
         """Restore what ``state_dict`` returned, its tensors on ``device``."""
 
 
+def rows_of_table(batch: Batch, index: Tensor) -> int:
+    """Rows of a table with one for each image, of which ``index`` [N] are told something now; the host waits
+    for the device where ``batch`` does not say how many images there are."""
+    return int(index.max()) + 1 if batch.num_rows is None else batch.num_rows
+
+
 class AttackMemory(MethodMemory, Protocol):
     """A memory that also takes in what each update attacked."""
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lasat_ray.attacks.objectives import Objective, ObjectiveOf, PerImage, cross_entropy, squared_error
 from lasat_ray.config import LossConfig
-from lasat_ray.methods.base import AttackContext, MethodInputs, known_method
+from lasat_ray.methods.base import AttackContext, MethodInputs, known_method, rows_of_table
 from lasat_ray.methods.losses import smoothed_cross_entropy, smoothing_of
 from lasat_ray.methods.schedules import stretched
 from lasat_ray.models import frozen_eval
@@ -90,7 +90,7 @@ def objective(context: AttackContext) -> ObjectiveOf:
 
 class Ensemble:
     """The average prediction of every training image, [R,N], and how often it was told one, [R] int64; rows
-    are the images' numbers, and grow with the largest that was seen."""
+    are the images' numbers."""
 
     def __init__(self, config: LossConfig):
         self.table: Tensor | None = None
@@ -108,7 +108,7 @@ class Ensemble:
             return
         rows = group.gather(batch.index, batch.global_size)
         told = group.gather(batch.soft_y, batch.global_size)
-        self._grow(int(rows.max()) + 1, told)
+        self._grow(rows_of_table(batch, rows), told)
         assert self.table is not None and self.times is not None
         # Attacks in flight and the loss of this round hold on to the old tables.
         self.table, self.times = self.table.clone(), self.times.clone()

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from lasat_ray.config.units import Grid
 from lasat_ray.errors import not_written
+from lasat_ray.process_group import HostCopy
 from lasat_ray.types import Batch, RewardReport, Rollout
 
 FOLDER = "actions"
 _FILE = re.compile(r"rounds-(\d+)-(\d+)-worker-\d+\.parquet")
-Columns = dict[str, np.ndarray]
+Columns = dict[str, HostCopy]
 
 
 class ActionLog:
@@ -40,33 +40,25 @@ class ActionLog:
 
     def add(self, round: int, batch: Batch, rollout: Rollout, rewarded: RewardReport) -> None:
         """A rewarded round: images ``batch`` and what became of them, ``rollout`` with x [B,C,H,W]."""
-        rows = len(rollout.reward)
-        chosen = {
-            name: np.asarray(values)[_array(rollout.action[:, n])]
-            for n, (name, values) in enumerate(self.grid.items())
-        }
         seen = (rollout.x.detach().clamp(0, 1) * 255).round().to(torch.uint8)
         raw = rewarded.reward if rewarded.raw is None else rewarded.raw
         columns = {
-            "round": np.full(rows, round),
-            "image": _array(batch.index),
-            "label": _array(batch.y),
-            "context": _array(seen.flatten(1)),
-            **chosen,
-            "propensity": np.exp(_array(rollout.log_prob.double())),
-            "reward": _array(rollout.reward.double()),
-            "raw_reward": _array(raw.double()),
+            "image": batch.index,
+            "label": batch.y,
+            "context": seen.flatten(1),
+            "action": rollout.action,
+            "propensity": rollout.log_prob.double(),
+            "reward": rollout.reward.double(),
+            "raw_reward": raw.double(),
         }
         self._rounds.append(round)
-        self._parts.append(columns)
+        self._parts.append({name: HostCopy(value.detach()) for name, value in columns.items()})
 
     def save(self) -> None:
         """Write what was collected since the last file; UserError where it cannot be written."""
         if not self._parts:
             return
-        joined = {name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]}
-        context = joined.pop("context")
-        table = pa.table(joined)
+        table, context = self._table()
         size = context.shape[1]
         bytes_ = pa.Array.from_buffers(pa.binary(size), len(context), [None, pa.py_buffer(context.tobytes())])
         table = table.append_column("context", bytes_)
@@ -81,6 +73,21 @@ class ActionLog:
             raise not_written(path, error, then=", then --resume the run") from error
         self._rounds, self._parts = [], []
 
+    def _table(self) -> tuple[pa.Table, np.ndarray]:
+        """All columns but the contexts, and these, uint8 [rows, pixels]."""
+        joined = {
+            name: np.concatenate([part[name].read().numpy() for part in self._parts])
+            for name in self._parts[0]
+        }
+        context, action = joined.pop("context"), joined.pop("action")
+        rows = [len(part["reward"].read()) for part in self._parts]
+        chosen = {
+            name: np.asarray(values)[action[:, n]] for n, (name, values) in enumerate(self.grid.items())
+        }
+        images = {name: joined.pop(name) for name in ("image", "label")}
+        joined["propensity"] = np.exp(joined["propensity"])
+        return pa.table({"round": np.repeat(self._rounds, rows), **images, **chosen, **joined}), context
+
     def forget(self) -> None:
         """Drop what is not written: its rounds will be played again."""
         self._rounds, self._parts = [], []
@@ -93,7 +100,3 @@ class ActionLog:
             found = _FILE.fullmatch(path.name)
             if found and int(found[2]) >= round:
                 path.unlink()
-
-
-def _array(values: Tensor) -> np.ndarray:
-    return values.detach().cpu().numpy()

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import HostCopy, ProcessGroup
 from lasat_ray.types import RoundReport
 
 _SHOWN = 8  # images named in an error; the record has all
@@ -55,24 +55,16 @@ class RoundStatus:
         mine = torch.stack(
             [(~finite).double(), finite.new_full((), stop).double(), finite.new_full((), failed)]
         )
-        self._votes = group.sum(mine if figures is None else torch.cat([mine, figures]))
-        self._copied: torch.cuda.Event | None = None
-        if self._votes.is_cuda:
-            there = torch.empty_like(self._votes, device="cpu", pin_memory=True)
-            self._votes = there.copy_(self._votes, non_blocking=True)
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+        self._votes = HostCopy(group.sum(mine if figures is None else torch.cat([mine, figures])))
 
     def read(self) -> tuple[bool, bool, bool]:
         """Whether any worker met nan, was asked to stop, could not write; waits for that round alone."""
-        if self._copied is not None:
-            self._copied.synchronize()
-        bad, stop, failed = (count > 0 for count in self._votes.tolist()[:3])
+        bad, stop, failed = (count > 0 for count in self._votes.read().tolist()[:3])
         return bad, stop, failed
 
     def read_figures(self) -> list[float]:
         """The sums of ``figures``; after ``read``."""
-        found: list[float] = self._votes.tolist()[3:]
+        found: list[float] = self._votes.read().tolist()[3:]
         return found
 
 

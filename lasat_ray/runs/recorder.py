@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lasat_ray.config.units import Grid
 from lasat_ray.errors import UserError, not_written
-from lasat_ray.process_group import ProcessGroup
+from lasat_ray.process_group import ProcessGroup, to_host
 from lasat_ray.runs.events import Events
 from lasat_ray.runs.folder import RunFolder
 from lasat_ray.runs.records import cut_back, records_in, sync
@@ -100,8 +100,10 @@ class Recorder:
         rows = [list(report.sums.values()) for report in self._pending]
         flat = torch.stack([value for row in rows for value in row])
         counts = [report.option_counts.to(flat) for report in self._pending] if self.grid else []
-        totals = iter(self.group.sum(torch.cat([flat, *counts])).tolist())
-        scalars = iter(torch.stack([v.double() for r in self._pending for v in r.scalars.values()]).tolist())
+        summed = self.group.sum(torch.cat([flat, *counts]))
+        alike = torch.stack([v.double() for r in self._pending for v in r.scalars.values()])
+        told = to_host(torch.cat([summed, alike])).tolist()  # one wait for all of it
+        totals, scalars = iter(told[: len(summed)]), iter(told[len(summed) :])
         records: list[dict[str, Any]] = []
         for report in self._pending:
             record: dict[str, Any] = {

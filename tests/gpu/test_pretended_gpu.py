@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 
+from benchmarks.gpu.launches import counted_round
 from lasat_ray.cluster.local import choose_device
 from lasat_ray.config import TrainConfig
 from lasat_ray.data import Images
@@ -164,14 +166,14 @@ def test_a_graph_fails_into_plain_steps_with_a_line(gpu: PretendedGPU, monkeypat
 
 
 @pytest.mark.parametrize("name", DISTINCT)
-def test_every_method_plays_on_the_card(gpu: PretendedGPU, name: str, tmp_path):
+def test_every_method_plays_on_the_card_and_waits_once(gpu: PretendedGPU, name: str, tmp_path):
     config = run_config(name, write_teacher(tmp_path / "teacher.safetensors"))
     images = Images(make_images(48).x, torch.arange(48) % 10)
 
     def played(device: str) -> dict[str, torch.Tensor]:
         env, learner = build_round(config, images, 10, group=ProcessGroup(), device=torch.device(device))
-        for _ in range(2):
-            play_round(env, learner)
+        counts = counted_round(env, learner, gpu, before=1)
+        assert counts.num_waits <= 1, counts.waits
         return {key: value.cpu() for key, value in env.net.state_dict().items()}
 
     equal(played("cuda"), played("cpu"))
@@ -217,6 +219,29 @@ def test_a_run_validates_records_resumes_and_ends_as_on_the_cpu(gpu: PretendedGP
 
     whole = run("whole", "cuda", [None])
     assert whole == run("parts", "cuda", [2, 4, None]) == run("cpu", "cpu", [None])
+
+
+LOOPS: dict[str, tuple[dict[str, Any], dict[str, bool]]] = {
+    "plain": ({}, {}),
+    "a budget in passes": ({"budget_passes": 20.0, "reward__objective": "rate"}, {}),
+    "a budget in minutes": ({"budget_minutes": 5.0}, {}),
+    "rounds may be skipped": ({"numerics__on_nan": "skip"}, {}),
+    "actions are kept": ({}, {"log_actions": True}),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_the_loop_around_a_round_waits_for_its_records_alone(gpu: PretendedGPU, name: str, tmp_path):
+    changes, options = LOOPS[name]
+    config = small_config(precision="fp64", batch_size=2, **changes)  # so many rounds that two are one record
+    folder = RunFolder.create(tmp_path / "run", config)
+    context = RunContext(group=ProcessGroup(), device=indexed("cuda"), folder=folder, **options)
+    trainer = Trainer(config, context)
+    trainer.run(3)
+    with gpu.counting() as counts:
+        for _ in range(2):
+            trainer._play_next(math.inf)
+    assert counts.num_waits <= 3, counts.waits
 
 
 def test_memory_that_is_full_is_told_in_one_line():
