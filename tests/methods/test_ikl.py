@@ -82,6 +82,21 @@ def test_gradients_are_those_of_finite_differences():
             close(grad[n, j], (ends[0] - ends[1]) / (2 * step), atol=1e-7)
 
 
+def test_gradients_are_those_of_their_formulas():
+    """d/do_j of the double sum is alpha sum_k w_j w_k (d_j - d_k), d = o - o'; that of o' is its negative."""
+    clean, adv, means, y = numbers(4)
+    free = [clean.clone().requires_grad_(True), adv.clone().requires_grad_(True)]
+    beta = torch.linspace(1, 9, B, dtype=F64)
+    loss = METHODS["ikl"].loss(inputs(*free, means, y, trades_beta=beta)).sum()
+    found = torch.autograd.grad(loss, free)
+    weight, moved = means[y], clean - adv
+    squares = torch.zeros(B, N, dtype=F64)
+    for n, j, k in itertools.product(range(B), range(N), range(N)):
+        squares[n, j] += 8.0 * weight[n, j] * weight[n, k] * (moved[n, j] - moved[n, k])
+    close(found[0], clean.softmax(1) - F.one_hot(y, N) + squares)
+    close(found[1], -squares + beta[:, None] * (adv.softmax(1) - clean.softmax(1)))
+
+
 def test_decoupled_kl_has_the_gradient_of_kl():
     """Theorem 1: the image's own prediction as weight, alpha = beta = 1, the adversarial side of the
     squared error held constant."""
