@@ -102,7 +102,7 @@ _OWN = (
 
 
 def _own_images(of: str, shared: tuple[str, ...]) -> Plane:
-    """The recipes for images of one's own, and rivals, on images of 16x16 pixels."""
+    """The recipes for images of one's own, and rivals, on small images."""
     grid = "eps=8/255 num_steps=1,2,3,5,10 step_size=4/255"
     return Plane(
         rows={
@@ -134,7 +134,5 @@ PLANES = {
         "L-inf 8/255",
         ("--data.flip",),
     ),
-    "gtsrb": _own_images(
-        "GTSRB traffic signs averaged to 16x16 pixels, 43 classes, L-inf 8/255", ("--data.no-flip",)
-    ),
+    "gtsrb": _own_images("GTSRB traffic signs at 32x32 pixels, 43 classes, L-inf 8/255", ("--data.no-flip",)),
 }

@@ -25,6 +25,7 @@ from benchmarks.studies import (
     methods_table,
     policy_study,
     precision_study,
+    robust_overfitting,
     strategy_study,
 )
 from benchmarks.tables import bad_input, packages, scaling, speed, speed_figure, strategy_picture, tuning
@@ -43,6 +44,7 @@ PAGES: dict[str, tuple[Tables, ...]] = {
         compute_plane.tables,
         credit_check.tables,
         policy_study.tables,
+        robust_overfitting.tables,
         strategy_study.tables,
     ),
     "docs/tuning.md": (tuning.tables,),
