@@ -7,13 +7,14 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.errors import UsageError, UserError, one_line
+from lasat_ray.errors import UsageError, UserError, described, message_of, one_line
+from lasat_ray.errors.interrupts import is_interrupt
 
 _PACKAGE = str(Path(__file__).parent) + os.sep
 _INSTALLED = tuple({path + os.sep for path in sysconfig.get_paths().values()})
@@ -31,20 +32,41 @@ def load_plugin(field: str, spelling: str) -> Any:
     if not module_name or not attribute:
         raise UsageError(f"--{field}: '{spelling}' is not module:name; write for example my_code:MyClass")
     search_present_folder()
+    told = f"--{field}: importing '{module_name}' raised"
+    with blaming(lambda raised: UsageError(f"{told} {raised}; mend that file")):
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            if of_the_machine(error):
+                raise
+            remedy = "put it on PYTHONPATH or into the present folder"
+            why = message_of(error)
+            raise UsageError(f"--{field}: cannot import '{module_name}' ({why}); {remedy}") from error
+        found = getattr(module, attribute, _MISSING)
+    if found is _MISSING:
+        raise UsageError(f"--{field}: '{module_name}' has no '{attribute}'; name what it defines")
+    return found
+
+
+_MISSING = object()
+
+
+@contextmanager
+def blaming(fault: Callable[[str], UserError]) -> Iterator[None]:
+    """Inside the block code from outside runs: whatever it raises (sys.exit, a KeyboardInterrupt of its own
+    making, what cannot be shown) is ``fault`` of it in words, but for what ``passes``."""
     try:
-        return getattr(importlib.import_module(module_name), attribute)
-    except ImportError as error:
-        remedy = "put it on PYTHONPATH or into the present folder"
-        raise UsageError(f"--{field}: cannot import '{module_name}' ({error}); {remedy}") from error
-    except AttributeError as error:
-        raise UsageError(f"--{field}: '{module_name}' has no '{attribute}'; name what it defines") from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # sys.exit too
-        kind = type(error).__name__
-        raise UsageError(
-            f"--{field}: importing '{module_name}' raised {kind}: {error}; mend that file"
-        ) from error
+        yield
+    except BaseException as error:
+        if passes(error):
+            raise
+        raise fault(told_of(error)) from error
+
+
+def passes(error: BaseException) -> bool:
+    """Whether an error is not of the code that raised it: Ctrl-C and its like, what is told already, full
+    memory and broken hardware."""
+    return isinstance(error, UserError) or is_interrupt(error) or of_the_machine(error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +79,33 @@ class Plugin:
     @contextmanager
     def call(self, what: str) -> Iterator[None]:
         """Inside the block that code runs, doing ``what``: whatever it raises, sys.exit too, is a UserError
-        that names it. Ctrl-C, full memory and broken hardware pass as they are."""
+        that names it, with the place where it did, but for what ``passes``."""
         try:
             yield
-        except (KeyboardInterrupt, GeneratorExit, UserError):
-            raise
         except BaseException as error:
-            if of_the_machine(error):
+            if passes(error):
                 raise
             place = _place(error)
             at = f" ({place})" if place else ""
-            raise self.fault(f"{what} raised {_told(error)}{at}") from error
+            raise self.fault(f"{what} raised {told_of(error)}{at}") from error
 
     def fault(self, told: str, remedy: str = "correct that code") -> UserError:
         """``--learner: 'mine:Learner' act returned None; ...``: what is wrong with it, in one line."""
         return UserError(f"{self.option}: '{self.name}' {told}; {remedy}")
 
 
-def _told(error: BaseException) -> str:
+def told_of(error: BaseException) -> str:
     """Kind and message of an exception in one line; of one that a loader's worker sent on, its last line."""
-    told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if "Original Traceback" in told:
-        told = told.rstrip().rpartition("\n")[2]
-    return one_line(told)[:300]
+    message = message_of(error)
+    if "Original Traceback" in message:
+        return one_line(message.rstrip().rpartition("\n")[2])[:300]
+    return described(error)[:300]
 
 
 def of_the_machine(error: BaseException) -> bool:
     """Whether memory or hardware gave out, which is nobody's code; by name, since torch may not be loaded."""
     kinds = {kind.__name__ for kind in type(error).__mro__}
-    words = str(error).lower()
+    words = message_of(error).lower()
     # What C++ says of a thread that has no room; of a file that is locked the system says it too.
     if words.endswith("resource temporarily unavailable") and not isinstance(error, OSError):
         return True
@@ -136,7 +156,7 @@ def blamed(error: BaseException) -> UserError | None:
     last = _place(error)
     if last is None or of_the_machine(error):
         return None
-    return UserError(f"{last}: raised {type(error).__name__}: {error}; correct that code")
+    return UserError(f"{last}: raised {described(error)}; correct that code")
 
 
 def _place(error: BaseException) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -33,7 +32,8 @@ from lasat_ray.config import TrainConfig, grid_of
 from lasat_ray.config.config_file import config_of_file, spell_settings
 from lasat_ray.config.json_io import flag
 from lasat_ray.config.urls import is_url
-from lasat_ray.errors import UsageError, told_elsewhere
+from lasat_ray.errors import UsageError
+from lasat_ray.errors.interrupts import interrupted, is_interrupt
 from lasat_ray.recipes.compared import compared
 from lasat_ray.update.cost import constant_passes
 from lasat_ray.validation import check
@@ -89,14 +89,15 @@ def train_command() -> int:
 
 @contextlib.contextmanager
 def _told_how_to_go_on(out: Path, place: str) -> Iterator[None]:
-    """Ctrl-C ends the run in one line, with the status that a shell expects of it. ``place``: a URL, or
+    """A signal ends the run in one line, with the status that a shell expects of it. ``place``: a URL, or
     ``out``."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        if not is_interrupt(error):
+            raise
         kept = (out / "config.json").is_file()
-        told = f"interrupted; continue with --resume {place}" if kept else "interrupted; nothing was written"
-        raise told_elsewhere(told, 128 + signal.SIGINT) from None
+        raise interrupted(f"; continue with --resume {place}" if kept else "; nothing was written") from None
 
 
 def _is_finished(out: Path, rival: TrainConfig | None) -> bool:

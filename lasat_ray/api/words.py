@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 from lasat_ray.errors import UserError
-from lasat_ray.plugins import blamed
+from lasat_ray.plugins import blamed, passes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +27,9 @@ def in_python(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         except UserError as error:
             told = reworded(error)
-        except Exception as error:
+        except BaseException as error:
+            if passes(error):
+                raise
             known = blamed(error)
             if known is None:
                 raise

@@ -11,10 +11,10 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from lasat_ray.cli.interrupts import interrupted_once
 from lasat_ray.cli.parsing import HelpShown
 from lasat_ray.cli.streams import fallbacks_in_one_line, unfailing_output
-from lasat_ray.errors import REMEDIES, UserError, one_line
+from lasat_ray.errors import REMEDIES, UserError, described, message_of, one_line
+from lasat_ray.errors.interrupts import SIGNALS, ended_by_signals, heard, interrupted, is_interrupt
 from lasat_ray.plugins import blamed, of_the_machine
 
 
@@ -40,16 +40,17 @@ def run_command(main: Callable[[], int], *, debug: bool | None = None) -> int:
     leaves by SystemExit: of anybody else's it is a mistake.
     """
     debug = "--debug" in sys.argv[1:] if debug is None else debug
-    with interrupted_once(), unfailing_output(), fallbacks_in_one_line():
+    with ended_by_signals(), unfailing_output(), fallbacks_in_one_line():
         try:
             return main()
         except HelpShown:
             raise
-        except KeyboardInterrupt:
-            return _fail("interrupted", 130, debug)
         except UserError as error:
             return _fail(str(error), error.status, debug)
         except BaseException as error:
+            if is_interrupt(error) or (type(error) is KeyboardInterrupt and blamed(error) is None):
+                told = interrupted()
+                return _fail(str(told), told.status, debug)
             return _fail(_words(error), 1, debug)
 
 
@@ -57,13 +58,14 @@ def _words(error: BaseException) -> str:
     """What went wrong, whose it is, and what to do: code from outside, the machine, or we."""
     if (known := blamed(error)) is not None:
         return str(known)
-    told = f"{type(error).__name__}: {error}"
+    told = described(error)
     if isinstance(error, OSError) and error.errno is not None:
         unnamed = "memory" if error.errno in (errno.ENOMEM, errno.EAGAIN) else "a file"
         place = error.filename if error.filename is not None else unnamed
         return f"{place}: {error.strerror}; {REMEDIES.get(error.errno, 'check it and its folder')}"
     if of_the_machine(error):
-        return _of_the_machine(error, one_line(told.partition("\n")[0]))
+        first = message_of(error).partition("\n")[0]
+        return _of_the_machine(error, one_line(f"{type(error).__name__}: {first}"))
     return f"{told} (a bug of ours; rerun with --debug and report what it shows)"
 
 
@@ -90,6 +92,7 @@ def _fail(message: str, status: int, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     sys.stderr.write(f"lasat-ray: error: {one_line(message)}\n")
-    if status == 128 + signal.SIGINT:  # else a second Ctrl-C would show a traceback of Python's own end
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    if heard():  # else a second Ctrl-C would show a traceback of Python's own end
+        for number in SIGNALS:
+            atexit.register(signal.signal, number, signal.SIG_IGN)
     return status

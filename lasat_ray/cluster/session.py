@@ -19,7 +19,8 @@ from ray.exceptions import AuthenticationError
 from lasat_ray.cluster.authentication import authentication
 from lasat_ray.cluster.store import store_bytes
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.runs.cleanup import undisturbed
+from lasat_ray.errors.interrupts import signals_kept, undisturbed
+from lasat_ray.plugins import blaming
 
 # Read by Ray Train in the driver and handed on to its controller and workers.
 _SETTINGS = {
@@ -71,7 +72,7 @@ def _connect(address: str | None, dashboard: bool, patience: int = 3) -> None:
     """Join ``address`` or start a cluster here, which a busy machine may be too slow for at first."""
     try:
         sizes = {} if address else {"object_store_memory": store_bytes()}
-        with nullcontext() if address else _on_loopback():
+        with nullcontext() if address else _on_loopback(), signals_kept():
             # address="local": a plain init() would join whatever cluster some file names, or wait for it.
             ray.init(
                 address=address or "local",
@@ -225,14 +226,10 @@ def find_modules_in(folders: Sequence[str]) -> None:
 def packed(name: str, thing: object) -> bytes:
     """Something that a program gave, for a worker that unpacks it with ``ray.cloudpickle.loads`` once it
     finds the program's modules; UserError where it cannot be sent."""
-    try:
+    told = f"--num-workers: '{name}' cannot be sent to workers"
+    remedy = "give what makes it there, a function or class, or num_workers=0"
+    with blaming(lambda raised: UserError(f"{told} ({raised}); {remedy}")):
         return ray.cloudpickle.dumps(thing)
-    except Exception as error:  # whatever an object's own way of being pickled raises
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(
-            f"--num-workers: '{name}' cannot be sent to workers ({told}); give what makes it "
-            "there, a function or class, or num_workers=0"
-        ) from error
 
 
 def wait_free(num_workers: int, resources: dict[str, float], seconds: float = 5.0) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lasat_ray.errors import UserError, one_line
+from lasat_ray.errors import UserError, described
 from lasat_ray.runs.checkpoint import write_atomically
 
 _TOGETHER_S = 5.0  # workers that meet a mistake alike do so within such a time
@@ -33,7 +33,7 @@ class UserErrorRelay:
     def met_again(self, rank: int, round: int, error: BaseException) -> UserError | None:
         """The error as the user's to mend where this worker met the very same in the same round before: a
         lost worker would not repeat itself. Else it is noted, and None."""
-        told = {"round": round, "error": one_line(f"{type(error).__name__}: {error}")}
+        told = {"round": round, "error": described(error)}
         note = self.folder / f"failure-{rank:06}.json"
         try:
             if note.is_file() and json.loads(note.read_text()) == told:

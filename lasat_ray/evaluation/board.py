@@ -10,7 +10,7 @@ from typing import Any
 
 from lasat_ray.config.files import check_regular
 from lasat_ray.config.units import format_budget
-from lasat_ray.errors import UserError
+from lasat_ray.errors import UserError, described
 from lasat_ray.evaluation.kept import REPORT, Kept, owner_of, read_one, that_counts, threat_of
 
 STANDARD = "linf 8/255"
@@ -92,7 +92,7 @@ def measured_row(file: Path) -> Row:
             budget=_budget(threat_of(report)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        told = f"{type(error).__name__}: {error}"
+        told = described(error)
         raise UserError(f"{file}: not an evaluation ({told}); make it with lasat_ray.evaluate") from error
 
 

@@ -4,6 +4,7 @@ code outside the project is named ``module:Class``, Stable-Baselines3's are ``sb
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 
@@ -18,7 +19,7 @@ from lasat_ray.learners.ppo import PPO
 from lasat_ray.learners.reinforce import Reinforce
 from lasat_ray.learners.thompson import Thompson
 from lasat_ray.learners.ucb import UCB
-from lasat_ray.plugins import Plugin, load_plugin, of_the_machine
+from lasat_ray.plugins import Plugin, blaming, load_plugin
 from lasat_ray.rng import RandomKey
 
 LEARNERS: dict[str, Callable[[LearnerContext], Learner]] = {
@@ -46,14 +47,10 @@ def make_learner(context: LearnerContext) -> Learner:
     config = context.config
     name = config.learner if config.learns else config.strategy
     build = Margin if name == "margin" else find_learner(name)
-    try:
+    told = f"--learner: building '{name}' raised"
+    blamed = blaming(lambda raised: UserError(f"{told} {raised}; correct that class"))
+    with blamed if ":" in name else nullcontext():
         learner = build(context)
-    except BaseException as error:
-        ours = isinstance(error, (KeyboardInterrupt, UserError)) or ":" not in name
-        if ours or of_the_machine(error):
-            raise
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"--learner: building '{name}' raised {told}; correct that class") from error
     needed = ["act", "update", "state_dict", "load_state_dict"]
     if config.learns and config.policy.baseline == "greedy":
         needed.append("greedy")

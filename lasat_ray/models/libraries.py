@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lasat_ray.errors import UsageError, UserError, install, one_line
+from lasat_ray.errors import UsageError, UserError, described, install
 from lasat_ray.models.backbone import ImageShape
-from lasat_ray.plugins import of_the_machine
+from lasat_ray.plugins import blaming
 
 LIBRARIES = ("torchvision", "timm")
 DEFAULT_TAG = "pretrained"
@@ -123,7 +123,7 @@ def _fetched(weights: Any, spelled: str, field: str) -> dict[str, Tensor]:
 
 
 def _unfetched(name: str, folder: str, error: Exception, field: str) -> UserError:
-    told = one_line(f"{type(error).__name__}: {error}")[:200]
+    told = described(error)[:200]
     return UserError(
         f"{field}: the weights of '{name}' are not on this machine and cannot be fetched ({told}); put them "
         f"into {folder}, or give --init-from with a file of them"
@@ -146,18 +146,10 @@ def _fill(net: nn.Module, state: dict[str, Tensor], side: int | None) -> None:
 @contextmanager
 def _built(name: str, image_shape: ImageShape, field: str) -> Iterator[None]:
     """What a library raises while it builds a net, in one line."""
-    try:
+    told = f"{field}: '{name}' cannot be built for images {image_shape} (C,H,W):"
+    remedy = "choose another net, or another size with --data.image-size"
+    with blaming(lambda raised: UserError(f"{told} {raised[:200]}; {remedy}")):
         yield
-    except UserError:
-        raise
-    except Exception as error:
-        if of_the_machine(error):
-            raise
-        told = one_line(f"{type(error).__name__}: {error}")[:200]
-        raise UserError(
-            f"{field}: '{name}' cannot be built for images {image_shape} (C,H,W): {told}; choose another "
-            "net, or another size with --data.image-size"
-        ) from error
 
 
 def timm_builder(spelled: str, *, field: str) -> LibraryBuilder:

@@ -13,26 +13,22 @@ from torch.nn.parameter import is_lazy
 
 from lasat_ray.errors import UsageError, UserError
 from lasat_ray.models.backbone import Builder, ImageShape
-from lasat_ray.plugins import Plugin, of_the_machine, search_present_folder, shown
+from lasat_ray.plugins import Plugin, blaming, search_present_folder, shown
 
 
 def outside_builder(name: str, *, field: str) -> Builder:
     """The function behind ``module:function``; UserError if it is missing, raises, or gives no net."""
     module_name, _, function_name = name.partition(":")
     search_present_folder()
-    try:
-        function = getattr(import_module(module_name), function_name, None)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{field}: cannot import '{module_name}' of '{name}' (no module named '{error.name}'); "
-            "check the spelling, or add its folder to PYTHONPATH"
-        ) from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise UserError(
-            f"{field}: importing '{module_name}' of '{name}' raised {one_line(error)}; mend it"
-        ) from error
+    told = f"{field}: importing '{module_name}' of '{name}' raised"
+    with blaming(lambda raised: UserError(f"{told} {raised}; mend it")):
+        try:
+            function = getattr(import_module(module_name), function_name, None)
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                f"{field}: cannot import '{module_name}' of '{name}' (no module named '{error.name}'); "
+                "check the spelling, or add its folder to PYTHONPATH"
+            ) from error
     if not callable(function):
         raise UsageError(
             f"{field}: module '{module_name}' has no function '{function_name}'; "
@@ -46,15 +42,9 @@ def outside_builder_of(function: Callable[..., Any], name: str, *, field: str) -
     """Somebody's function as a builder; UserError if it raises, UsageError if it gives no net."""
 
     def build(*, num_classes: int, image_shape: ImageShape) -> nn.Module:
-        try:
+        told = f"{field}: '{name}' called with num_classes={num_classes}, image_shape={image_shape} raised"
+        with blaming(lambda raised: UserError(f"{told} {raised}; correct the function")):
             net = function(num_classes=num_classes, image_shape=image_shape)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            call = f"num_classes={num_classes}, image_shape={image_shape}"
-            raise UserError(
-                f"{field}: '{name}' called with {call} raised {one_line(error)}; correct the function"
-            ) from error
         if not isinstance(net, nn.Module):
             raise UsageError(f"{field}: '{name}' returned a {type(net).__name__}; return an nn.Module")
         return net
@@ -71,25 +61,19 @@ def check_output(net: nn.Module, num_outputs: int, image_shape: ImageShape, plug
     """
     lazy = any(is_lazy(parameter) for parameter in net.parameters())
     images = torch.zeros(2, *image_shape, device=None if lazy else device_of(net))
+    told = f"fails on two images of shape {image_shape}:"
+    remedy = f"choose a net that takes this size and returns logits (2, {num_outputs})"
     for training in (True, False):
-        try:
+        with blaming(lambda raised: plugin.fault(f"{told} {raised}", remedy)):
             if lazy:
                 net.eval()(images)
                 lazy = False
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 output = copy.deepcopy(net).train(training)(images)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            if of_the_machine(error):
-                raise
-            told = f"fails on two images of shape {image_shape}: {one_line(error)}"
-            remedy = f"choose a net that takes this size and returns logits (2, {num_outputs})"
-            raise plugin.fault(told, remedy) from error
         if not isinstance(output, Tensor) or tuple(output.shape) != (2, num_outputs):
             shape = tuple(output.shape) if isinstance(output, Tensor) else shown(output)
-            told = f"maps a batch of two images to shape {shape}"
-            raise plugin.fault(told, f"it has to return logits (2, {num_outputs})")
+            maps = f"maps a batch of two images to shape {shape}"
+            raise plugin.fault(maps, f"it has to return logits (2, {num_outputs})")
     net.train()
 
 
@@ -167,8 +151,3 @@ def copied(net: nn.Module, plugin: Plugin) -> nn.Module:
     """A copy with weights of its own, as rewards and weight averages make them."""
     with plugin.call("copied"):
         return copy.deepcopy(net)
-
-
-def one_line(error: BaseException) -> str:
-    """Type and message of an exception without line breaks, cut at 200 characters."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]

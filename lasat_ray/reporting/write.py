@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lasat_ray import __version__
-from lasat_ray.errors import UserError, not_made
+from lasat_ray.errors import UserError, described, not_made
 from lasat_ray.reporting.corruptions import corruption_tables
 from lasat_ray.reporting.figure import Figure
 from lasat_ray.reporting.figures import draw_all
@@ -42,7 +42,7 @@ def draw(study: Study) -> tuple[list[Figure], list[Table]]:
             for group in study.groups:
                 for run in group.runs:
                     draw(Study([dataclasses.replace(group, runs=[run])]))
-        told = f"{type(error).__name__}: {error}"
+        told = described(error)
         names = ", ".join(str(run.path) for run in study.runs)
         raise UserError(
             f"{names}: cannot be drawn, its records are not ours ({told}); leave it out"

@@ -14,7 +14,7 @@ from typing import Any
 
 from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError, UserError
-from lasat_ray.plugins import load_plugin
+from lasat_ray.plugins import blaming, load_plugin
 
 KINDS = {"round": "on_round", "epoch": "on_epoch", "checkpoint": "on_checkpoint", "final": "on_end"}
 """Kind of a record -> the method that is called with it."""
@@ -72,13 +72,9 @@ class Callbacks:
         found: Callable[..., None] | None = getattr(member, method, None)
         if found is None:
             return
-        try:
+        told = f"callback {name}: {method} raised"
+        with blaming(lambda raised: UserError(f"{told} {raised}; correct that code")):
             found(*given)
-        except UserError:
-            raise
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise UserError(f"callback {name}: {method} raised {told}; correct that code") from error
 
 
 def find_callbacks(given: Sequence[object]) -> list[tuple[str, object]]:
@@ -94,14 +90,9 @@ def _found(item: object) -> tuple[str, object]:
     name = item if isinstance(item, str) else getattr(item, "__name__", type(item).__name__)
     made = load_plugin("callbacks", item) if isinstance(item, str) else item
     if isinstance(made, type):
-        try:
+        remedy = "a class takes no arguments, an object is given as it is"
+        with blaming(lambda raised: UsageError(f"--callbacks: {name} cannot be made ({raised}); {remedy}")):
             made = made()
-        except Exception as error:
-            told = f"{type(error).__name__}: {error}"
-            raise UsageError(
-                f"--callbacks: {name} cannot be made ({told}); a class takes no arguments, an object is "
-                "given as it is"
-            ) from error
     methods = [method for method in dir(made) if method.startswith("on_")]
     for method in methods:
         if method not in HOOKS:

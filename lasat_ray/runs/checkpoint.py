@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from lasat_ray.config.files import check_regular
-from lasat_ray.errors import UserError, not_written
+from lasat_ray.errors import UserError, described, not_written
 
 FORMAT = "lasat-ray checkpoint 1"
 
@@ -59,7 +59,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         tree = _decode(json.loads(metadata["tree"]), tensors)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        told = f"{type(error).__name__}: {error}"
+        told = described(error)
         raise UserError(f"{path}: its contents are not a checkpoint's ({told}); use another one") from error
     if not isinstance(tree, dict):
         raise UserError(f"{path}: holds no named contents; use another checkpoint")
@@ -74,7 +74,7 @@ def restoring(source: object) -> Iterator[None]:
     except UserError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, AssertionError) as error:
-        told = f"{type(error).__name__}: {error}"
+        told = described(error)
         raise UserError(
             f"{source}: the checkpoint does not fit its config.json ({told}); restore both from one run"
         ) from error
@@ -90,10 +90,12 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C too
         with suppress(OSError):  # a disk that turned read-only keeps it; the next command removes it
             temporary.unlink(missing_ok=True)
-        raise not_written(path, error) from error
+        if isinstance(error, OSError):
+            raise not_written(path, error) from error
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
 
 from lasat_ray.errors import UserError
+from lasat_ray.errors.interrupts import undisturbed
 from lasat_ray.runs.lock import InUse, locked
 from lasat_ray.runs.same import OtherSettings
 
@@ -92,16 +91,3 @@ def _remove(path: Path) -> None:
         folder = path.is_dir() and not path.is_symlink()
         if any(fnmatch(path.name, name) for name in (_OUR_FOLDERS if folder else _OURS)):
             path.rmdir() if folder else path.unlink()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """For what a command does at its end and soon: a second Ctrl-C may not stop it halfway."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -23,7 +23,7 @@ from typing import Any
 from lasat_ray.config import TrainConfig
 from lasat_ray.config.json_io import read_json
 from lasat_ray.config.urls import is_url
-from lasat_ray.errors import UsageError, UserError, told_elsewhere
+from lasat_ray.errors import UsageError, UserError, described, told_elsewhere
 from lasat_ray.runs.uploads import OtherWriter, Upload, Uploads
 
 KNOWN = ".upload.json"
@@ -188,7 +188,7 @@ class Mirror:
             except UserError as error:
                 self._failed = error
             except Exception as error:  # of this disk; a thread that ends in silence would look like success
-                told = f"{type(error).__name__}: {error}"
+                told = described(error)
                 self._failed = UserError(f"{self.path}: cannot be uploaded ({told}); check this disk")
             if str(before) != str(self._failed) and tries_s == _TRIES_S[:1]:
                 self._warn(f"{self._failed}; the run goes on in {self.path}, the next epoch tries again")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,11 +16,11 @@ from rich.console import Console
 
 from lasat_ray.cluster.placement import Placement, fitting
 from lasat_ray.cluster.session import ray_session, wait_free
-from lasat_ray.errors import UserError, told_elsewhere
+from lasat_ray.errors import UserError
+from lasat_ray.errors.interrupts import interrupted
 from lasat_ray.learners import LEARNERS
 from lasat_ray.methods import METHODS
 from lasat_ray.runs.folder import provenance
-from lasat_ray.training.stopping import sigterm_asks
 from lasat_ray.tune.feed import Asha, OnError, TuneSearcher
 from lasat_ray.tune.live import Board
 from lasat_ray.tune.options import DEFINITION, Asked
@@ -70,25 +69,11 @@ def run_sweep(asked: Asked, sweep: Trials, console: Console) -> dict[str, Outcom
 
 @contextlib.contextmanager
 def _told_how_to_go_on(out: str) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the sweep in one line, with the exit status that a shell expects of them.
-
-    Inside Ray's session, since Ray sets a handler of its own.
-    """
-    got: list[signal.Signals] = []  # Ray makes a plain KeyboardInterrupt of any kind of it
-
-    def stop() -> None:
-        got.append(signal.SIGTERM)
-        raise KeyboardInterrupt
-
+    """A signal ends the sweep in one line, with the exit status that a shell expects of it."""
     try:
-        with sigterm_asks(stop):
-            yield
+        yield
     except KeyboardInterrupt:
-        number = got[0] if got else signal.SIGINT
-        told = (
-            f"stopped by {number.name}; each trial is saved up to its last epoch, go on with --resume {out}"
-        )
-        raise told_elsewhere(told, 128 + number) from None
+        raise interrupted(f"; each trial is saved up to its last epoch, go on with --resume {out}") from None
 
 
 def known_outcomes(store: Store, sweep: Trials) -> dict[str, Outcome]:

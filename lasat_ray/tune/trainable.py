@@ -25,7 +25,8 @@ from lasat_ray.cluster.local import train_here
 from lasat_ray.cluster.placement import ANYWHERE, Placement
 from lasat_ray.cluster.ray_train import train_on_ray
 from lasat_ray.cluster.session import wait_free, worker_resources
-from lasat_ray.errors import UserError, not_written
+from lasat_ray.errors import UserError, described, not_written
+from lasat_ray.plugins import blamed
 from lasat_ray.reporting.study import read_records
 from lasat_ray.runs.begin import holds_run
 from lasat_ray.runs.checkpoint import load_checkpoint, write_atomically
@@ -69,11 +70,14 @@ def run_job(job: dict[str, Any]) -> None:
         os.chdir(place.cwd)  # relative paths of data and plug-ins mean what the user meant
     try:
         outcome = run_trial(trial, place, tell)
-    except Exception as error:
-        told = f"{type(error).__name__}: {error}"
+    except BaseException as error:
+        known = blamed(error)
+        if known is None and not isinstance(error, Exception):
+            raise  # Tune ends this thread by SystemExit
+        told = str(known or described(error))
         if isinstance(error, UserError):
             told = str(error)
-        elif isinstance(error, OSError):
+        elif isinstance(error, OSError) and known is None:
             told = str(not_written(error.filename or f"{place.out}/{TRIALS}/{trial.name}", error))
         outcome = Outcome(status="failed", error=" ".join(told.split()))
         detail = {**outcome.to_json(), "traceback": traceback.format_exc()}

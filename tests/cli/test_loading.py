@@ -66,8 +66,14 @@ runpy.run_module(sys.argv.pop(1), run_name="__main__", alter_sys=True)
 """
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_ctrl_c_while_pytorch_is_loaded_is_one_line(module, tmp_path):
+HANGS_UP = (signal.SIGHUP, "stopped by SIGHUP")
+
+
+@pytest.mark.parametrize(
+    ("module", "number", "words"),
+    [*((module, *HANGS_UP) for module in MODULES), ("lasat_ray.train", signal.SIGINT, "interrupted")],
+)
+def test_a_signal_while_pytorch_is_loaded_is_one_line(module, number, words, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, module, *words_of(module)],
         cwd=tmp_path,
@@ -75,13 +81,14 @@ def test_ctrl_c_while_pytorch_is_loaded_is_one_line(module, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # Under nohup or in a shell's background these signals are ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert "loading\n" in iter(process.stdout.readline, "")
     time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     told = process.communicate(timeout=60)[1]
-    assert (process.returncode, told) == (130, "lasat-ray: error: interrupted\n")
+    assert (process.returncode, told) == (128 + number, f"lasat-ray: error: {words}\n")
 
 
 @pytest.mark.parametrize(

@@ -161,7 +161,8 @@ def test_a_sweep_that_is_stopped_tells_in_one_line_how_to_go_on_and_leaves_no_pr
     finally:
         driver.kill()
     told = "each trial is saved up to its last epoch, go on with --resume"
-    assert errors == f"lasat-ray: error: stopped by {number.name}; {told} {out}\n"
+    how = "interrupted" if number == signal.SIGINT else f"stopped by {number.name}"
+    assert errors == f"lasat-ray: error: {how}; {told} {out}\n"
     assert driver.returncode == status
     _, alive = psutil.wait_procs(processes, timeout=20)
     assert not alive

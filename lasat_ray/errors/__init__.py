@@ -88,6 +88,22 @@ def install(extra: str) -> str:
     return f"pip install '.[{extra}]' in a clone of lasat-ray"
 
 
+def described(error: BaseException) -> str:
+    """``Kind: message`` of an exception in one line, whatever its message does; a group tells its first."""
+    kind, told = type(error).__name__, message_of(error)
+    if isinstance(error, BaseExceptionGroup):
+        return f"{kind} of {len(error.exceptions)}, the first {described(error.exceptions[0])}"
+    return one_line(f"{kind}: {told}" if told else kind)
+
+
+def message_of(error: BaseException) -> str:
+    """``str(error)``, or what that raises: exceptions of code from outside may be odd."""
+    try:
+        return str(error)
+    except BaseException as odd:
+        return f"(its message cannot be shown: {type(odd).__name__})"
+
+
 def one_line(message: str) -> str:
     """A message as a terminal may show it, whatever file its words come from: one line of readable
     characters, no escape sequences, cut in the middle of more than 2000."""

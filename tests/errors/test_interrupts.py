@@ -1,5 +1,6 @@
-"""Ctrl-C again and again: one line and status 130 wherever the later ones arrive."""
+"""Signals, again and again: one line and the status of the first wherever the later ones arrive."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from lasat_ray.cli import interrupts
+from lasat_ray.errors import interrupts
 
 COMMAND = """
 import contextlib, os, signal, sys, time
@@ -40,29 +41,33 @@ def python_s_handler():
     signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize(
+    ("number", "words"), [(signal.SIGTERM, "stopped by SIGTERM"), (signal.SIGINT, "interrupted")]
+)
 @pytest.mark.parametrize("gap_s", [0.0, 0.0007, 0.004])
-def test_ctrl_c_held_down_ends_a_command_as_one_does(gap_s):
+def test_a_signal_again_and_again_ends_a_command_as_one_does(gap_s, number, words):
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "ready\n"
     until = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < until:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         time.sleep(gap_s)
     out, told = process.communicate(timeout=30)
-    assert (process.returncode, out, told) == (130, "cleaned\n", "lasat-ray: error: interrupted\n")
+    assert (process.returncode, out) == (128 + number, "cleaned\n")
+    assert told == f"lasat-ray: error: {words}\n"
 
 
 @pytest.mark.usefixtures("python_s_handler")
 def test_after_its_patience_it_hears_again(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(interrupts.time, "monotonic", lambda: now[0])
-    with interrupts.interrupted_once():
+    with interrupts.ended_by_signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
@@ -73,7 +78,7 @@ def test_after_its_patience_it_hears_again(monkeypatch):
 
 @pytest.mark.usefixtures("python_s_handler")
 def test_without_a_signal_the_handler_is_python_s_again():
-    with interrupts.interrupted_once():
+    with interrupts.ended_by_signals():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -81,7 +86,45 @@ def test_without_a_signal_the_handler_is_python_s_again():
 def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interrupts.interrupted_once():
+        with interrupts.ended_by_signals():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def sigterm_ends():
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("python_s_handler", "sigterm_ends")
+def test_handlers_that_a_library_sets_give_way():
+    """Ray sets one that leaves by SystemExit."""
+    with interrupts.ended_by_signals():
+        with interrupts.signals_kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert str(interrupts.interrupted()) == "stopped by SIGTERM"
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def started():
+        with interrupts.signals_kept():
+            signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+            signal.raise_signal(signal.SIGTERM)
+
+    with interrupts.ended_by_signals(), pytest.raises(KeyboardInterrupt):
+        started()
+    assert interrupts.interrupted().status == 143
+
+
+@pytest.mark.usefixtures("sigterm_ends")
+def test_a_forked_child_dies_of_sigterm_as_ever():
+    with interrupts.ended_by_signals():
+        child = os.fork()
+        if not child:
+            signal.raise_signal(signal.SIGTERM)
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
