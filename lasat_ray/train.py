@@ -35,6 +35,7 @@ from lasat_ray.config.urls import is_url
 from lasat_ray.errors import UsageError
 from lasat_ray.errors.interrupts import interrupted, is_interrupt
 from lasat_ray.recipes.compared import compared
+from lasat_ray.recipes.images import is_fitted
 from lasat_ray.update.cost import constant_passes
 from lasat_ray.validation import check
 
@@ -59,7 +60,7 @@ def train_command() -> int:
     from lasat_ray.learners import LEARNERS
     from lasat_ray.methods import METHODS
 
-    if config.recipe in ("images", "images-rate") and not options.resume:
+    if is_fitted(config.recipe) and not options.resume:
         check(config, METHODS, LEARNERS)  # before any image is read
         config = fit_images(config, options, sys.argv[1:], console)
     check_all(config, options)
@@ -120,7 +121,7 @@ def _never(*_: object) -> dict[str, Any]:
 def fit_images(
     config: TrainConfig, options: RunOptions, argv: Sequence[str], console: Console
 ) -> TrainConfig:
-    """Recipe ``images``: sizes by the images that are there, told together with the time they will take."""
+    """Sizes by the images that are there, told together with the time they will take."""
     from lasat_ray.api.running import fitted_to
     from lasat_ray.cluster.local import choose_device
     from lasat_ray.recipes.images import fitted_as
@@ -139,7 +140,7 @@ def fit_images(
     told = (
         f"{len(dataset.train):,} training images {dataset.image_shape} (C,H,W), {dataset.num_classes} classes"
     )
-    line = f"Recipe images for {told}: {chosen}"
+    line = f"Recipe {config.recipe} for {told}: {chosen}"
     if not options.num_workers:
         seconds = expected_seconds(config, dataset, choose_device(options.device), options.trust)
         line += f"; about {spell_seconds(seconds)}"

@@ -106,19 +106,25 @@ def _own_images(of: str, shared: tuple[str, ...]) -> Plane:
     grid = "eps=8/255 num_steps=1,2,3,5,10 step_size=4/255"
     return Plane(
         rows={
-            "constant-10": ("--recipe", "images", *_constant(10, "2/255")),
-            "constant-3": ("--recipe", "images", *_constant(3, "4/255")),
-            "constant-2-wide": ("--recipe", "images", *_constant(2, "8/255"), "--attack.eps", "12/255"),
-            "curriculum": ("--recipe", "images", "--strategy", "curriculum", "--attack.grid", grid),
-            "total-image": ("--recipe", "images"),
-            "rate-priced": ("--recipe", "images-rate"),
+            "constant-10": ("--recipe", "images-las-at", *_constant(10, "2/255")),
+            "constant-3": ("--recipe", "images-las-at", *_constant(3, "4/255")),
+            "constant-2-wide": (
+                "--recipe",
+                "images-las-at",
+                *_constant(2, "8/255"),
+                "--attack.eps",
+                "12/255",
+            ),
+            "curriculum": ("--recipe", "images-las-at", "--strategy", "curriculum", "--attack.grid", grid),
+            "total-image": ("--recipe", "images-las-at"),
+            "rate-priced": ("--recipe", "images-las-at-rate"),
         },
         told={
             "constant-2-wide": "constant, 2 steps, trained at eps 12/255",
             "constant-10": "constant, 10 steps (PGD-AT)",
             "curriculum": "curriculum of 1, 2, 3, 5, 10 steps by the clock",
-            "total-image": "learned, the paper's grid and reward (`--recipe images`)",
-            "rate-priced": "learned, rate, outcome held out, cheap attacks first (`--recipe images-rate`)",
+            "total-image": "learned, the paper's grid and reward (`--recipe images-las-at`)",
+            "rate-priced": "learned, rate, outcome held out, cheap attacks first (`--recipe images`)",
         },
         shared=(*_OWN, *shared),
         judge=Judge(attacks=("clean", "pgd-50", "apgd-t"), n_autoattack=200),

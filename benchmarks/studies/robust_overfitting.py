@@ -30,11 +30,20 @@ RECORD = "robust_overfitting"
 PATIENCE = 5
 """Validated epochs without gain before --stop-on gain ends a run, its default."""
 _FIXED = (
-    *("--recipe", "images", "--strategy", "fixed", "--attack.num-steps", "10", "--attack.step-size", "2/255"),
+    *(
+        "--recipe",
+        "images-las-at",
+        "--strategy",
+        "fixed",
+        "--attack.num-steps",
+        "10",
+        "--attack.step-size",
+        "2/255",
+    ),
     *("--evaluation.every", "2"),
 )
 # Their epochs cost a third of the passes.
-_RATE = ("--recipe", "images-rate", "--evaluation.every", "6")
+_RATE = ("--recipe", "images-las-at-rate", "--evaluation.every", "6")
 ROWS = {
     "pgd-at": _FIXED,
     "cutout": (*_FIXED, "--data.cutout", "8"),

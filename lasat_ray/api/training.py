@@ -24,6 +24,7 @@ from lasat_ray.config.json_io import flag, read_config
 from lasat_ray.errors import UsageError
 from lasat_ray.models.given import PREFIX, spell
 from lasat_ray.recipes import DEFAULT
+from lasat_ray.recipes.images import is_fitted
 from lasat_ray.runs.begin import resume_or_start
 from lasat_ray.runs.callbacks import find_callbacks
 from lasat_ray.runs.cleanup import undone_if_refused
@@ -147,8 +148,8 @@ def _fitted(
     in_file: set[str],
     console: Console,
 ) -> TrainConfig:
-    """Recipe ``images``: sizes by the images that are there; other recipes as they are."""
-    if config.recipe != "images":
+    """Sizes by the images that are there, of the recipes that say so; other recipes as they are."""
+    if not is_fitted(config.recipe):
         return config
     if parts is None:
         dataset = load_config_dataset(config)
@@ -157,7 +158,7 @@ def _fitted(
         count, shape = len(parts.train.images), parts.image_shape
     given = {flag(path) for path, _ in flattened(settings)} | in_file
     config, chosen = fitted_to(config, count, shape, given)
-    told = f"Recipe images for {count:,} training images {shape} (C,H,W): {chosen}"
+    told = f"Recipe {config.recipe} for {count:,} training images {shape} (C,H,W): {chosen}"
     console.print(told.replace("--", "").replace("batch-size", "batch_size"), soft_wrap=True)
     return config
 

@@ -7,7 +7,7 @@ import difflib
 from lasat_ray.errors import UsageError
 from lasat_ray.recipes.cpu import cifar10_cpu
 from lasat_ray.recipes.digits import digits, digits_rate
-from lasat_ray.recipes.images import images
+from lasat_ray.recipes.images import images, images_las_at
 from lasat_ray.recipes.leaderboards import leaderboard_recipes
 from lasat_ray.recipes.one_step import one_step_recipes
 from lasat_ray.recipes.paper import paper_recipes
@@ -33,6 +33,7 @@ _ALL = [
     digits_rate(),
     digits(),
     images(),
+    images_las_at(),
     cifar10_cpu(),
     *one_step_recipes(),
     *paper_recipes(),
@@ -48,7 +49,9 @@ def find_recipe(name: str) -> Recipe | None:
     if name in RECIPES:
         return RECIPES[name]
     sibling = RECIPES.get(name.removesuffix("-rate"))
-    return rate_sibling(sibling) if sibling and sibling.config.strategy == "learned" else None
+    if sibling is None or sibling.config.strategy != "learned" or sibling.config.reward.objective == "rate":
+        return None
+    return rate_sibling(sibling)
 
 
 def get_recipe(name: str) -> Recipe:

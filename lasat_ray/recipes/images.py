@@ -8,16 +8,30 @@ from typing import Any
 
 from lasat_ray.config import AttackConfig, DataConfig, OptimConfig, PolicyConfig, TrainConfig
 from lasat_ray.recipes.paper import LAS_AT_GRID
+from lasat_ray.recipes.rate import rated_at_own_eps
 from lasat_ray.recipes.recipe import Recipe
 
 ROUNDS = 1500
-"""Batches that a net of random weights is trained for, at least; small sets are walked through more often."""
+"""Batches that a net of random weights is trained for, at least, under attacks of about ten steps; small sets
+are walked through more often."""
+SHORTER = 3
+"""How many rounds of the rate objective cost about as much as one of those (docs/strategy_learning.md)."""
 
 
 def images() -> Recipe:
-    """The field's budgets of 8/255 and the published grid; the paper's reward."""
+    """The field's budgets of 8/255 and the rate objective, for about as many passes as LAS-AT takes."""
+    config = rated_at_own_eps(images_las_at().config, name="images")
+    return Recipe(
+        name="images",
+        config=replace(config, epochs=SHORTER * config.epochs),
+        summary="the learned strategy on images of your own; sizes go by their number and size",
+    )
+
+
+def images_las_at() -> Recipe:
+    """The same with the published grid and the paper's reward."""
     config = TrainConfig(
-        recipe="images",
+        recipe="images-las-at",
         dataset="imagefolder:images",
         model="resnet18-8",
         strategy_model="small_cnn",
@@ -30,10 +44,15 @@ def images() -> Recipe:
         optim=OptimConfig(lr=0.1, schedule="one-cycle", nesterov=True),
     )
     return Recipe(
-        name="images",
+        name="images-las-at",
         config=config,
-        summary="LAS-AT on images of your own; sizes go by their number and size",
+        summary="LAS-AT as published on images of your own; sizes go by their number and size",
     )
+
+
+def is_fitted(name: str) -> bool:
+    """Whether the recipe of that name takes its sizes from the images that are there."""
+    return name.removesuffix("-rate") in ("images", "images-las-at")
 
 
 def fitted(
@@ -43,15 +62,21 @@ def fitted(
     side = max(image_shape[1:])
     batch = next((size for size in (128, 64, 32) if count >= 20 * size), 16)
     batch = config.batch_size if "--batch-size" in given else min(batch, max(2, count // 2))
-    rounds = max(1, round(count * (1 - config.data.val_fraction)) // batch)
+    training = round(count * (1 - config.data.val_fraction))
+    rounds = max(1, training // batch)
+    chooses = config.strategy in ("learned", "class-wise")
+    times = SHORTER if chooses and config.reward.objective == "rate" else 1
     chosen: dict[str, Any] = {
         "--model": _model(side, count),
         "--batch-size": batch,
-        "--epochs": min(60, max(20, -(-ROUNDS // rounds))),
+        "--epochs": times * min(60, max(20, -(-ROUNDS // rounds))),
     }
     fields = {option[2:].replace("-", "_"): value for option, value in chosen.items() if option not in given}
     if "--data.crop-padding" not in given:
         fields["data"] = replace(config.data, crop_padding=side // 8)
+    if "--reward.outcome-images" not in given:  # few images cannot spare as many
+        held_out = min(config.reward.outcome_images, max(1, training // 4))
+        fields["reward"] = replace(config.reward, outcome_images=held_out)
     return replace(config, **fields)
 
 
@@ -61,6 +86,8 @@ def fitted_as(config: TrainConfig, run: TrainConfig, given: Collection[str]) -> 
     fields = {name: value for name, value in fields.items() if f"--{name.replace('_', '-')}" not in given}
     if "--data.crop-padding" not in given:
         fields["data"] = replace(config.data, crop_padding=run.data.crop_padding)
+    if "--reward.outcome-images" not in given:
+        fields["reward"] = replace(config.reward, outcome_images=run.reward.outcome_images)
     return replace(config, **fields)
 
 

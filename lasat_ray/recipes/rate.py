@@ -46,14 +46,19 @@ def rated(config: TrainConfig, grid: Grid, *, name: str, alpha: float = 1.0) -> 
 _ATTACK = ("eps", "num_steps", "step_size")
 
 
+def rated_at_own_eps(config: TrainConfig, *, name: str) -> TrainConfig:
+    """``config`` with the rate objective, and attacks whose sizes are shares of its own eps."""
+    eps = config.attack.eps
+    sizes = tuple(eps * share for share in (0.625, 0.875, 1.125, 1.5))
+    return rated(config, {"eps": (eps * 1.5,), "num_steps": STEPS, "step_size": sizes}, name=name, alpha=4.0)
+
+
 def rate_sibling(recipe: Recipe) -> Recipe:
     """``recipe``, whose strategy is learned, with the rate objective at its own eps; no published numbers."""
-    name, eps = f"{recipe.name}-rate", recipe.config.attack.eps
-    sizes = tuple(eps * share for share in (0.625, 0.875, 1.125, 1.5))
-    grid = {"eps": (eps * 1.5,), "num_steps": STEPS, "step_size": sizes}
+    name = f"{recipe.name}-rate"
     return Recipe(
         name=name,
-        config=rated(recipe.config, grid, name=name, alpha=4.0),
+        config=rated_at_own_eps(recipe.config, name=name),
         summary=f"{recipe.name} with the rate objective",
         needs=recipe.needs,
     )

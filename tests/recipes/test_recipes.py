@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from lasat_ray.cli.run_options import render_recipes
+from lasat_ray.config import TrainConfig
 from lasat_ray.errors import UsageError
 from lasat_ray.models import find_builder
 from lasat_ray.recipes import RECIPES, find_recipe, get_recipe
+from lasat_ray.recipes.images import fitted
 from lasat_ray.update.optim import learning_rate
 from lasat_ray.validation import check
 from tests.support.published_rows import LEADERBOARDS
@@ -175,7 +177,7 @@ def test_table_1_rows_differ_in_k_alone():
 
 def test_label_smoothing_is_what_the_factors_leave():
     smoothing = {
-        name: RECIPES[name].config.loss.label_smoothing for name in RECIPES if name.endswith("-las-at")
+        name: RECIPES[name].config.loss.label_smoothing for name in PUBLISHED if name.endswith("-las-at")
     }
     assert smoothing == {
         "table2-cifar10-wrn34-10-las-at": 0.3,
@@ -393,7 +395,22 @@ def test_a_learned_recipe_has_a_sibling_that_is_paid_by_the_pass(name):
     }
 
 
-def test_what_learns_nothing_has_no_such_sibling():
+def test_own_images_are_paid_by_the_pass_for_as_many_passes():
+    own, published = get_recipe("images").config, get_recipe("images-las-at").config
+    rate = get_recipe("images-las-at-rate").config
+    assert own == dataclasses.replace(rate, recipe="images", epochs=3 * published.epochs)
+    assert published.reward == TrainConfig().reward and published.attack.grid["num_steps"][0] == 3
+    for count, epochs in ((100, 180), (6_000, 108), (20_000, 60)):
+        sizes = [fitted(config, count, (3, 32, 32), ()) for config in (own, published)]
+        assert [size.epochs for size in sizes] == [epochs, epochs // 3]
+        fixed = fitted(dataclasses.replace(own, strategy="fixed"), count, (3, 32, 32), ())
+        assert fixed.epochs == epochs // 3, "ten steps for every image are no cheaper for a recipe's name"
+    few, given = fitted(own, 25, (3, 32, 32), ()), fitted(own, 25, (3, 32, 32), {"--reward.outcome-images"})
+    assert (few.reward.outcome_images, given.reward.outcome_images) == (5, 32)
+
+
+def test_what_learns_nothing_or_is_paid_so_already_has_no_such_sibling():
     assert find_recipe("table1-cifar10-resnet18-pgd-at-rate") is None
+    assert find_recipe("images-rate") is None and find_recipe("digits-rate-rate") is None
     with pytest.raises(UsageError, match="unknown"):
         get_recipe("nothing-rate")
